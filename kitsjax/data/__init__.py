@@ -1,0 +1,1 @@
+"""Cases on disk, preprocessing, sampling and the pipeline of patches."""

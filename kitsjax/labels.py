@@ -1,0 +1,37 @@
+"""Label values, evaluation classes, tolerances and colours, each with its source."""
+
+from typing import NamedTuple
+
+BACKGROUND, KIDNEY, TUMOR, CYST = 0, 1, 2, 3
+"""Label values of a KiTS21 mask (KiTS19 has no cysts)."""
+
+CLASSES = ("background", "kidney", "tumor", "cyst")
+"""Names of the label values, by value."""
+
+FOREGROUND = (KIDNEY, TUMOR, CYST)
+
+PAINT_ORDER = (KIDNEY, CYST, TUMOR)
+"""Later labels are painted over earlier ones when instances are merged (KiTS21 starter code)."""
+
+
+class EvaluationClass(NamedTuple):
+    """A hierarchical evaluation class of KiTS21.
+
+    Attributes:
+        labels: label values whose union is the class.
+        tolerance_mm: surface-Dice tolerance in mm; the inter-annotator 95th-percentile surface
+            distance, as published with the KiTS21 evaluation code.
+    """
+
+    labels: tuple[int, ...]
+    tolerance_mm: float
+
+
+EVALUATION_CLASSES: dict[str, EvaluationClass] = {
+    "kidney_and_mass": EvaluationClass((KIDNEY, TUMOR, CYST), 1.0330772532390826),
+    "mass": EvaluationClass((TUMOR, CYST), 1.1328796488598762),
+    "tumor": EvaluationClass((TUMOR,), 1.1498198361434828),
+}
+
+COLORS = {KIDNEY: "#d62728", TUMOR: "#2ca02c", CYST: "#1f77b4"}
+"""Kidney red, tumor green, cyst blue: the paper's figures 3 and 6."""

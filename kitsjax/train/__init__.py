@@ -1,0 +1,1 @@
+"""Augmentation, the compiled step, checkpoints and the run."""
