@@ -16,9 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from kitsjax.errors import InputError
 
 Probability = Annotated[float, Field(ge=0, le=1)]
-Shape = tuple[
-    Annotated[int, Field(ge=8)], Annotated[int, Field(ge=8)], Annotated[int, Field(ge=8)]
-]
+Shape = tuple[Annotated[int, Field(ge=8)], Annotated[int, Field(ge=8)], Annotated[int, Field(ge=8)]]
 Range = tuple[float, float]
 
 
@@ -188,9 +186,6 @@ class PredictSettings(Section):
     bucket: int = Field(
         64, ge=1, description="volumes are padded to multiples of this edge, so few shapes compile"
     )
-    checkpoint: Literal["best", "latest"] = Field(
-        "best", description="checkpoint of a run that predicts: best by composite Dice, or latest"
-    )
 
 
 class RunSettings(Section):
@@ -233,18 +228,26 @@ def load_settings(path: str | Path | None = None, overrides: Iterable[str] = ())
             or value out of range (the field's path is given).
     """
     tree = {} if path is None else _read_toml(Path(path))
-    for override in overrides:
-        _apply_override(tree, override)
-    source = "--set" if path is None else str(path)
-    try:
-        return Settings.model_validate(tree)
-    except ValidationError as error:
-        raise InputError(f"{source}: {_explain(error)}") from None
+    return _validate(tree, overrides, "--set" if path is None else str(path))
+
+
+def override_settings(settings: Settings, overrides: Iterable[str]) -> Settings:
+    """The settings with `section.field=value` overrides applied; raises as `load_settings`."""
+    return _validate(settings.model_dump(), overrides, "--set")
 
 
 def to_toml(settings: Settings) -> str:
     """The settings as TOML that `load_settings` reads back to the same settings."""
     return tomli_w.dumps(settings.model_dump(mode="json"))
+
+
+def _validate(tree: dict[str, Any], overrides: Iterable[str], source: str) -> Settings:
+    for override in overrides:
+        _apply_override(tree, override)
+    try:
+        return Settings.model_validate(tree)
+    except ValidationError as error:
+        raise InputError(f"{source}: {_explain(error)}") from None
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

@@ -1,0 +1,56 @@
+"""Segment CTs with a trained model: a file, a folder of files, or a KiTS folder.
+
+python bin/predict.py --model runs/phantom --input scan.nii.gz --output masks/
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from kitsjax.command import USAGE_STATUS, guarded
+from kitsjax.config import override_settings, to_toml
+from kitsjax.errors import InputError
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--model", required=True, nargs="+", metavar="PATH",
+        help="run folder or .safetensors bundle; several are averaged",
+    )  # fmt: skip
+    parser.add_argument("--input", required=True, metavar="PATH", help="CT file or folder")
+    parser.add_argument("--output", required=True, metavar="FOLDER", help="where masks go")
+    parser.add_argument("--probabilities", action="store_true", help="write class probabilities")
+    parser.add_argument(
+        "--set", metavar="predict.FIELD=VALUE", action="append", default=[], dest="overrides",
+        help="override a setting of the model's, such as predict.mirror=true",
+    )  # fmt: skip
+    parser.add_argument("--print-config", action="store_true", help="print settings and exit")
+    args = parser.parse_args()
+    if wrong := [o for o in args.overrides if not o.startswith(("predict.", "run."))]:
+        raise InputError(f"--set {wrong[0]}: only [predict] and [run] can change after training")
+
+    from kitsjax.devices import start_devices
+    from kitsjax.infer.bundle import combine_models, load_model
+    from kitsjax.infer.predict import find_inputs, predict_files
+
+    model = combine_models([load_model(path) for path in args.model])
+    settings = override_settings(model.settings, args.overrides)
+    if args.print_config:
+        print(to_toml(settings), end="")
+        return 0
+    start_devices(settings.run)
+    files = find_inputs(args.input, args.output)
+    failures = predict_files(model, files, settings.predict, args.probabilities)
+    print(
+        f"{len(files) - len(failures)} of {len(files)} masks written: {Path(args.output).resolve()}"
+    )
+    for _, message in failures:
+        print(f"failed: {message}", file=sys.stderr)
+    return USAGE_STATUS if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(main))

@@ -1,0 +1,22 @@
+"""Preprocess a KiTS folder: what is missing or out of date, and nothing else.
+
+python bin/preprocess.py --config configs/kits21_paper.toml --set data.root=/data/kits21
+"""
+
+import sys
+
+from kitsjax.command import USAGE_STATUS, guarded, resolve_settings, settings_parser
+from kitsjax.data.prepare import describe_preparation, prepare_data
+
+
+def main() -> int:
+    settings = resolve_settings(settings_parser(__doc__).parse_args())
+    data_set = prepare_data(settings.data, settings.phantom, settings.preprocess)
+    print(describe_preparation(data_set))
+    for case_id, message in data_set.report.failures:
+        print(f"failed: {case_id}: {message}", file=sys.stderr)
+    return USAGE_STATUS if data_set.report.failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(main))

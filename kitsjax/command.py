@@ -1,0 +1,60 @@
+"""What the commands in bin/ share: settings on the command line, and errors in one line."""
+
+import argparse
+import errno
+import os
+import sys
+from collections.abc import Callable
+
+from kitsjax.config import Settings, load_settings, to_toml
+from kitsjax.errors import InputError
+
+USAGE_STATUS = 2
+"""Exit status for a user's mistake, as argparse has it."""
+
+
+def settings_parser(description: str | None) -> argparse.ArgumentParser:
+    """A parser with --config, --set and --print-config."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--config", metavar="FILE", help="settings in TOML, see configs/")
+    parser.add_argument(
+        "--set", metavar="SECTION.FIELD=VALUE", action="append", default=[], dest="overrides",
+        help="override one setting; may be given several times",
+    )  # fmt: skip
+    parser.add_argument(
+        "--print-config", action="store_true", help="print the resolved settings and exit"
+    )
+    return parser
+
+
+def resolve_settings(args: argparse.Namespace) -> Settings:
+    """The settings that the arguments ask for; prints them and exits for --print-config.
+
+    Raises:
+        InputError: see `load_settings`.
+    """
+    settings = load_settings(args.config, args.overrides)
+    if args.print_config:
+        print(to_toml(settings), end="")
+        sys.exit(0)
+    return settings
+
+
+def guarded(main: Callable[[], int]) -> int:
+    """Run a command: a user's mistake, or a full or forbidden disk, is one line and status 2."""
+    # XLA and absl report their own workings at WARNING and below; errors still show.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    try:
+        return main()
+    except InputError as error:
+        message = str(error)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT):
+            raise
+        message = f"{error.filename or 'output'}: {error.strerror}; choose a folder with room"
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    print(f"{os.path.basename(sys.argv[0])}: {message}", file=sys.stderr)
+    return USAGE_STATUS

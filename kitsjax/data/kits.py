@@ -1,0 +1,122 @@
+"""Folders in the layout of KiTS21, KiTS23 and KiTS19: cases, checks, split."""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from kitsjax.errors import InputError
+from kitsjax.files import write_text
+
+IMAGE_NAME = "imaging.nii.gz"
+LABEL_NAMES = ("aggregated_MAJ_seg.nii.gz", "segmentation.nii.gz")
+"""The training label (D2): KiTS21's majority vote, or the single label of KiTS23 and KiTS19."""
+
+_CASE = re.compile(r"case_\d{5}")
+
+
+@dataclass(frozen=True)
+class Case:
+    """The files of one case.
+
+    Attributes:
+        case_id: folder name, `case_00000`.
+        image: CT in HU.
+        label: mask with the values of `kitsjax.labels`.
+    """
+
+    case_id: str
+    image: Path
+    label: Path
+
+
+@dataclass(frozen=True)
+class Split:
+    """Case ids that are trained on and case ids held out, each sorted."""
+
+    train: tuple[str, ...]
+    held_out: tuple[str, ...]
+
+
+def find_cases(root: str | Path) -> list[Case]:
+    """The cases of a KiTS folder, sorted by id.
+
+    Raises:
+        InputError: no such folder, no case in it, or a case without image or label.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise InputError(f"{root}: no such data folder; set data.root to a KiTS21 folder")
+    folders = sorted(p for p in root.iterdir() if p.is_dir() and _CASE.fullmatch(p.name))
+    if not folders:
+        raise InputError(f"{root}: holds no case_XXXXX folder; set data.root to a KiTS21 folder")
+    return [_case(folder) for folder in folders]
+
+
+def _case(folder: Path) -> Case:
+    image = folder / IMAGE_NAME
+    labels = [folder / name for name in LABEL_NAMES if (folder / name).is_file()]
+    if not image.is_file():
+        raise InputError(
+            f"{folder}: has no {IMAGE_NAME}; KiTS images are downloaded apart from the labels, "
+            "or move the case out of the data folder"
+        )
+    if not labels:
+        raise InputError(
+            f"{folder}: has no label ({' or '.join(LABEL_NAMES)}); add it, or move the case out "
+            "of the data folder"
+        )
+    return Case(folder.name, image, labels[0])
+
+
+def split_cases(case_ids: Sequence[str], held_out: int, seed: int) -> Split:
+    """Hold out `held_out` cases at random without replacement (D1), the same for the same seed.
+
+    Raises:
+        InputError: no case would be left to train on.
+    """
+    ids = sorted(case_ids)
+    if held_out >= len(ids):
+        raise InputError(
+            f"data.held_out = {held_out} leaves no case to train on: the data set has {len(ids)}"
+        )
+    chosen = np.random.default_rng(seed).permutation(len(ids))[:held_out]
+    held = {ids[i] for i in chosen}
+    return Split(tuple(i for i in ids if i not in held), tuple(sorted(held)))
+
+
+def read_split(path: str | Path, case_ids: Sequence[str]) -> Split:
+    """Read a split file and check it against the cases at hand.
+
+    Raises:
+        InputError: unreadable, of another form, a case unknown or on both sides, nothing to train
+            on.
+    """
+    try:
+        tree = json.loads(Path(path).read_text(encoding="utf-8"))
+        split = Split(tuple(sorted(tree["train"])), tuple(sorted(tree["held_out"])))
+    except OSError as error:
+        raise InputError(f"{path}: cannot read the split ({error.strerror})") from None
+    except (ValueError, KeyError, TypeError):
+        raise InputError(
+            f'{path}: not a split; write {{"train": ["case_00000", ...], "held_out": [...]}}'
+        ) from None
+    both = set(split.train) & set(split.held_out)
+    unknown = (set(split.train) | set(split.held_out)) - set(case_ids)
+    if both or unknown or not split.train:
+        what = (
+            f"{min(both)} is on both sides" if both
+            else f"{min(unknown)} is not in the data folder" if unknown
+            else "no case to train on"
+        )  # fmt: skip
+        raise InputError(f"{path}: {what}; correct the split")
+    return split
+
+
+def write_split(path: str | Path, split: Split) -> None:
+    """Write a split file that `read_split` reads."""
+    tree = {"train": list(split.train), "held_out": list(split.held_out)}
+    write_text(path, json.dumps(tree, indent=1) + "\n")

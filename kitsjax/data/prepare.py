@@ -1,0 +1,47 @@
+"""From the data settings to preprocessed cases: phantom if asked for, discovery, preprocessing."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from kitsjax.config import DataSettings, PhantomSettings, PreprocessSettings
+from kitsjax.data.kits import Case, find_cases
+from kitsjax.data.phantom import make_phantom
+from kitsjax.data.preprocess import PreprocessReport, cache_folder, preprocess_cases
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A data set ready for training: its cases, where they lie preprocessed, what was done."""
+
+    cases: list[Case]
+    folder: Path
+    report: PreprocessReport
+
+
+def prepare_data(
+    data: DataSettings, phantom: PhantomSettings, preprocess: PreprocessSettings
+) -> DataSet:
+    """Make the phantom if it is asked for and lacks cases, then preprocess what is not up to date.
+
+    Cases that fail stand in the report; the others are ready.
+
+    Raises:
+        InputError: the data folder is missing or its layout wrong.
+    """
+    if data.make_phantom:
+        make_phantom(data.root, phantom.cases, phantom.matrix, phantom.seed, data.workers)
+    cases = find_cases(data.root)
+    cache = data.cache or Path(data.root).resolve().parent / "preprocessed" / Path(data.root).name
+    folder = cache_folder(cache, preprocess)
+    return DataSet(cases, folder, preprocess_cases(cases, folder, preprocess, data.workers))
+
+
+def describe_preparation(data_set: DataSet) -> str:
+    """One line: cases made and kept, failures, peak memory of a worker, the folder."""
+    report = data_set.report
+    peak = f", peak memory {report.peak_gib:.2f} GiB a worker" if report.made else ""
+    failed = f", {len(report.failures)} failed" if report.failures else ""
+    return (
+        f"preprocessed: {report.made} cases made, {report.kept} up to date{failed}{peak}; "
+        f"{data_set.folder}"
+    )

@@ -1,0 +1,181 @@
+"""Raw case -> preprocessed case on disk (P1, P2): memory-mapped, in parallel, restartable.
+
+A preprocessed case is a folder:
+
+    image.npy         (z, y, x) float16 or float32, normalised
+    label.npy         (z, y, x) uint8
+    foreground_1.npy  (n, 3) int32 positions of some voxels of label 1; likewise 2 and 3
+    case.json         what it was made from, its geometry and intensity statistics
+"""
+
+import hashlib
+import json
+import multiprocessing
+import os
+import resource
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from kitsjax.config import PreprocessSettings
+from kitsjax.data.kits import Case
+from kitsjax.data.resample import resample_image, resample_label, resampled_shape
+from kitsjax.data.volume import Volume, check_same_grid, read_label, read_volume
+from kitsjax.errors import InputError
+from kitsjax.files import written_beside
+from kitsjax.labels import FOREGROUND
+
+FORMAT = 1
+"""Raised when the meaning of a stored file changes, so that old caches are made anew."""
+
+
+@dataclass(frozen=True)
+class PreprocessReport:
+    """What `preprocess_cases` did: cases made, cases found up to date, (case, message) of the
+    failed, and the peak memory of the largest worker in GiB."""
+
+    made: int
+    kept: int
+    failures: list[tuple[str, str]]
+    peak_gib: float
+
+
+def cache_folder(cache: str | Path, settings: PreprocessSettings) -> Path:
+    """Where cases preprocessed with these settings lie: other settings, another folder."""
+    text = f"{FORMAT} {settings.model_dump_json()}"
+    key = hashlib.sha256(text.encode()).hexdigest()[:8]
+    return Path(cache) / f"{settings.spacing_mm:g}mm-{key}"
+
+
+def normalize(array: np.ndarray, settings: PreprocessSettings) -> np.ndarray:
+    """Clip at the case's own percentiles, then subtract the mean and divide by the sd (P2).
+
+    Over all voxels, in float32 (sums in float64). A constant volume gives zeros.
+    """
+    image = np.array(array, np.float32)
+    low, high = np.percentile(image, (settings.lower_percentile, settings.upper_percentile))
+    np.clip(image, low, high, out=image)
+    image -= np.mean(image, dtype=np.float64)
+    deviation = np.std(image, dtype=np.float64)
+    # A volume is constant when what is left of it is rounding error.
+    if deviation <= 1e-6 * max(abs(low), abs(high)):
+        return np.zeros_like(image)
+    image /= deviation
+    return image
+
+
+def prepare_image(volume: Volume, settings: PreprocessSettings) -> np.ndarray:
+    """What the network sees of a CT in HU: resampled (P1), normalised (P2), as stored.
+
+    Training and prediction both come through here and so see the same numbers, the rounding to
+    half precision included.
+
+    Returns:
+        (z, y, x) array of `settings.dtype` on the isotropic grid.
+    """
+    shape = resampled_shape(volume.array.shape, volume.spacing_mm, settings.spacing_mm)
+    resampled = resample_image(volume.array, shape)
+    return normalize(resampled, settings).astype(settings.dtype)
+
+
+def foreground_positions(label: np.ndarray, value: int, least: int, seed: int) -> np.ndarray:
+    """Up to max(`least`, 1%) random voxel positions of a label value, (n, 3) int32 (nnU-Net)."""
+    flat = np.flatnonzero(label == value)
+    keep = max(least, flat.size // 100)
+    if flat.size > keep:
+        flat = np.sort(np.random.default_rng((seed, value)).choice(flat, keep, replace=False))
+    return np.stack(np.unravel_index(flat, label.shape), axis=-1).astype(np.int32)
+
+
+def preprocess_case(case: Case, folder: Path, settings: PreprocessSettings) -> None:
+    """Write the preprocessed case `folder`, whole or not at all.
+
+    Raises:
+        InputError: a bad file, or image and label of different geometry.
+    """
+    volume, label = read_volume(case.image), read_label(case.label)
+    check_same_grid(volume, label)
+    image = prepare_image(volume, settings)
+    resampled = resample_label(label.array, image.shape)
+    extent_mm = np.multiply(volume.array.shape, volume.spacing_mm)
+    description = {
+        "case_id": case.case_id,
+        "inputs": _stamp(case),
+        "shape": image.shape,
+        # Rounding the shape (P1) leaves the voxel edge a little off the target.
+        "spacing_mm": (extent_mm / image.shape).tolist(),
+        "native_shape": volume.array.shape,
+        "native_spacing_mm": [float(s) for s in volume.spacing_mm],
+        "voxels": {str(v): int((resampled == v).sum()) for v in FOREGROUND},
+    }
+    with written_beside(folder) as beside:
+        beside.mkdir()
+        np.save(beside / "image.npy", image)
+        np.save(beside / "label.npy", resampled)
+        for value in FOREGROUND:
+            positions = foreground_positions(
+                resampled, value, settings.foreground_voxels, int(case.case_id[-5:])
+            )
+            np.save(beside / f"foreground_{value}.npy", positions)
+        (beside / "case.json").write_text(json.dumps(description, indent=1))
+
+
+def is_current(case: Case, folder: Path) -> bool:
+    """Whether a preprocessed case was made from these very input files (path, size and time)."""
+    try:
+        return json.loads((folder / "case.json").read_text())["inputs"] == _stamp(case)
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def preprocess_cases(
+    cases: Sequence[Case], folder: Path, settings: PreprocessSettings, workers: int = 0
+) -> PreprocessReport:
+    """Preprocess what is missing or out of date under `folder`, `workers` cases at a time.
+
+    A case that fails is reported and the rest go on; a killed run keeps its finished cases.
+
+    Args:
+        workers: processes; 0: one a core.
+    """
+    todo = [case for case in cases if not is_current(case, folder / case.case_id)]
+    workers = min(workers or os.cpu_count() or 1, len(todo))
+    failures: list[tuple[str, str]] = []
+    peak = 0.0
+    if todo:
+        # Fresh interpreters: forking a process that holds JAX's threads can deadlock.
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(workers, mp_context=context) as pool:
+            jobs = {pool.submit(_work, c, folder / c.case_id, settings): c for c in todo}
+            for job in tqdm(as_completed(jobs), "preprocess", len(jobs), unit="case"):
+                try:
+                    peak = max(peak, job.result())
+                except InputError as error:
+                    failures.append((jobs[job].case_id, str(error)))
+                except BrokenProcessPool:
+                    raise InputError(
+                        f"{folder}: a preprocessing worker was killed, most likely for want of "
+                        "memory; finished cases are kept, go on with a smaller data.workers"
+                    ) from None
+    made = len(todo) - len(failures)
+    return PreprocessReport(made, len(cases) - len(todo), sorted(failures), peak)
+
+
+def _work(case: Case, folder: Path, settings: PreprocessSettings) -> float:
+    preprocess_case(case, folder, settings)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**30 if sys.platform == "darwin" else 2**20)
+
+
+def _stamp(case: Case) -> list[list[str | int]]:
+    """What tells an input file from another version of it, without reading it whole."""
+    return [
+        [str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns]
+        for path in (case.image, case.label)
+    ]

@@ -1,0 +1,388 @@
+"""Volumes in house orientation, and NIfTI files in and out.
+
+House orientation is that of KiTS21's files: array axes (z, y, x) that point Inferior, Posterior
+and Left. Only this module knows that a file may be stored otherwise.
+"""
+
+import gzip
+import logging
+import os
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from nibabel import orientations
+from nibabel.filebasedimages import ImageFileError
+from nibabel.imageglobals import logger as nibabel_logger
+from nibabel.spatialimages import HeaderDataError
+from nibabel.volumeutils import array_from_file
+
+from kitsjax.errors import InputError
+
+HOUSE_AXES = "IPL"
+"""Where the array axes (z, y, x) point, as nibabel's axis codes."""
+
+_MM_OF_UNIT = {"meter": 1000.0, "micron": 0.001}
+
+_UNREADABLE = (OSError, EOFError, zlib.error, ImageFileError, HeaderDataError, ValueError)
+"""What nibabel, gzip and zlib raise on files that are not whole NIfTI files."""
+
+
+@dataclass(frozen=True)
+class FileGeometry:
+    """How a NIfTI file lays out its voxels: all that is needed to write another just like it.
+
+    Everything follows from the header, which is kept byte for byte, so that shape, affine, qform
+    and sform with their codes survive unchanged. `bytes.hex` makes it fit for JSON.
+
+    Attributes:
+        header: the NIfTI-1 (348 bytes) or NIfTI-2 (540 bytes) header.
+        path: the file it was read from, for messages.
+    """
+
+    header: bytes
+    path: str = field(default="", compare=False)
+
+    @cached_property
+    def nifti(self) -> Any:
+        """The parsed header; not to be changed."""
+        kind = nib.Nifti1Header if len(self.header) == 348 else nib.Nifti2Header
+        return kind(self.header, check=False)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The file's shape, in its own axis order; with trailing ones if the file has them."""
+        return tuple(int(n) for n in self.nifti.get_data_shape())
+
+    @property
+    def affine(self) -> np.ndarray:
+        """The file's affine, 4x4: file index to RAS+ world in the file's own unit."""
+        return np.asarray(self.nifti.get_best_affine())
+
+    @cached_property
+    def orientation(self) -> np.ndarray:
+        """nibabel's orientation (3x2: house axis, flip) of each file axis; nearest if oblique."""
+        house = orientations.axcodes2ornt(HOUSE_AXES)
+        return orientations.ornt_transform(orientations.io_orientation(self.affine), house)
+
+    def to_house(self, array: np.ndarray) -> np.ndarray:
+        """A view of an array in file order (three axes, then any others) in house orientation."""
+        return orientations.apply_orientation(array, self.orientation)
+
+    def to_file(self, array: np.ndarray) -> np.ndarray:
+        """A view of an array in house orientation in file order; the inverse of `to_house`."""
+        axes, flips = self.orientation.T
+        backward = np.empty((3, 2))
+        backward[axes.astype(int)] = np.stack([np.arange(3), flips], axis=1)
+        return orientations.apply_orientation(array, backward)
+
+
+@dataclass(frozen=True, eq=False)
+class Geometry:
+    """Where a volume's voxels lie: a `Volume` without its voxels, with the same meanings."""
+
+    shape: tuple[int, int, int]
+    spacing_mm: tuple[float, float, float]
+    affine: np.ndarray
+    file: FileGeometry | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """A three-dimensional array and where it lies in the patient.
+
+    Attributes:
+        array: (z, y, x), C-contiguous, house orientation.
+        spacing_mm: (z, y, x), lengths of the affine's columns.
+        affine: 4x4, (z, y, x, 1) index to RAS+ world in mm.
+        file: the layout of the file that it came from, if any.
+    """
+
+    array: np.ndarray
+    spacing_mm: tuple[float, float, float]
+    affine: np.ndarray
+    file: FileGeometry | None = None
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        z, y, x = self.array.shape
+        return z, y, x
+
+
+def read_volume(path: str | Path) -> Volume:
+    """Read an image as float32, `scl_slope` and `scl_inter` applied (HU for a CT).
+
+    Raises:
+        InputError: no readable NIfTI file, not three-dimensional (trailing axes of one are
+            dropped), voxel size not positive, complex or RGB voxels, NaN or infinite voxels.
+    """
+    image, geometry, stored = _load(Path(path))
+    array = np.empty(geometry.shape, np.float32)
+    unfinite = 0
+    for brick in _bricks(geometry.shape):
+        with np.errstate(over="ignore"):
+            array[brick] = _scaled(image, stored[brick])
+        unfinite += array[brick].size - int(np.isfinite(array[brick]).sum())
+    if unfinite:
+        raise InputError(
+            f"{path}: {unfinite} of {array.size} voxels are NaN or infinite; "
+            "replace them, with air's -1024 for instance"
+        )
+    return Volume(array, geometry.spacing_mm, geometry.affine, geometry.file)
+
+
+def read_label(path: str | Path, labels: Sequence[int] = (0, 1, 2, 3)) -> Volume:
+    """Read a label map as uint8, whatever type it is stored as.
+
+    Raises:
+        InputError: as `read_volume`; values outside `labels`. A value within 0.001 of an integer
+            is that integer, since writers scale (`scl_slope`) with rounding.
+    """
+    image, geometry, stored = _load(Path(path))
+    array = np.empty(geometry.shape, np.uint8)
+    foreign = []
+    for brick in _bricks(geometry.shape):
+        values = _scaled(image, stored[brick])
+        with np.errstate(invalid="ignore"):
+            array[brick] = np.rint(values) if values.dtype.kind == "f" else values
+            good = np.abs(values - array[brick]) <= 1e-3
+        good &= np.logical_or.reduce([array[brick] == label for label in labels])
+        if not good.all():
+            foreign.append(np.unique(values[~good]))
+    if foreign:
+        found = np.unique(np.concatenate(foreign))
+        more = f" and {len(found) - 5} more" if len(found) > 5 else ""
+        raise InputError(
+            f"{path}: label values {_listed(found[:5])}{more} are not among {_listed(labels)}; "
+            "give a label map with these values only"
+        )
+    return Volume(array, geometry.spacing_mm, geometry.affine, geometry.file)
+
+
+def read_geometry(path: str | Path) -> Geometry:
+    """Read shape, spacing and affine from the header alone; raises as `read_volume`."""
+    return _open(Path(path))[1]
+
+
+def write_label(path: str | Path, label: Volume | np.ndarray, like: FileGeometry) -> None:
+    """Write a label map in house orientation as uint8, with the layout of `like`.
+
+    `path` ends in .nii.gz or .nii; it appears whole or not at all. The file's shape is that of
+    `like` with its trailing axes of one, so that image and mask match voxel for voxel in nibabel;
+    ITK drops such axes.
+
+    Raises:
+        InputError: `path` cannot be written.
+    """
+    array = label.array if isinstance(label, Volume) else label
+    if array.dtype.kind not in "biu" or (array.size and not 0 <= array.min() <= array.max() < 256):
+        raise ValueError(f"labels must be integers from 0 to 255, not {array.dtype}")
+    _write(Path(path), array.astype(np.uint8, copy=False), like)
+
+
+def write_volume(
+    path: str | Path, array: np.ndarray, like: FileGeometry, dtype: Any = np.float32
+) -> None:
+    """Write an image (z, y, x) or probabilities (z, y, x, class) with the layout of `like`.
+
+    Values are stored as `dtype`, unscaled. Otherwise as `write_label`.
+    """
+    _write(Path(path), array.astype(dtype, copy=False), like)
+
+
+def kits_geometry(shape: Sequence[int], spacing_mm: Sequence[float]) -> FileGeometry:
+    """The layout of a KiTS21 file: house orientation, world origin at voxel 0, sform only."""
+    sz, sy, sx = spacing_mm
+    header = nib.Nifti1Header()
+    header.set_data_shape(tuple(shape))
+    affine = np.array([[0, 0, -sx, 0], [0, -sy, 0, 0], [-sz, 0, 0, 0], [0, 0, 0, 1.0]])
+    header.set_qform(affine, code="unknown")
+    header.set_sform(affine, code="aligned")
+    header.set_xyzt_units("mm")
+    return FileGeometry(header.binaryblock)
+
+
+def check_same_grid(a: Volume | Geometry, b: Volume | Geometry) -> None:
+    """Refuse two volumes (image and label, say) that do not lie on the same voxels.
+
+    Raises:
+        InputError: shapes differ, or an entry of the affines by more than 0.001 mm.
+    """
+    names = [grid.file.path if grid.file else "volume" for grid in (a, b)]
+    if a.shape != b.shape:
+        raise InputError(
+            f"{names[0]} and {names[1]}: shapes {a.shape} and {b.shape} (z, y, x) differ; "
+            "give an image and a label of the same voxels"
+        )
+    if not np.allclose(a.affine, b.affine, rtol=0, atol=1e-3):
+        raise InputError(
+            f"{names[0]} and {names[1]}: affines {_matrix(a.affine)} and {_matrix(b.affine)} "
+            "differ by more than 0.001 mm; give an image and a label of the same voxels"
+        )
+
+
+def _load(path: Path) -> tuple[Any, Geometry, np.ndarray]:
+    """The nibabel image, its geometry, and a house view of its voxels as stored."""
+    image, geometry = _open(path)
+    proxy = image.dataobj
+    try:
+        with image.file_map["image"].get_prepare_fileobj() as stream:
+            stored = array_from_file(proxy.shape, proxy.dtype, stream, proxy.offset)
+            # nibabel stops at the last voxel; gzip compares its checksum only at the file's end.
+            while path.suffix == ".gz" and stream.read(2**20):
+                pass
+    except _UNREADABLE as error:
+        raise InputError(
+            f"{path}: damaged or cut short ({_reason(error)}); get the file again"
+        ) from None
+    assert geometry.file is not None
+    return image, geometry, geometry.file.to_house(stored.reshape(stored.shape[:3]))
+
+
+def _open(path: Path) -> tuple[Any, Geometry]:
+    """Read and check a file's header."""
+    image: Any
+    try:
+        with _quiet():
+            image = nib.load(path)
+            # nibabel mends voxel sizes of zero and below silently; see them as they are.
+            with image.file_map["image"].get_prepare_fileobj() as stream:
+                raw = type(image.header).from_fileobj(stream, check=False)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; check the path") from None
+    except _UNREADABLE as error:
+        if path.is_dir():
+            raise InputError(f"{path}: is a folder; give a NIfTI file (.nii.gz)") from None
+        raise InputError(
+            f"{path}: not a readable NIfTI file ({_reason(error)}); give a whole .nii.gz"
+        ) from None
+    if not isinstance(image, nib.Nifti1Image | nib.Nifti2Image):
+        raise InputError(f"{path}: not a single-file NIfTI; convert it to .nii.gz")
+    shape = image.shape
+    if len(shape) < 3 or any(n != 1 for n in shape[3:]) or min(shape) < 1:
+        raise InputError(f"{path}: shape {shape} is not that of a 3-D volume; give one volume")
+    if image.get_data_dtype().kind not in "biuf":
+        raise InputError(
+            f"{path}: voxels are {image.header.get_value_label('datatype')}; give real numbers"
+        )
+    return image, _geometry(path, image, raw)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep nibabel from printing its repairs of a header: what matters is refused in our words."""
+
+    def silence(record: logging.LogRecord) -> bool:
+        return False
+
+    nibabel_logger.addFilter(silence)
+    try:
+        yield
+    finally:
+        nibabel_logger.removeFilter(silence)
+
+
+def _geometry(path: Path, image: Any, raw: Any) -> Geometry:
+    """Voxel size and place of a loaded image.
+
+    Where pixdim and affine disagree, the affine counts: it says where the voxels lie, and NIfTI
+    ignores pixdim when there is an sform. But a pixdim that is no length is a broken header, which
+    ITK refuses too.
+    """
+    file = FileGeometry(image.header.binaryblock, str(path))
+    affine = file.affine.astype(float)
+    lengths = np.linalg.norm(affine[:3, :3], axis=0)
+    pixdim = np.asarray(raw["pixdim"][1:4], dtype=float)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        volume = abs(np.linalg.det(affine[:3, :3] / lengths))
+    if not (np.isfinite(affine).all() and (pixdim > 0).all() and volume > 1e-3):
+        raise InputError(
+            f"{path}: voxel size {_listed(pixdim)} mm with affine {_matrix(affine)} is not usable; "
+            "correct the header"
+        )
+    unit = _MM_OF_UNIT.get(image.header.get_xyzt_units()[0], 1.0)
+    inverse = orientations.inv_ornt_aff(file.orientation, image.shape[:3])
+    house = np.diag([unit, unit, unit, 1.0]) @ affine @ inverse
+    z, y, x = (float(length) for length in np.linalg.norm(house[:3, :3], axis=0))
+    shape = [0, 0, 0]
+    for n, axis in zip(image.shape[:3], file.orientation[:, 0].astype(int), strict=True):
+        shape[axis] = int(n)
+    return Geometry((shape[0], shape[1], shape[2]), (z, y, x), house, file)
+
+
+def _bricks(shape: tuple[int, int, int]) -> Iterator[tuple[slice, slice]]:
+    """Bricks of a volume that fit the processor's cache whichever axis is contiguous."""
+    for z in range(0, shape[0], 16):
+        for y in range(0, shape[1], 16):
+            yield slice(z, z + 16), slice(y, y + 16)
+
+
+def _scaled(image: Any, stored: np.ndarray) -> np.ndarray:
+    """Voxels as stored, times slope plus intercept where the file has them."""
+    slope, inter = float(image.dataobj.slope), float(image.dataobj.inter)
+    if (slope, inter) == (1.0, 0.0):
+        return stored
+    return stored * np.float64(slope) + inter
+
+
+def _write(path: Path, array: np.ndarray, like: FileGeometry) -> None:
+    """Write an array in house orientation with the layout of `like`, whole or not at all."""
+    if not path.name.endswith((".nii.gz", ".nii")):
+        raise InputError(f"{path}: not a NIfTI file name; let it end in .nii.gz")
+    image = _image(array, like)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        try:
+            with open(temporary, "wb") as stream:
+                if path.suffix == ".gz":
+                    # Level 1: label maps shrink a hundredfold at any level, and this one is quick.
+                    with gzip.GzipFile("", "wb", 1, stream, mtime=0) as packed:
+                        image.to_stream(packed)
+                else:
+                    image.to_stream(stream)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be written ({_reason(error)}); check the folder and its disk"
+        ) from None
+
+
+def _image(array: np.ndarray, like: FileGeometry) -> Any:
+    """The nibabel image of an array in house orientation with the layout of `like`."""
+    stored = like.to_file(array)
+    if stored.shape[:3] != like.shape[:3]:
+        raise ValueError(f"array {array.shape} does not fit a file of shape {like.shape}")
+    if array.ndim == 3:
+        stored = stored.reshape(like.shape)
+    header = like.nifti.as_byteswapped("<")
+    header.set_data_dtype(array.dtype)
+    # What describes the voxel values of `like` is not true of the new ones.
+    for name in ("descrip", "aux_file", "intent_name"):
+        header[name] = b""
+    for name in ("cal_min", "cal_max", "intent_code", "vox_offset"):
+        header[name] = 0
+    # Without an affine nibabel leaves qform, sform and their codes as the header has them.
+    kind = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
+    return kind(stored, None, header)
+
+
+def _reason(error: BaseException) -> str:
+    """An exception's message in one line."""
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return " ".join(text.split())
+
+
+def _listed(values: Sequence[float] | np.ndarray) -> str:
+    return ", ".join(f"{float(value):g}" for value in values)
+
+
+def _matrix(affine: np.ndarray) -> str:
+    return "[" + "; ".join(_listed(row) for row in affine[:3]) + "]"

@@ -1,0 +1,226 @@
+"""The 3D U-Net of the paper in nnU-Net's form (N1-N3): the only Linen code."""
+
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from kitsjax.config import NetworkSettings
+from kitsjax.errors import InputError
+from kitsjax.labels import CLASSES
+from kitsjax.model.convolution import Form, convolve
+
+SLOPE = 0.01
+"""Negative slope of the leaky ReLU (nnU-Net)."""
+
+EPSILON = 1e-5
+"""Added to the variance in the instance norm (nnU-Net, PyTorch's default)."""
+
+_GAIN = 2 / (1 + SLOPE**2)
+_he_normal = nn.initializers.variance_scaling(_GAIN, "fan_in", "normal")
+# PyTorch counts a transposed convolution's fan_in as output channels times kernel voxels.
+_he_normal_transposed = nn.initializers.variance_scaling(
+    _GAIN, "fan_in", "normal", in_axis=-1, out_axis=-2
+)
+
+
+class ConvNormRelu(nn.Module):
+    """3x3x3 convolution with bias, instance norm, leaky ReLU."""
+
+    features: int
+    stride: int
+    dtype: DTypeLike
+    form: Form
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b z y x i"]) -> Float[Array, "b Z Y X o"]:
+        shape = (3, 3, 3, x.shape[-1], self.features)
+        kernel = self.param("kernel", _he_normal, shape)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        scale = self.param("norm_scale", nn.initializers.ones, (self.features,))
+        shift = self.param("norm_bias", nn.initializers.zeros, (self.features,))
+        x = convolve(x.astype(self.dtype), kernel.astype(self.dtype), self.stride, self.form)
+        x = instance_norm(x + bias.astype(self.dtype), scale, shift)
+        return nn.leaky_relu(x, SLOPE)
+
+
+def instance_norm(
+    x: Float[Array, "b z y x c"], scale: Float[Array, " c"], shift: Float[Array, " c"]
+) -> Float[Array, "b z y x c"]:
+    """Normalise each channel of each sample over its voxels, then scale and shift.
+
+    Statistics are float32 and take two passes (mean, then mean squared deviation): mean(x^2) -
+    mean(x)^2 cancels badly where the mean is large. Returns x's dtype.
+    """
+    axes = (1, 2, 3)
+    centered = x.astype(jnp.float32) - x.mean(axes, keepdims=True, dtype=jnp.float32)
+    variance = jnp.square(centered).mean(axes, keepdims=True)
+    return (centered * (lax.rsqrt(variance + EPSILON) * scale) + shift).astype(x.dtype)
+
+
+class Block(nn.Module):
+    """Two convolutions, the first of which may stride."""
+
+    features: int
+    stride: int
+    dtype: DTypeLike
+    form: Form
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b z y x i"]) -> Float[Array, "b Z Y X o"]:
+        x = ConvNormRelu(self.features, self.stride, self.dtype, self.form, name="first")(x)
+        return ConvNormRelu(self.features, 1, self.dtype, self.form, name="second")(x)
+
+
+class Up(nn.Module):
+    """2x2x2 transposed convolution of stride 2, with bias.
+
+    Kernel and stride are equal, so no two input voxels meet in the output: one matrix product to
+    8 * features and a rearrangement, which is faster than a transposed convolution everywhere.
+    """
+
+    features: int
+    dtype: DTypeLike
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b z y x i"]) -> Float[Array, "b 2*z 2*y 2*x o"]:
+        kernel = self.param("kernel", _he_normal_transposed, (2, 2, 2, x.shape[-1], self.features))
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        b, z, y, w = x.shape[:4]
+        out = jnp.einsum("bzyxi,klmio->bzkylxmo", x.astype(self.dtype), kernel.astype(self.dtype))
+        return out.reshape(b, 2 * z, 2 * y, 2 * w, self.features) + bias.astype(self.dtype)
+
+
+class Head(nn.Module):
+    """1x1x1 convolution with bias to float32 logits."""
+
+    classes: int
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b z y x i"]) -> Float[Array, "b z y x classes"]:
+        kernel = self.param("kernel", _he_normal, (x.shape[-1], self.classes))
+        bias = self.param("bias", nn.initializers.zeros, (self.classes,))
+        product = jnp.dot(x, kernel.astype(x.dtype), preferred_element_type=jnp.float32)
+        return product + bias
+
+
+class UNet(nn.Module):
+    """3D U-Net with deep supervision.
+
+    Fully convolutional: every input axis must be a multiple of 2**(stages - 1). Parameters are
+    float32 and have the same names and shapes whatever `form`, `dtype` and `remat`.
+
+    Attributes:
+        stage_features: channels of each encoder stage, finest first.
+        heads: supervised decoder levels, finest first.
+        classes: channels of the logits.
+        dtype: computation; norm statistics and logits are float32 always.
+        form: of the 3x3x3 convolutions, see `convolve`.
+        remat: recompute each block's activations in the backward pass, for memory.
+    """
+
+    stage_features: tuple[int, ...]
+    heads: int
+    classes: int = len(CLASSES)
+    dtype: DTypeLike = jnp.float32
+    form: Form = "direct"
+    remat: bool = False
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b z y x 1"]) -> tuple[Float[Array, "b _ _ _ classes"], ...]:
+        """Logits of `heads` levels, finest first; level n is the input halved n times."""
+        stages = len(self.stage_features)
+        check_divisible(x.shape[1:4], 2 ** (stages - 1))
+        block = nn.remat(Block) if self.remat else Block
+        skips = []
+        for level, features in enumerate(self.stage_features):
+            stride = 1 if level == 0 else 2
+            x = block(features, stride, self.dtype, self.form, name=f"encoder_{level}")(x)
+            skips.append(x)
+        logits = []
+        for level in reversed(range(stages - 1)):
+            features = self.stage_features[level]
+            x = Up(features, self.dtype, name=f"up_{level}")(x)
+            x = jnp.concatenate([x, skips[level]], axis=-1)
+            x = block(features, 1, self.dtype, self.form, name=f"decoder_{level}")(x)
+            if level < self.heads:
+                logits.append(Head(self.classes, name=f"head_{level}")(x))
+        return tuple(reversed(logits))
+
+
+def check_divisible(shape: tuple[int, ...], factor: int) -> None:
+    """Raise InputError unless every axis of (z, y, x) is a multiple of `factor`."""
+    if any(size % factor for size in shape):
+        raise InputError(
+            f"network input {shape}: each axis must be a multiple of {factor}; pad it to one"
+        )
+
+
+def stage_features(
+    patch_shape: tuple[int, int, int], features: int, max_features: int, smallest: int
+) -> tuple[int, ...]:
+    """Channels of each stage (N1): doubled at each downsampling, at most `max_features`.
+
+    The patch is halved while every axis is even and stays at least `smallest` voxels: a cube of
+    128 with smallest = 4 gives six stages.
+
+    Raises:
+        InputError: the patch cannot be halved once.
+    """
+    halvings = min(
+        min((axis & -axis).bit_length() - 1, int(math.log2(max(axis / smallest, 1))))
+        for axis in patch_shape
+    )
+    if halvings < 1:
+        raise InputError(
+            f"sampling.patch_shape = {list(patch_shape)} cannot be halved once: make each axis "
+            f"even and at least twice network.smallest = {smallest}"
+        )
+    return tuple(min(features * 2**stage, max_features) for stage in range(halvings + 1))
+
+
+def build_network(
+    settings: NetworkSettings,
+    patch_shape: tuple[int, int, int],
+    platform: str | None = None,
+) -> UNet:
+    """The network of these settings, with every "auto" resolved for the platform.
+
+    Args:
+        settings: section [network].
+        patch_shape: training patch (z, y, x) in voxels; it sets the number of stages.
+        platform: "cpu", "gpu" or "tpu"; None: where JAX computes by default.
+
+    Raises:
+        InputError: the patch cannot be halved, or there are more heads than decoder levels.
+    """
+    features = stage_features(
+        patch_shape, settings.features, settings.max_features, settings.smallest
+    )
+    levels = len(features) - 1
+    if settings.heads > levels:
+        raise InputError(
+            f"network.heads = {settings.heads} exceeds the {levels} decoder levels of "
+            f"sampling.patch_shape = {list(patch_shape)} with network.smallest = "
+            f"{settings.smallest}: set network.heads to at most {levels}"
+        )
+    on_cpu = (platform or jax.default_backend()) == "cpu"
+    dtype = settings.dtype
+    if dtype == "auto":
+        dtype = "float32" if on_cpu else "bfloat16"
+    form: Form
+    if settings.convolution == "auto":
+        form = "planar" if on_cpu else "direct"
+    else:
+        form = settings.convolution
+    return UNet(
+        stage_features=features,
+        heads=settings.heads,
+        dtype=jnp.dtype(dtype),
+        form=form,
+        remat=settings.remat,
+    )

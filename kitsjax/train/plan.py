@@ -1,0 +1,51 @@
+"""What a run is about to do, said before it does it."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from kitsjax.config import Settings
+
+GIB = 2**30
+
+
+def count_parameters(params: Any) -> int:
+    """Number of scalars in a pytree of arrays or shapes."""
+    return sum(int(np.prod(np.shape(leaf))) for leaf in jax.tree.leaves(params))
+
+
+def describe_plan(
+    settings: Settings, params: Any, compiled: Any, folder: Path, cases: tuple[int, int], done: int
+) -> str:
+    """A few lines: devices, data, network, cost of a step by XLA's own analysis, outputs.
+
+    Args:
+        params: parameters of one device.
+        compiled: the compiled train step.
+        cases: number of training and of held-out cases.
+        done: steps that a resumed run has behind it.
+    """
+    train, sampling = settings.train, settings.sampling
+    steps = train.epochs * train.batches
+    device = jax.devices()[0]
+    costs, memory = compiled.cost_analysis() or {}, compiled.memory_analysis()
+    flops, moved = costs.get("flops", float("nan")), costs.get("bytes accessed", float("nan"))
+    z, y, x = sampling.patch_shape
+    rows = {
+        "devices": f"{jax.device_count()} x {device.device_kind} ({device.platform}) "
+        f"in {jax.process_count()} process(es)",
+        "cases": f"{cases[0]} to train on, {cases[1]} held out",
+        "network": f"{count_parameters(params):,} parameters, {settings.network.heads} heads",
+        "batch": f"{sampling.batch_size} patches of {z} x {y} x {x} voxels at "
+        f"{settings.preprocess.spacing_mm:g} mm",
+        "step": f"{flops / 1e9:,.1f} GFLOP and {moved / GIB:,.2f} GiB moved a device, "
+        f"{memory.temp_size_in_bytes / GIB:.2f} GiB temporary memory (XLA's analysis)"
+        if memory is not None
+        else f"{flops / 1e9:,.1f} GFLOP and {moved / GIB:,.2f} GiB moved a device",
+        "steps": f"{train.epochs} epochs x {train.batches} = {steps:,}"
+        + (f", going on after step {done:,}" if done else ""),
+        "outputs": str(folder),
+    }
+    return "\n".join(f"{name:>8}  {text}" for name, text in rows.items())

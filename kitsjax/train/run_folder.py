@@ -1,0 +1,90 @@
+"""The folder of a run: its settings, package versions and split, and what a resume must match."""
+
+import json
+import platform
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import jax
+
+from kitsjax.config import Settings, load_settings, to_toml
+from kitsjax.data.kits import Split, read_split, split_cases, write_split
+from kitsjax.errors import InputError
+from kitsjax.files import write_text
+
+_PACKAGES = (
+    "kitsjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "scipy",
+    "nibabel",
+)  # fmt: skip
+
+_FREE_ON_RESUME = {
+    "data.root", "data.cache", "data.make_phantom", "data.workers", "sampling.threads",
+    "sampling.prefetch", "network.remat", "network.convolution", "train.checkpoint_epochs",
+    "train.threshold_baseline",
+}  # fmt: skip
+"""Settings that may change when a run goes on, since they do not change what is computed. All of
+[predict] and [run] may too."""
+
+
+def open_run(settings: Settings, resume: bool) -> Path:
+    """Make the run folder, or check that it holds the run that is to go on.
+
+    With `resume` and no run there, a new one begins, so that a command that a scheduler repeats
+    need not know whether it is the first.
+
+    Raises:
+        InputError: a run is there and `resume` is off, its settings differ, or the folder cannot
+            be written.
+    """
+    folder = Path(settings.run.folder)
+    stored = folder / "settings.toml"
+    if not stored.exists():
+        if resume:
+            print(f"{folder}: nothing to resume, a new run begins")
+    elif not resume:
+        raise InputError(
+            f"{folder}: already holds a run; add --resume to go on with it, or choose another "
+            "folder with --set run.folder=..."
+        )
+    else:
+        _check_same(load_settings(stored), settings, folder)
+    write_text(stored, to_toml(settings))
+    write_text(folder / "versions.json", json.dumps(package_versions(), indent=1) + "\n")
+    return folder
+
+
+def choose_split(settings: Settings, case_ids: Sequence[str], folder: Path) -> Split:
+    """The run's own split if it has one, else data.split, else a seeded one; kept in the run.
+
+    Raises:
+        InputError: see `read_split` and `split_cases`.
+    """
+    own = folder / "split.json"
+    if own.exists():
+        return read_split(own, case_ids)
+    if settings.data.split:
+        split = read_split(settings.data.split, case_ids)
+    else:
+        split = split_cases(case_ids, settings.data.held_out, settings.train.seed)
+    write_split(own, split)
+    return split
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of what a run's numbers depend on, and the kind of device."""
+    versions = {name: version(name) for name in _PACKAGES}
+    device = jax.devices()[0]
+    return {"python": platform.python_version(), "device": device.device_kind, **versions}
+
+
+def _check_same(stored: Settings, asked: Settings, folder: Path) -> None:
+    for section in sorted(set(Settings.model_fields) - {"predict", "run"}):
+        old, new = getattr(stored, section), getattr(asked, section)
+        for name in type(old).model_fields:
+            before, now = getattr(old, name), getattr(new, name)
+            if before != now and f"{section}.{name}" not in _FREE_ON_RESUME:
+                raise InputError(
+                    f"{folder}: the run was started with {section}.{name} = {before}, not {now}; "
+                    "resume it with its own settings, or choose another run.folder"
+                )

@@ -1,0 +1,16 @@
+"""Every test sees eight CPU devices, and compiled programs are kept between runs."""
+
+import os
+import tempfile
+from pathlib import Path
+
+# Before JAX is imported, which reads them once.
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+)
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault(
+    "JAX_COMPILATION_CACHE_DIR", str(Path(tempfile.gettempdir()) / "kitsjax-test-xla")
+)
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")

@@ -1,0 +1,333 @@
+"""Augmentation: chances and ranges of the draws, geometry against known answers, intensities."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from kitsjax.config import AugmentSettings
+from kitsjax.train import augment as A
+
+SPATIAL = ("rotate", "scale")
+NAMES = (*SPATIAL, "mirror", *A.INTENSITY)
+PATCH = (24, 20, 22)
+DEFAULT = AugmentSettings()
+SOURCE = A.source_shape(PATCH, DEFAULT)
+DRAWN = 4000
+# Statistics of a fixed seed: a failure means a changed generator or a wrong rule, not bad luck.
+SIGMAS = 4.5
+
+resample = jax.jit(A.resample, static_argnums=2)
+augment = jax.jit(A.augment, static_argnums=(3, 4))
+augment_batch = jax.jit(A.augment_batch, static_argnums=(3, 4))
+
+
+def only(*names: str, **others: object) -> AugmentSettings:
+    """Settings under which exactly these augmentations fire, always."""
+    return AugmentSettings(**{name: float(name in names) for name in NAMES}, **others)
+
+
+@functools.cache
+def draws() -> A.Draws:
+    keys = jax.random.split(jax.random.key(0), DRAWN)
+    drawn = jax.jit(jax.vmap(lambda key: A.draw(key, DEFAULT)))(keys)
+    return jax.tree.map(np.asarray, drawn)
+
+
+def noise(shape: tuple[int, ...], seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    image = rng.normal(size=shape).astype(np.float32)
+    return image, rng.choice([0, 2, 3], size=shape).astype(np.uint8)
+
+
+def ball(shape: tuple[int, ...], center: tuple[float, ...], radius: float) -> np.ndarray:
+    """A ball, 1/2 at its radius and 0 or 1 four voxels away; center in voxels off the middle."""
+    middle = (np.array(shape) - 1) / 2 + np.array(center)
+    grid = np.moveaxis(np.indices(shape), 0, -1)
+    distance = np.linalg.norm(grid - middle, axis=-1)
+    return np.clip((radius - distance) / 8 + 0.5, 0, 1).astype(np.float32)
+
+
+def centroid(mask: np.ndarray) -> np.ndarray:
+    """In voxels off the middle of the array."""
+    return np.array(ndimage.center_of_mass(mask)) - (np.array(mask.shape) - 1) / 2
+
+
+# Draws
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_fires_with_its_probability(name):
+    rate = draws().fires[name].mean()
+    assert abs(rate - 0.4) < SIGMAS * np.sqrt(0.4 * 0.6 / DRAWN)
+
+
+def test_mirror_flips_each_axis_half_the_time():
+    rates = draws().flips.mean(axis=0)
+    assert np.all(np.abs(rates - 0.5) < SIGMAS * 0.5 / np.sqrt(DRAWN))
+
+
+def test_values_cover_their_ranges_and_nothing_else():
+    limit = np.radians(DEFAULT.rotation_degrees)
+    drawn = {f"angle {i}": (draws().angles_rad[:, i], (-limit, limit)) for i in range(3)}
+    drawn["scale"] = (draws().scale, DEFAULT.scale_range)
+    for name, values in draws().values.items():
+        drawn[name] = (values, getattr(DEFAULT, f"{name}_range"))
+    for name, (values, (low, high)) in drawn.items():
+        tolerance = 1e-6
+        assert values.min() >= low - tolerance, name
+        assert values.max() <= high + tolerance, name
+        counts = np.histogram(values, bins=8, range=(low, high))[0]
+        assert counts.min() > DRAWN / 8 / 2, (name, counts)
+
+
+def test_gamma_is_as_often_below_one_as_above():
+    share = (draws().values["gamma"] < 1).mean()
+    assert abs(share - 0.5) < SIGMAS * 0.5 / np.sqrt(DRAWN)
+
+
+@pytest.mark.parametrize("limits", [(0.5, 0.9), (1.2, 1.5), (1.0, 1.0)])
+def test_gamma_range_need_not_contain_one(limits):
+    keys = jax.random.split(jax.random.key(0), 100)
+    values = jax.vmap(lambda key: A.halves_about_one(key, limits))(keys)
+    assert values.min() >= limits[0] - 1e-6
+    assert values.max() <= limits[1] + 1e-6
+
+
+def test_draws_are_independent():
+    columns = np.column_stack([np.reshape(leaf, (DRAWN, -1)) for leaf in jax.tree.leaves(draws())])
+    assert columns.shape[1] == len(NAMES) + 3 + 1 + 3 + len(A.INTENSITY)
+    correlation = np.corrcoef(columns.astype(float), rowvar=False)
+    assert np.abs(correlation - np.eye(len(correlation))).max() < SIGMAS / np.sqrt(DRAWN)
+
+
+# Source
+
+
+def test_source_shape_is_the_known_answer():
+    assert A.source_shape((128, 128, 128), DEFAULT) == (205, 205, 205)  # nnU-Net's
+    assert A.source_shape((128, 128, 128), only("rotate")) == (174, 174, 174)  # cos 30 + sin 30
+    assert A.source_shape((128, 128, 128), only("scale")) == (150, 150, 150)
+    assert A.source_shape((128, 128, 128), only("mirror", "gamma")) == (128, 128, 128)
+    assert A.source_shape((40, 30, 20), only("rotate", rotation_degrees=90.0)) == (50, 50, 44)
+
+
+@pytest.mark.parametrize(
+    "settings", [only("rotate", rotation_degrees=0.0), only("scale", scale_range=(1.0, 1.4))]
+)
+def test_source_is_never_smaller_than_the_patch(settings):
+    assert A.source_shape(PATCH, settings) == PATCH
+
+
+def test_a_source_smaller_than_the_patch_is_refused():
+    image, label = noise((24, 20, 21))
+    with pytest.raises(ValueError, match="smaller than the patch"):
+        A.augment(jax.random.key(0), image, label, PATCH, DEFAULT)
+
+
+# The whole augmentation
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_probability_zero_is_the_center_to_the_bit(dtype):
+    image, label = noise(SOURCE)
+    image = image.astype(dtype)
+    patch, mask = augment(jax.random.key(0), image, label, PATCH, only())
+    window = tuple(
+        slice((s - p) // 2, (s - p) // 2 + p) for s, p in zip(SOURCE, PATCH, strict=True)
+    )
+    assert patch.dtype == jnp.float32
+    assert mask.dtype == jnp.int32
+    np.testing.assert_array_equal(patch, image[window].astype(np.float32))
+    np.testing.assert_array_equal(mask, label[window])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_alone_changes_the_patch(name):
+    image, label = noise(SOURCE)
+    plain, mask = A.crop_center(jnp.asarray(image), jnp.asarray(label), PATCH)
+    changed, changed_mask = augment(jax.random.key(1), image, label, PATCH, only(name))
+    assert float(jnp.abs(changed - plain).mean()) > 0.01
+    assert bool((changed_mask == mask).all()) == (name in A.INTENSITY)
+
+
+def test_what_cannot_fire_is_not_in_the_program():
+    image, label = noise(SOURCE)
+
+    def gathers(settings: AugmentSettings) -> int:
+        program = augment.lower(jax.random.key(0), image, label, PATCH, settings)
+        return program.compile().as_text().count(" gather(")
+
+    assert gathers(only("mirror", "gamma")) == 0
+    assert gathers(only("rotate")) > 0
+
+
+def test_batch_and_vmap_equal_a_loop_and_jit_changes_nothing():
+    sources = [noise(SOURCE, seed) for seed in range(4)]
+    images, labels = (np.stack(arrays) for arrays in zip(*sources, strict=True))
+    keys = jax.random.split(jax.random.key(3), 4)
+    loop = [augment(*sample, PATCH, DEFAULT) for sample in zip(keys, images, labels, strict=True)]
+    batch = augment_batch(keys, images, labels, PATCH, DEFAULT)
+    many = jax.vmap(lambda *sample: augment(*sample, PATCH, DEFAULT))(keys, images, labels)
+    plain = A.augment(keys[0], jnp.asarray(images[0]), jnp.asarray(labels[0]), PATCH, DEFAULT)
+    forms = [(zip(*batch, strict=True), loop), (zip(*many, strict=True), loop), ([plain], loop[:1])]
+    for form, expected in forms:
+        for (patch, mask), (known, known_mask) in zip(form, expected, strict=True):
+            np.testing.assert_allclose(patch, known, atol=2e-4)
+            # A point halfway between two voxels may fall to either after another rounding.
+            assert (mask == known_mask).mean() > 0.9999
+    assert len({float(patch.sum()) for patch, _ in loop}) == 4
+
+
+def test_label_stays_on_the_image():
+    """The label is where the image is above a half; so it must be after every transform."""
+    patch_shape = (40, 40, 40)
+    settings = only("mirror", *SPATIAL)
+    source = A.source_shape(patch_shape, settings)
+    image = np.maximum(ball(source, (3, -5, 2), 9), ball(source, (-5, 4, -3), 7))
+    label = np.where(image > 0.5, 3, 0).astype(np.uint8)
+    keys = jax.random.split(jax.random.key(5), 6)
+    copies = (np.broadcast_to(array, (6, *source)) for array in (image, label))
+    patches, masks = (np.asarray(a) for a in augment_batch(keys, *copies, patch_shape, settings))
+    assert set(np.unique(masks)) == {0, 3}
+    for patch, mask in zip(patches, masks, strict=True):
+        expected = patch > 0.5
+        overlap = 2 * (expected & (mask == 3)).sum() / (expected.sum() + (mask == 3).sum())
+        assert overlap > 0.92
+        np.testing.assert_allclose(centroid(mask == 3), centroid(expected), atol=0.15)
+
+
+# Geometry
+
+
+@pytest.mark.parametrize(
+    ("axis", "plane"), [(0, (1, 2)), (1, (0, 2)), (2, (0, 1))], ids=["z", "y", "x"]
+)
+@pytest.mark.parametrize("turns", [1, -1])
+def test_quarter_turn_is_rot90(axis, plane, turns):
+    cube = (15, 15, 15)
+    image, label = noise(cube)
+    angles = np.zeros(3, np.float32)
+    angles[axis] = turns * np.pi / 2
+    patch, mask = resample(image, label, cube, angles, 1.0)
+    np.testing.assert_allclose(patch, np.rot90(image, turns, plane), atol=2e-5)
+    np.testing.assert_array_equal(mask, np.rot90(label, turns, plane))
+
+
+def test_turns_are_about_x_then_y_then_z():
+    cube = (15, 15, 15)
+    image, label = noise(cube)
+    quarter = np.full(3, np.pi / 2, np.float32)
+    expected = label
+    for plane in ((0, 1), (0, 2), (1, 2)):
+        expected = np.rot90(expected, 1, plane)
+    np.testing.assert_array_equal(resample(image, label, cube, quarter, 1.0)[1], expected)
+
+
+def test_agrees_with_scipy_border_included():
+    image, label = noise(SOURCE)
+    angles, scale = np.array([0.4, -0.3, 0.5], np.float32), 0.7
+    inverse = np.asarray(A.rotation_matrix(jnp.asarray(angles))).T / scale
+    middle = (np.array(PATCH) - 1) / 2
+    start = (np.array(SOURCE) - PATCH) // 2
+    offset = start + middle - inverse @ middle
+    expected, expected_mask = (
+        ndimage.affine_transform(
+            array, inverse, offset, PATCH, order=order, mode="grid-constant", cval=0
+        )
+        for array, order in ((image.astype(np.float64), 1), (label, 0))
+    )
+    patch, mask = resample(image, label, PATCH, angles, scale)
+    np.testing.assert_allclose(patch, expected, atol=1e-4)
+    assert (np.asarray(mask) == expected_mask).mean() > 0.9999
+
+
+@pytest.mark.parametrize("angles", [(0, 0, 0), (0.5, 0, 0), (0.3, -0.5, 0.4)])
+@pytest.mark.parametrize("scale", [0.7, 1.0, 1.4])
+def test_a_ball_stays_a_ball(angles, scale):
+    """Its volume grows by the cube of the scale; its center turns and moves with the scale."""
+    source, patch_shape, radius = (61, 61, 61), (49, 49, 49), 8.0
+    center = (5.0, -3.0, 2.0)
+    image = ball(source, center, radius)
+    angles_rad = np.array(angles, np.float32)
+    label = (image > 0.5).astype(np.uint8)
+    patch, mask = (np.asarray(a) for a in resample(image, label, patch_shape, angles_rad, scale))
+    moved = scale * np.asarray(A.rotation_matrix(jnp.asarray(angles_rad))) @ np.array(center)
+    # Nearest neighbor moves the label's edge by up to half a voxel of the source.
+    for seen, before, slack in ((patch, image, 1), (mask, label, 5)):
+        assert abs(seen.sum() / (before.sum() * scale**3) - 1) < 0.01 * slack
+        np.testing.assert_allclose(centroid(seen), moved, atol=0.03 * slack)
+        weights = seen / seen.sum()
+        radii = [np.sum(weights * (i - np.sum(weights * i)) ** 2) for i in np.indices(patch_shape)]
+        assert max(radii) / min(radii) < 1 + 0.01 * slack
+
+
+def test_outside_is_zero_and_background():
+    shape = (16, 16, 16)
+    image, label = np.full(shape, 5, np.float32), np.full(shape, 2, np.uint8)
+    patch, mask = resample(image, label, shape, np.zeros(3, np.float32), 0.5)
+    inside = np.zeros(shape, bool)
+    inside[4:12, 4:12, 4:12] = True
+    np.testing.assert_array_equal(mask, np.where(inside, 2, 0))
+    np.testing.assert_array_equal(patch, np.where(inside, 5, 0))
+
+
+@pytest.mark.parametrize("flips", list(np.ndindex(2, 2, 2)))
+def test_flip_twice_is_the_identity_and_once_is_numpys(flips):
+    image, _ = noise(PATCH)
+    marked = jnp.array(flips, bool)
+    once = A.flip(jnp.asarray(image), marked)
+    np.testing.assert_array_equal(once, np.flip(image, np.flatnonzero(flips)))
+    np.testing.assert_array_equal(A.flip(once, marked), image)
+
+
+# Intensities
+
+
+@pytest.mark.parametrize("name", A.INTENSITY)
+@pytest.mark.parametrize("constant", [0.0, -3.5, 1000.0])
+def test_a_constant_patch_stays_finite(name, constant):
+    _, adjust = A.INTENSITY[name]
+    for value in getattr(DEFAULT, f"{name}_range"):
+        adjusted = adjust(jnp.full(PATCH, constant), jnp.float32(value))
+        assert bool(jnp.isfinite(adjusted).all())
+        if name != "brightness":
+            np.testing.assert_allclose(adjusted, constant, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", A.INTENSITY)
+def test_a_value_of_one_changes_nothing(name):
+    image, _ = noise(PATCH)
+    _, adjust = A.INTENSITY[name]
+    np.testing.assert_allclose(adjust(jnp.asarray(image), jnp.float32(1)), image, atol=2e-5)
+
+
+@pytest.mark.parametrize("factor", [0.75, 1.25])
+def test_contrast_stretches_about_the_mean_within_the_range(factor):
+    image, _ = noise(PATCH)
+    adjusted = np.asarray(A.adjust_contrast(jnp.asarray(image), factor))
+    mean = image.mean()
+    expected = np.clip((image - mean) * factor + mean, image.min(), image.max())
+    np.testing.assert_allclose(adjusted, expected, atol=1e-5)
+    assert adjusted.min() >= image.min()
+    assert adjusted.max() <= image.max()
+
+
+@pytest.mark.parametrize("exponent", [0.7, 1.5])
+def test_gamma_keeps_order_mean_and_deviation(exponent):
+    image, _ = noise(PATCH)
+    adjusted = np.asarray(A.adjust_gamma(jnp.asarray(image), exponent))
+    np.testing.assert_allclose(adjusted.mean(), image.mean(), atol=1e-4)
+    np.testing.assert_allclose(adjusted.std(), image.std(), rtol=1e-4)
+    assert np.all(np.diff(adjusted.ravel()[np.argsort(image, axis=None)]) >= 0)
+
+
+def test_gamma_is_the_known_answer():
+    image = jnp.array([[[2.0, 4.0, 6.0]]])
+    # Fractions 0, 1/2, 1 squared: 0, 1/4, 1, of mean 5/12; then mean 4 and variance 8/3 again.
+    powered = np.array([0, 1 / 4, 1])
+    expected = (powered - 5 / 12) / np.sqrt(13 / 72) * np.sqrt(8 / 3) + 4
+    np.testing.assert_allclose(A.adjust_gamma(image, 2.0)[0, 0], expected, rtol=1e-5)
