@@ -1,9 +1,9 @@
-"""Outputs written beside and renamed, so that a killed or full-disk run leaves none half written."""
+"""Outputs written beside and renamed: a killed run or a full disk leaves none half written."""
 
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from kitsjax.errors import InputError
@@ -36,7 +36,8 @@ def written_beside(path: str | Path) -> Iterator[Path]:
         if beside.is_dir():
             shutil.rmtree(beside, ignore_errors=True)
         else:
-            beside.unlink(missing_ok=True)
+            with suppress(OSError):
+                beside.unlink()
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -1,4 +1,4 @@
-"""The phantom's patient: body, skeleton, viscera and vessels around the kidneys.
+"""The phantom's patient: body, skeleton, viscera, vessels, and the table under it.
 
 Places are given for an average patient, whose trunk has half axes of 165 and 115 mm, in mm from
 the middle of the body between the kidneys (z inferior, y posterior, x left), and scaled to the
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kitsjax.data.painting import Scene, ellipsoid, tube
+from kitsjax.data.painting import AIR_HU, Scene, ellipsoid, tube
 
 SKIN_HU, LUNG_HU, GAS_HU = 20.0, -840.0, -950.0
 
@@ -18,7 +18,7 @@ PHASES: dict[str, dict[str, tuple[float, float]]] = {
     # they enclose the kidneys, livers and tumors of real KiTS slices. "clear" (a share of
     # the cortex) and "papillary" are the two usual enhancements of solid tumors.
     "arterial": {
-        "aorta": (210, 340), "vein": (80, 160), "cortex": (110, 205), "medulla": (55, 95),
+        "aorta": (210, 340), "vein": (80, 160), "cortex": (110, 205), "medulla": (50, 88),
         "liver": (60, 90), "spleen": (95, 140), "bowel": (60, 105), "urine": (0, 15),
         "clear": (0.48, 0.7), "papillary": (42, 60),
     },
@@ -52,7 +52,7 @@ class Patient:
     @property
     def spine_y_mm(self) -> float:
         """Center of the vertebral bodies."""
-        return 0.3 * self.half_y_mm
+        return 0.25 * self.half_y_mm
 
     def at(self, z: float, y: float, x: float) -> np.ndarray:
         """A place of the average patient in this one, mm."""
@@ -86,7 +86,8 @@ def paint_trunk(rng: np.random.Generator, scene: Scene, patient: Patient) -> np.
     psoas = np.hypot(abs(x) - 22 - 0.85 * bulk, (y - spine_y - 3) / 1.25) - bulk
     loin = np.hypot((abs(x) - 62) / 1.3, y - spine_y - 24) - np.clip(0.15 * z + 8, -5, 14)
     vertebra = ellipsoid(scene.mm, (0, spine_y, 0), (1e4, 20, 25), 2.4)
-    walls = [muscle + patient.wall_mm, -erector, -psoas, -loin, -vertebra]
+    wall = patient.wall_mm * (1 - 0.45 * (y < 0) * np.exp(-((x / 70) ** 2)))  # thin in front
+    walls = [muscle + wall, -erector, -psoas, -loin, -vertebra]
     cavity = np.maximum.reduce(walls)
     scene.paint(skin, full, SKIN_HU)
     scene.paint(skin + 2, full, hu["fat"] + 5 * scene.noise(full, 12))
@@ -230,3 +231,14 @@ def _paint_bowel(
         if air:
             above = mm[1] - path[:, 1].mean() + height
             scene.paint(np.maximum(level + wall_mm, above), region, GAS_HU)
+
+
+def paint_table(rng: np.random.Generator, scene: Scene, patient: Patient) -> None:
+    """Two shells under the patient, the same in every slice, in most scans."""
+    y, x = np.meshgrid(scene.voxels[1], scene.voxels[2], indexing="ij")
+    top, radius = patient.half_y_mm * 0.91 + rng.uniform(12, 25), rng.uniform(400, 700)
+    shown, hu = rng.random() < 0.8, rng.uniform(-200, 150)
+    for depth in (0, rng.uniform(12, 25)) if shown else ():
+        distance = np.hypot(x, y - top - depth + radius) - radius
+        shell = np.clip(0.5 - (abs(distance) - 1) / scene.spacing_mm[1], 0, 1) * (abs(x) < 200)
+        scene.image += np.float32(shell * (hu - AIR_HU))

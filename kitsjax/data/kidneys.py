@@ -57,8 +57,8 @@ def place_kidneys(rng: np.random.Generator, patient: Patient) -> list[Kidney]:
     size = rng.uniform(0.85, 1.12) * (1.12 if len(sides) == 1 else 1)
     kidneys = []
     for side in sides:
-        center = patient.at(4 - 10 * side, 26, 68 * side) + rng.uniform(-6, 6, 3)
-        half_mm = np.array([54, 25, 28]) * size * rng.uniform(0.92, 1.08, 3)
+        center = patient.at(4 - 10 * side, 22, 67 * side) + rng.uniform(-6, 6, 3)
+        half_mm = np.array([56, 26, 29]) * size * rng.uniform(0.92, 1.08, 3)
         # Lower poles lie lateral and in front; the hilum faces medially and forward.
         splay, tilt, turn = rng.uniform([0.1, 0.05, 0.2], [0.35, 0.3, 0.7])
         long = np.array([1, -tilt, side * splay])
@@ -88,6 +88,7 @@ def place_masses(
             center = _place(rng, kidney, radius)
             index = [np.abs(a - c).argmin() for a, c in zip(scene.lattice, center, strict=True)]
             inside = cavity[tuple(index)] < -min(0.6 * radius, 14)
+            inside &= scene.voxels[0][0] < center[0] < scene.voxels[0][-1]
             apart = [np.linalg.norm(center - m.center) > radius + m.radius + 2 for m in masses]
             if inside and all(apart):
                 masses.append(Mass(kind, center, radius, kidney))
@@ -127,10 +128,10 @@ def paint_kidney(
     sinus = ellipsoid(local, hollow, size) + 2.2 * scene.noise(region, 10)
     scene.paint(np.maximum(sinus, bean), region, hu["fat"] + 25 + 25 * scene.noise(region, 8))
     parenchyma = np.maximum.reduce([bean, wall + 1, -sinus])
-    # Pyramids: medulla deeper than 5 to 8 mm, in columns along and around the sinus.
+    # Pyramids: medulla deeper than 4.5 to 7 mm, in columns along and around the sinus.
     angle = np.arctan2(local[1], local[2] + 0.5 * half_mm[2])
     columns = np.cos(2 * np.pi * local[0] / u(20, 26)) + np.cos(4 * angle)
-    medulla = np.clip(-(bean + u(5, 8)) / 2, 0, 1) * np.clip(0.6 + 0.6 * columns, 0, 1)
+    medulla = np.clip(-(bean + u(4.5, 7)) / 2, 0, 1) * np.clip(0.6 + 0.6 * columns, 0, 1)
     value = hu["cortex"] + (hu["medulla"] - hu["cortex"]) * medulla
     scene.paint(parenchyma, region, value + 4 * scene.noise(region, 8))
     pelvis = ellipsoid(local, hollow, size * u(0.3, 0.55)) + 1.5 * scene.noise(region, 9)

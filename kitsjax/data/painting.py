@@ -11,12 +11,13 @@ import numpy as np
 
 AIR_HU = -1000.0
 LATTICE_MM = 3.0
+SLAB_VOXELS = 1 << 18  # one float32 array of a slab is 1 MiB: it stays in the cache
 
 Region = tuple[slice, slice, slice]
 """Part of the lattice, or of the voxels."""
 
-Bases = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""Interpolation matrices (z, y, x), from lattice or control points to positions."""
+Taps = tuple[np.ndarray, np.ndarray]
+"""Interpolation along an axis: first source index (n,), and weights (taps, n) from there on."""
 
 SPLINE_VARIANCE = 0.4794
 """Share of white noise's variance that cubic B-spline weights leave, an axis, on average."""
@@ -43,7 +44,7 @@ class Scene:
     ):
         self.rng = rng
         self.spacing_mm = spacing_mm
-        self.image = np.full(shape, AIR_HU, np.float32, order="F")
+        self.image = np.full(shape, AIR_HU, np.float32)
         self.voxels = [
             first + h * np.arange(n, dtype=np.float32)
             for first, h, n in zip(first_mm, spacing_mm, shape, strict=True)
@@ -77,9 +78,11 @@ class Scene:
     def noise(self, region: Region, scale_mm: float) -> np.ndarray:
         """Smooth random field on a region, of mean 0 and standard deviation about 1."""
         points = [axis[r] for axis, r in zip(self.lattice, region, strict=True)]
-        z, y, x = (_spline_basis(p, scale_mm) for p in points)
-        control = self.rng.standard_normal((z.shape[1], y.shape[1], x.shape[1]), np.float32)
-        return _interpolate(control, (z, y, x)) / np.float32(SPLINE_VARIANCE**1.5)
+        counts = [int(np.ptp(p) / scale_mm) + 4 for p in points]
+        field = self.rng.standard_normal(counts, np.float32) / np.float32(SPLINE_VARIANCE**1.5)
+        for axis, p in enumerate(points):
+            field = _along(axis, field, _spline_taps(p, scale_mm))
+        return field
 
     def paint(
         self, level: np.ndarray, region: Region, value: float | np.ndarray, opacity: float = 1.0
@@ -93,42 +96,49 @@ class Scene:
             return
         slopes = np.gradient(level, self.step)
         across = sum(abs(g) * h for g, h in zip(slopes, self.spacing_mm, strict=True))
-        depth = level / np.maximum(across, 0.1 * min(self.spacing_mm))
+        depth = (level / np.maximum(across, 0.1 * min(self.spacing_mm))).astype(np.float32)
         covered = depth < 1
         if not covered.any():
             return
         z, y, x = (_extent(covered.any(axes)) for axes in ((1, 2), (0, 2), (0, 1)))
         depth = depth[z, y, x]
-        box, (to_z, to_y, to_x) = self._window(region, (z, y, x))
+        box, (to_z, (row, weights), to_x) = self._window(region, (z, y, x))
         target = self.image[box]
-        for start in range(0, target.shape[2], 16):  # a slab stays in the processor's cache
-            slab = slice(start, start + 16)
-            bases = to_z, to_y, to_x[slab]
-            cover = _interpolate(depth, bases)
+        depth = _along(2, depth, to_x)
+        textured = _along(2, value[z, y, x], to_x) if isinstance(value, np.ndarray) else None
+        rows = 1 + SLAB_VOXELS // (target.shape[0] * target.shape[2] + 1)
+        for start in range(0, target.shape[1], rows):
+            slab = slice(start, start + rows)
+            to_y = row[slab], weights[:, slab]
+            cover = _along(0, _along(1, depth, to_y), to_z)
             np.clip(0.5 - cover, 0, opacity, out=cover)
-            hu = _interpolate(value[z, y, x], bases) if isinstance(value, np.ndarray) else value
-            target[:, :, slab] += cover * (hu - target[:, :, slab])
+            hu = value if textured is None else _along(0, _along(1, textured, to_y), to_z)
+            cover *= hu - target[:, slab]
+            target[:, slab] += cover
 
     def to_voxels(self, field: np.ndarray, region: Region) -> tuple[Region, np.ndarray]:
         """A lattice field at the voxels of its region, and which voxels those are."""
-        box, bases = self._window(region, self.everywhere)
-        return box, _interpolate(field, bases)
+        box, taps = self._window(region, self.everywhere)
+        for axis in (2, 1, 0):
+            field = _along(axis, field, taps[axis])
+        return box, field
 
     def distance_mm(self, level: np.ndarray) -> np.ndarray:
         """Signed distance to a level's surface, to first order."""
         slope = np.sqrt(sum(g * g for g in np.gradient(level, self.step)))
         return level / np.maximum(slope, 0.1)
 
-    def _window(self, region: Region, part: Region) -> tuple[Region, Bases]:
-        """The voxels inside a part of a lattice region, and the linear bases that reach them."""
-        box, bases = [], []
+    def _window(self, region: Region, part: Region) -> tuple[Region, list[Taps]]:
+        """The voxels inside a part of a lattice region, and linear interpolation to them."""
+        box, taps = [], []
         for axis, r, p, voxels in zip(self.lattice, region, part, self.voxels, strict=True):
             points = axis[r][p]
             inside = slice(*(int(i) for i in np.searchsorted(voxels, points[[0, -1]])))
-            gaps = abs(voxels[inside, None] - points) / self.step
+            place = (voxels[inside] - points[0]) / self.step
+            first = np.clip(place.astype(int), 0, max(len(points) - 2, 0))
             box.append(inside)
-            bases.append(np.maximum(0, 1 - gaps))
-        return (box[0], box[1], box[2]), (bases[0], bases[1], bases[2])
+            taps.append((first, np.stack([1 - (place - first), place - first]).astype(np.float32)))
+        return (box[0], box[1], box[2]), taps
 
 
 def ellipsoid(
@@ -164,18 +174,23 @@ def _extent(present: np.ndarray) -> slice:
     return slice(max(int(indices[0]) - 1, 0), min(int(indices[-1]) + 2, len(present)))
 
 
-def _interpolate(field: np.ndarray, bases: Bases) -> np.ndarray:
-    """Three matrix products; the result is in NIfTI's memory order, first axis fastest."""
-    z, y, x = bases
-    field = field.astype(np.float32, copy=False)
-    planes = (x @ field.transpose(2, 0, 1).reshape(x.shape[1], -1)).reshape(-1, *field.shape[:2])
-    lines = np.matmul(y, np.ascontiguousarray(planes.transpose(0, 2, 1)))
-    return (lines.reshape(-1, z.shape[1]) @ z.T).reshape(len(x), len(y), len(z)).T
+def _along(axis: int, field: np.ndarray, taps: Taps) -> np.ndarray:
+    """Interpolate along one axis; a matrix product would wake BLAS's threads for a few taps."""
+    first, weights = taps
+    shape = [1, 1, 1]
+    shape[axis] = -1
+    out = field.take(first, axis) * weights[0].reshape(shape)
+    for tap, weight in enumerate(weights[1:], 1):
+        part = field.take(first + tap, axis)
+        part *= weight.reshape(shape)
+        out += part
+    return out
 
 
-def _spline_basis(points: np.ndarray, scale_mm: float) -> np.ndarray:
-    """Weights of cubic B-splines `scale_mm` apart that cover the points, (points, splines)."""
-    count = int(np.ptp(points) / scale_mm) + 4
-    t = abs((points[:, None] - points[0]) / scale_mm + 1 - np.arange(count))
-    near, far = 2 / 3 - t**2 + t**3 / 2, (2 - t) ** 3 / 6
-    return np.where(t < 1, near, np.where(t < 2, far, 0)).astype(np.float32)
+def _spline_taps(points: np.ndarray, scale_mm: float) -> Taps:
+    """Weights of the four cubic B-splines, `scale_mm` apart, that reach each point."""
+    place = (points - points[0]) / scale_mm
+    first = place.astype(int)
+    t = place - first
+    weights = [(1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3]
+    return first, (np.stack(weights) / 6).astype(np.float32)

@@ -251,9 +251,6 @@ def _open(path: Path) -> tuple[Any, Geometry]:
     try:
         with _quiet():
             image = nib.load(path)
-            # nibabel mends voxel sizes of zero and below silently; see them as they are.
-            with image.file_map["image"].get_prepare_fileobj() as stream:
-                raw = type(image.header).from_fileobj(stream, check=False)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; check the path") from None
     except _UNREADABLE as error:
@@ -262,7 +259,7 @@ def _open(path: Path) -> tuple[Any, Geometry]:
         raise InputError(
             f"{path}: not a readable NIfTI file ({_reason(error)}); give a whole .nii.gz"
         ) from None
-    if not isinstance(image, nib.Nifti1Image | nib.Nifti2Image):
+    if not isinstance(image, nib.Nifti1Image):
         raise InputError(f"{path}: not a single-file NIfTI; convert it to .nii.gz")
     shape = image.shape
     if len(shape) < 3 or any(n != 1 for n in shape[3:]) or min(shape) < 1:
@@ -271,7 +268,7 @@ def _open(path: Path) -> tuple[Any, Geometry]:
         raise InputError(
             f"{path}: voxels are {image.header.get_value_label('datatype')}; give real numbers"
         )
-    return image, _geometry(path, image, raw)
+    return image, _geometry(path, image)
 
 
 @contextmanager
@@ -288,7 +285,7 @@ def _quiet() -> Iterator[None]:
         nibabel_logger.removeFilter(silence)
 
 
-def _geometry(path: Path, image: Any, raw: Any) -> Geometry:
+def _geometry(path: Path, image: Any) -> Geometry:
     """Voxel size and place of a loaded image.
 
     Where pixdim and affine disagree, the affine counts: it says where the voxels lie, and NIfTI
@@ -298,6 +295,9 @@ def _geometry(path: Path, image: Any, raw: Any) -> Geometry:
     file = FileGeometry(image.header.binaryblock, str(path))
     affine = file.affine.astype(float)
     lengths = np.linalg.norm(affine[:3, :3], axis=0)
+    # nibabel mends voxel sizes of zero and below as it loads; see them as they are in the file.
+    with image.file_map["image"].get_prepare_fileobj() as stream:
+        raw = type(image.header).from_fileobj(stream, check=False)
     pixdim = np.asarray(raw["pixdim"][1:4], dtype=float)
     with np.errstate(invalid="ignore", divide="ignore"):
         volume = abs(np.linalg.det(affine[:3, :3] / lengths))
@@ -310,10 +310,9 @@ def _geometry(path: Path, image: Any, raw: Any) -> Geometry:
     inverse = orientations.inv_ornt_aff(file.orientation, image.shape[:3])
     house = np.diag([unit, unit, unit, 1.0]) @ affine @ inverse
     z, y, x = (float(length) for length in np.linalg.norm(house[:3, :3], axis=0))
-    shape = [0, 0, 0]
-    for n, axis in zip(image.shape[:3], file.orientation[:, 0].astype(int), strict=True):
-        shape[axis] = int(n)
-    return Geometry((shape[0], shape[1], shape[2]), (z, y, x), house, file)
+    file_axes = np.argsort(file.orientation[:, 0])
+    n_z, n_y, n_x = (int(image.shape[axis]) for axis in file_axes)
+    return Geometry((n_z, n_y, n_x), (z, y, x), house, file)
 
 
 def _bricks(shape: tuple[int, int, int]) -> Iterator[tuple[slice, slice]]:

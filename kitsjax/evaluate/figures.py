@@ -20,6 +20,7 @@ def draw_progress(epochs: Sequence[Row], path: str | Path) -> None:
     # Without pyplot: no global state, no window system, and a fast import.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(7, 4.2), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
@@ -40,7 +41,7 @@ def draw_progress(epochs: Sequence[Row], path: str | Path) -> None:
     )
     losses.set(xlabel="epoch", ylabel="loss")
     scores.set(ylabel="Dice", ylim=(0, 1))
-    losses.xaxis.get_major_locator().set_params(integer=True)
+    losses.xaxis.set_major_locator(MaxNLocator(integer=True))
     losses.grid(alpha=0.3)
     least = min(epochs, key=lambda row: row["validation_loss"])
     figure.suptitle(

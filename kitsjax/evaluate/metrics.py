@@ -64,7 +64,7 @@ def dice(prediction: np.ndarray, truth: np.ndarray) -> float:
     total = np.count_nonzero(prediction) + np.count_nonzero(truth)
     if total == 0:
         return 1.0
-    return 2 * np.count_nonzero(prediction & truth) / total
+    return float(2 * np.count_nonzero(prediction & truth) / total)
 
 
 def surface_dice(

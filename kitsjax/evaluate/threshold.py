@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from kitsjax.evaluate.metrics import Spacing, dice, surface_dice
-from kitsjax.evaluate.scoring import Scores
+from kitsjax.evaluate.scoring import Scores, class_mask
 from kitsjax.labels import CLASSES, EVALUATION_CLASSES
 
 LOWEST_HU, HIGHEST_HU = -1024, 3071
@@ -46,8 +46,8 @@ def threshold_scores(
 ) -> dict[str, Scores]:
     """Scores of thresholding an image (z, y, x) in HU at each class's window."""
     scores = {}
-    for name, (labels, tolerance_mm) in EVALUATION_CLASSES.items():
-        masks = _threshold(image, windows[name]), np.isin(truth, labels)
+    for name, (_, tolerance_mm) in EVALUATION_CLASSES.items():
+        masks = _threshold(image, windows[name]), class_mask(truth, name)
         scores[name] = Scores(dice(*masks), surface_dice(*masks, spacing_mm, tolerance_mm))
     return scores
 

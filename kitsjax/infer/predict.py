@@ -147,11 +147,7 @@ def find_inputs(path: str | Path, folder: str | Path) -> list[tuple[Path, Path]]
 def _list_folder(folder: Path) -> list[Path]:
     if (folder / IMAGE_NAME).is_file():
         return [folder / IMAGE_NAME]
-    files = [
-        path
-        for path in folder.glob("*.nii*")
-        if path.name.endswith((".nii", ".nii.gz")) and not path.name.startswith(".")
-    ]
+    files = [path for path in folder.glob("[!.]*") if path.name.endswith((".nii", ".nii.gz"))]
     return sorted([*files, *folder.glob(f"*/{IMAGE_NAME}")])
 
 

@@ -1,12 +1,13 @@
 """The 3x3x3 convolution in two forms that give the same numbers."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
 Form = Literal["direct", "planar"]
+FORMS: tuple[Form, ...] = get_args(Form)
 
 
 def convolve(

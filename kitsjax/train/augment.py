@@ -129,16 +129,9 @@ def draw(key: PRNGKeyArray, settings: AugmentSettings) -> Draws:
     fire_keys = dict(zip(names, keys[:, 0], strict=True))
     value_keys = dict(zip(names, keys[:, 1], strict=True))
 
-    def fires(name: str) -> Bool[Array, ""]:
-        probability = getattr(settings, name)
-        if probability == 0:
-            # A constant, which lets XLA drop the whole augmentation from the program.
-            return jnp.array(False)
-        return jax.random.bernoulli(fire_keys[name], probability)
-
     limit = math.radians(settings.rotation_degrees)
     return Draws(
-        fires={name: fires(name) for name in names},
+        fires={n: jax.random.bernoulli(fire_keys[n], getattr(settings, n)) for n in names},
         angles_rad=jax.random.uniform(value_keys["rotate"], (3,), minval=-limit, maxval=limit),
         scale=uniform(value_keys["scale"], settings.scale_range),
         # nnU-Net's rule; all three stay as they are in one of eight.

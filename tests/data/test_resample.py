@@ -1,6 +1,7 @@
 """Resampling: SciPy's numbers on a real CT and on noise, no shift, no lost label."""
 
 import itertools
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -118,7 +119,6 @@ def test_axes_and_memory_order_do_not_matter(axes):
 
 
 def test_memory_is_about_one_extra_copy():
-    tracemalloc = pytest.importorskip("tracemalloc")
     image = np.zeros((64, 128, 128), np.float32)
     tracemalloc.start()
     resample.resample_image(image, (80, 64, 64))

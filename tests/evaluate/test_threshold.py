@@ -76,6 +76,7 @@ def test_values_beyond_the_range_count_as_its_ends():
 def test_a_class_that_is_absent_is_never_predicted():
     image, label = block_case()
     label[label != KIDNEY] = 0
+    image[0, 0, :2] = -1024, 3071
     windows = fit_windows([(image, label)])
     assert threshold_scores(image, label, SPACING_MM, windows)["tumor"] == (1, 1)
 

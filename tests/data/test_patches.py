@@ -1,0 +1,73 @@
+import numpy as np
+import pytest
+
+from kitsjax.data.patches import draw_start, enlarged, forced_foreground, read_patch
+
+PATCH = (12, 12, 12)
+
+
+def test_patch_within_the_volume_is_the_slice():
+    array = np.arange(6 * 7 * 8).reshape(6, 7, 8)
+    assert (read_patch(array, (1, 2, 3), (4, 4, 4)) == array[1:5, 2:6, 3:7]).all()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_patch_equals_the_slice_of_a_padded_volume(seed):
+    rng = np.random.default_rng(seed)
+    array = rng.integers(1, 99, size=rng.integers(2, 9, 3))
+    shape = tuple(rng.integers(1, 9, 3))
+    start = tuple(int(s) for s in rng.integers(-12, 12, 3))
+    padded = np.pad(array, 24)
+    expected = padded[tuple(slice(24 + s, 24 + s + n) for s, n in zip(start, shape, strict=True))]
+    assert (read_patch(array, start, shape) == expected).all()
+
+
+@pytest.mark.parametrize(("share", "forced"), [(1, 1), (2, 1), (3, 1), (4, 2), (6, 2), (7, 3)])
+def test_a_third_of_every_share_is_forced(share, forced):
+    assert sum(forced_foreground(slot, share, 1 / 3) for slot in range(share)) == forced
+
+
+def test_no_and_full_oversampling():
+    assert not any(forced_foreground(slot, 4, 0.0) for slot in range(4))
+    assert all(forced_foreground(slot, 4, 1.0) for slot in range(4))
+
+
+def test_foreground_patch_is_centered_on_every_class_alike(cases):
+    rng = np.random.default_rng(0)
+    hits = {1: 0, 2: 0, 3: 0}
+    label = cases[0].label()
+    for _ in range(600):
+        start = draw_start(rng, cases[0], PATCH, foreground=True)
+        hits[int(label[tuple(s + p // 2 for s, p in zip(start, PATCH, strict=True))])] += 1
+    # 600 draws at 1/3: sd is 11.5.
+    assert all(abs(n - 200) < 60 for n in hits.values()), hits
+
+
+def test_random_patch_reaches_both_ends_and_stays_inside(cases):
+    rng = np.random.default_rng(0)
+    starts = np.array([draw_start(rng, cases[0], PATCH, foreground=False) for _ in range(500)])
+    assert starts.min(0).tolist() == [0, 0, 0]
+    assert starts.max(0).tolist() == [n - 12 for n in cases[0].shape]
+
+
+def test_axis_shorter_than_the_patch_is_centered(cases):
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        z = draw_start(rng, cases[1], PATCH, foreground=False)[0]
+        assert z == -2  # 9 voxels amid 12: 2 before and 1 after
+
+
+def test_case_without_foreground_falls_back(tmp_path, cases):
+    case = cases[0]
+    case.foreground.clear()
+    start = draw_start(np.random.default_rng(0), case, PATCH, foreground=True)
+    assert min(start) >= 0
+
+
+def test_source_patch_has_the_patch_at_its_center():
+    start, source = (3, 4, 5), (21, 20, 12)
+    at = enlarged(start, PATCH, source)
+    array = np.random.default_rng(0).random((40, 40, 40))
+    big, small = read_patch(array, at, source), read_patch(array, start, PATCH)
+    crop = tuple(slice((b - 12) // 2, (b - 12) // 2 + 12) for b in source)
+    assert (big[crop] == small).all()

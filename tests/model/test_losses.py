@@ -1,0 +1,191 @@
+"""The losses and the composite Dice: values worked out by hand, and properties of every term."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kitsjax.config import LossSettings
+from kitsjax.model.losses import (
+    LOSSES,
+    composite_dice,
+    cross_entropy_loss,
+    deep_supervision_loss,
+    dice_counts,
+    dice_loss,
+    downsample_label,
+    supervision_weights,
+)
+
+EXACT = LossSettings(dice_smooth=0.0)
+PERFECT = {"dice": -1.0, "cross_entropy": 0.0}
+
+
+def volume(*voxels) -> jnp.ndarray:
+    """A batch of one volume of 1 x 1 x n voxels, from n values or n rows of channels."""
+    return jnp.asarray(voxels)[None, None, None]
+
+
+def random_case(shape=(2, 4, 4, 4), classes=4, seed=0):
+    rng = np.random.default_rng(seed)
+    logits = jnp.asarray(rng.normal(size=(*shape, classes)), jnp.float32)
+    return logits, jnp.asarray(rng.integers(0, classes, shape))
+
+
+def perfect(label, classes=4, confidence=100.0):
+    return confidence * jax.nn.one_hot(label, classes)
+
+
+def test_every_term_has_a_weight_and_a_known_minimum():
+    assert set(LOSSES) == set(PERFECT)
+    assert {f"{name}_weight" for name in LOSSES} <= set(LossSettings.model_fields)
+
+
+def test_dice_by_hand():
+    # Probabilities of class 1: 3/4 and 1/4; truth: 1, 0. I = 3/4, sums 1 and 1: Dice 3/4.
+    odds = math.log(3)
+    logits = volume([0.0, odds], [odds, 0.0])
+    label = volume(1, 0)
+    assert dice_loss(logits, label, EXACT) == pytest.approx(-0.75, abs=1e-6)
+    # A smoothing of 2 stands once above and once below: (1.5 + 2) / (2 + 2).
+    smooth = LossSettings(dice_smooth=2.0)
+    assert dice_loss(logits, label, smooth) == pytest.approx(-0.875, abs=1e-6)
+    # All voxels are 1: I = 1, sums 1 and 2: Dice 2/3; background's is 0 and halves the mean.
+    ones = volume(1, 1)
+    assert dice_loss(logits, ones, EXACT) == pytest.approx(-2 / 3, abs=1e-6)
+    both = LossSettings(dice_smooth=0.0, dice_background=True)
+    assert dice_loss(logits, ones, both) == pytest.approx(-1 / 3, abs=1e-6)
+
+
+def test_dice_per_sample_and_per_batch_by_hand():
+    # Sample 0 is perfect on one voxel, sample 1 misses three of three.
+    label = jnp.concatenate([volume(1, 0, 0), volume(1, 1, 1)])
+    logits = perfect(jnp.concatenate([volume(1, 0, 0), volume(0, 0, 0)]), 2)
+    assert dice_loss(logits, label, EXACT) == pytest.approx(-0.5)
+    # Over the batch: I = 1, truth 4, prediction 1.
+    batch = LossSettings(dice_smooth=0.0, dice_per_batch=True)
+    assert dice_loss(logits, label, batch) == pytest.approx(-2 / 5)
+
+
+def test_cross_entropy_by_hand():
+    # Probabilities of the truth: 3/4, 1/4, 1/2.
+    odds = math.log(3)
+    logits = volume([odds, 0.0], [0.0, odds], [7.0, 7.0])
+    expected = (math.log(4 / 3) + math.log(4) + math.log(2)) / 3
+    found = cross_entropy_loss(logits, volume(0, 0, 1), EXACT)
+    assert found == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_perfect_prediction_is_the_minimum_with_no_gradient(name):
+    _, label = random_case()
+    value, gradient = jax.value_and_grad(LOSSES[name])(perfect(label), label, LossSettings())
+    assert value == pytest.approx(PERFECT[name], abs=1e-6)
+    np.testing.assert_allclose(gradient, 0, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_gradient_pulls_towards_the_truth(name):
+    """Raising the true foreground class's logit lowers the loss, raising any other raises it."""
+    logits = jnp.zeros((2, 4, 4, 4, 4))
+    _, label = random_case()
+    gradient = jax.grad(LOSSES[name])(logits, label, LossSettings(dice_background=True))
+    true = jax.nn.one_hot(label, 4, dtype=bool)
+    assert (gradient[true] < 0).all()
+    assert (gradient[~true] > 0).all()
+
+
+@pytest.mark.parametrize("per_batch", [False, True])
+@pytest.mark.parametrize("magnitude", [0.0, 1e4, 1e30])
+@pytest.mark.parametrize("name", LOSSES)
+def test_extreme_logits_and_absent_classes_stay_finite(name, magnitude, per_batch):
+    logits = jnp.zeros((1, 2, 2, 2, 4)).at[..., 1].set(magnitude)
+    settings = LossSettings(dice_smooth=0.0, dice_per_batch=per_batch)
+    label = jnp.zeros((1, 2, 2, 2), jnp.int32)
+    value, gradient = jax.value_and_grad(LOSSES[name])(logits, label, settings)
+    assert jnp.isfinite(value)
+    assert jnp.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_bfloat16_logits_are_summed_in_float32(name):
+    # 2**15 voxels of probability 1/4: a bfloat16 sum would stop growing at 256 addends.
+    logits = jnp.zeros((1, 32, 32, 32, 4), jnp.bfloat16)
+    label = jnp.asarray(np.arange(2**15).reshape(1, 32, 32, 32) % 4)
+    expected = {"dice": -1 / 4, "cross_entropy": math.log(4)}[name]
+    found = LOSSES[name](logits, label, LossSettings())
+    assert found.dtype == jnp.float32
+    assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_supervision_weights_halve_and_sum_to_one():
+    assert supervision_weights(4) == pytest.approx([8 / 15, 4 / 15, 2 / 15, 1 / 15])
+    assert supervision_weights(1) == (1.0,)
+
+
+def test_labels_are_taken_at_the_voxel_nearest_the_blocks_center():
+    label = jnp.arange(8 * 4 * 8).reshape(1, 8, 4, 8)
+    found = downsample_label(label, (2, 2, 8))
+    np.testing.assert_array_equal(found, label[:, [2, 6]][:, :, [1, 3]])
+
+
+def test_deep_supervision_is_the_weighted_sum_of_all_terms():
+    _, label = random_case(shape=(2, 8, 8, 8))
+    outputs = [random_case((2, n, n, n), seed=n)[0] for n in (8, 4)]
+    settings = LossSettings(dice_weight=0.5, cross_entropy_weight=3.0)
+    small = label[:, 1::2, 1::2, 1::2]
+
+    def both(logits, label):
+        dice = dice_loss(logits, label, settings)
+        return 0.5 * dice + 3.0 * cross_entropy_loss(logits, label, settings)
+
+    expected = 2 / 3 * both(outputs[0], label) + 1 / 3 * both(outputs[1], small)
+    found = deep_supervision_loss(outputs, label, settings)
+    assert found == pytest.approx(float(expected), rel=1e-6)
+
+
+@pytest.mark.parametrize("per_batch", [False, True])
+def test_devices_together_equal_one_device(per_batch):
+    """Loss and gradient of a global batch do not depend on how many devices share it."""
+    devices = jax.devices()[:4]
+    if len(devices) < 2:
+        pytest.skip("needs several devices: --xla_force_host_platform_device_count")
+    count = len(devices)
+    settings = LossSettings(dice_per_batch=per_batch)
+    # Foreground on the first device alone: a Dice a device would be another number.
+    logits, label = random_case((count, 4, 4, 4))
+    label = label.at[1:].set(0)
+
+    def loss(scale, logits, label, axis_name=None):
+        outputs = (scale * logits, scale * logits[:, ::2, ::2, ::2])
+        return deep_supervision_loss(outputs, label, settings, axis_name)
+
+    def device_step(logits, label):
+        found = jax.value_and_grad(loss)(1.0, logits, label, "device")
+        return jax.lax.pmean(found, "device")
+
+    expected = jax.value_and_grad(loss)(1.0, logits, label)
+    step = jax.pmap(device_step, axis_name="device", devices=devices)
+    found = step(logits[:, None], label[:, None])
+    np.testing.assert_allclose([found[0][0], found[1][0]], expected, rtol=1e-5)
+
+
+def test_dice_counts_by_hand():
+    predicted = volume(1, 1, 2, 0, 0)
+    label = volume(1, 2, 2, 0, 1)
+    # Rows are classes; columns true positive, false positive, false negative.
+    expected = [[1, 1, 0], [1, 1, 1], [1, 0, 1], [0, 0, 0]]
+    found = dice_counts(perfect(predicted, confidence=1.0), label)
+    np.testing.assert_array_equal(found, expected)
+    # Class 1: 2 / 4, class 2: 2 / 3; class 3 is absent from both and left out.
+    assert composite_dice(found) == pytest.approx((1 / 2 + 2 / 3) / 2)
+
+
+def test_composite_dice_of_extremes():
+    assert composite_dice(jnp.zeros((4, 3))) == 0
+    only_false = jnp.zeros((4, 3)).at[2, 1].set(5)
+    assert composite_dice(only_false) == 0
+    perfect_counts = jnp.zeros((4, 3)).at[1:3, 0].set(2**24)
+    assert composite_dice(perfect_counts) == 1

@@ -1,0 +1,64 @@
+"""The rules of the house: which layer may import which."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+# A layer may import itself and every layer of a lower rank.
+RANK = {
+    "errors": 0, "labels": 0, "config": 1, "files": 1, "devices": 2,
+    "data": 3, "model": 3, "evaluate": 4, "infer": 4, "train": 5, "command": 6,
+}  # fmt: skip
+
+
+def imports(path: Path) -> set[str]:
+    tree = ast.parse(path.read_text())
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+    return names
+
+
+def layer(module: str) -> str:
+    return module.split(".")[1]
+
+
+def test_imports_go_downward_only():
+    for path in sorted((ROOT / "kitsjax").rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        if parts == ("kitsjax", "__init__"):
+            continue
+        own = parts[1]
+        for name in imports(path):
+            if name.startswith("kitsjax."):
+                other = layer(name)
+                assert other == own or RANK[other] < RANK[own], f"{path} imports {name}"
+
+
+def test_only_the_top_of_the_house_sees_all_settings():
+    allowed = {"config.py", "command.py", "bundle.py", "predict.py"}
+    for path in sorted((ROOT / "kitsjax").rglob("*.py")):
+        if path.parent.name == "train" or path.name in allowed:
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module == "kitsjax.config":
+                assert "Settings" not in {alias.name for alias in node.names}, path
+
+
+def test_commands_are_short():
+    for path in (ROOT / "bin").glob("*.py"):
+        assert len(path.read_text().splitlines()) <= 60, path
+
+
+def test_scoring_and_preprocessing_load_no_jax():
+    code = (
+        "import sys, kitsjax, kitsjax.command, kitsjax.evaluate.scoring, kitsjax.data.prepare;"
+        "sys.exit('jax' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

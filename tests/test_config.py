@@ -1,0 +1,77 @@
+from pathlib import Path
+
+import pytest
+
+from kitsjax.config import Settings, get_section, load_settings, override_settings, to_toml
+from kitsjax.errors import InputError
+
+CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.toml"))
+
+
+def test_toml_round_trip(tmp_path):
+    settings = load_settings(overrides=["sampling.patch_shape=[64,32,16]", "run.folder=a b"])
+    path = tmp_path / "settings.toml"
+    path.write_text(to_toml(settings))
+    assert load_settings(path) == settings != Settings()
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.name)
+def test_shipped_configs_are_valid(path):
+    load_settings(path)
+
+
+def test_paper_config_is_the_paper():
+    paper = load_settings(CONFIGS[[p.name for p in CONFIGS].index("kits21_paper.toml")])
+    assert paper.sampling.patch_shape == (128, 128, 128)
+    assert (paper.sampling.batch_size, paper.train.batches, paper.train.epochs) == (4, 250, 1000)
+    assert (paper.optimizer.learning_rate, paper.optimizer.momentum) == (0.06, 0.99)
+    assert (paper.network.features, paper.network.max_features) == (32, 1024)
+    assert paper.preprocess.spacing_mm == 1.99
+    draws = paper.augment
+    assert {draws.mirror, draws.rotate, draws.scale} == {0.4}
+    assert {draws.brightness, draws.contrast, draws.gamma} == {0.4}
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.epoch=3", "did you mean 'train.epochs'"),
+        ("tran.epochs=3", "did you mean 'train'"),
+        ("train.patch_shape=3", "did you mean 'sampling.patch_shape'"),
+        ("train.epochs='a'", "setting 'train.epochs' = 'a'"),
+        ("train.epochs=0", "greater than or equal to 1"),
+        ("train.epochs=1.5", "setting 'train.epochs'"),
+        ("data.make_phantom=1", "setting 'data.make_phantom'"),
+        ("sampling.patch_shape=[64,64]", "setting 'sampling.patch_shape"),
+        ("augment.gamma_range=[2,1]", "gamma_range must be"),
+        ("optimizer.learning_rate=nan", "setting 'optimizer.learning_rate'"),
+        ("x=1", "write section.field=value"),
+        ("train.epochs", "write section.field=value"),
+    ],
+)
+def test_bad_override_is_one_line_with_the_path(override, message):
+    with pytest.raises(InputError) as error:
+        load_settings(overrides=[override])
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_bad_files_are_named(tmp_path):
+    broken = tmp_path / "broken.toml"
+    broken.write_text("[train\n")
+    for path in (broken, tmp_path / "missing.toml", tmp_path):
+        with pytest.raises(InputError, match=str(path)):
+            load_settings(path)
+
+
+def test_override_of_resolved_settings():
+    base = load_settings(overrides=["train.epochs=7"])
+    new = override_settings(base, ["predict.mirror=true"])
+    assert new.predict.mirror
+    assert new.train == base.train
+
+
+def test_every_setting_is_described():
+    for name in Settings.model_fields:
+        for field, info in get_section(name).model_fields.items():
+            assert info.description, f"{name}.{field} has no description"
