@@ -18,13 +18,13 @@ PHASES: dict[str, dict[str, tuple[float, float]]] = {
     # they enclose the kidneys, livers and tumors of real KiTS slices. "clear" (a share of
     # the cortex) and "papillary" are the two usual enhancements of solid tumors.
     "arterial": {
-        "aorta": (210, 340), "vein": (80, 160), "cortex": (110, 205), "medulla": (50, 88),
-        "liver": (60, 90), "spleen": (95, 140), "bowel": (60, 105), "urine": (0, 15),
+        "aorta": (210, 340), "vein": (80, 160), "cortex": (105, 195), "medulla": (50, 88),
+        "liver": (52, 90), "spleen": (95, 140), "bowel": (60, 105), "urine": (0, 15),
         "clear": (0.48, 0.7), "papillary": (42, 60),
     },
     "nephrographic": {
-        "aorta": (125, 175), "vein": (120, 170), "cortex": (110, 180), "medulla": (100, 165),
-        "liver": (90, 135), "spleen": (100, 145), "bowel": (70, 105), "urine": (0, 60),
+        "aorta": (125, 175), "vein": (120, 170), "cortex": (105, 165), "medulla": (95, 155),
+        "liver": (95, 140), "spleen": (100, 145), "bowel": (70, 105), "urine": (0, 60),
         "clear": (0.48, 0.66), "papillary": (45, 65),
     },
     "delayed": {
@@ -64,7 +64,7 @@ def draw_patient(rng: np.random.Generator, fov_mm: float) -> Patient:
     phase = str(rng.choice(list(PHASES), p=PHASE_SHARE))
     hu = {tissue: rng.uniform(*span) for tissue, span in PHASES[phase].items()}
     hu["clear"] *= hu["cortex"]
-    hu |= {"fat": rng.uniform(-112, -92), "muscle": rng.uniform(48, 68)}
+    hu |= {"fat": rng.uniform(-112, -92), "muscle": rng.uniform(38, 66)}
     hu |= {"marrow": rng.uniform(130, 230), "cortical": rng.uniform(330, 480)}
     half_x = fov_mm * rng.uniform(0.39, 0.47)
     half_y = half_x * rng.uniform(0.62, 0.76)
@@ -93,7 +93,7 @@ def paint_trunk(rng: np.random.Generator, scene: Scene, patient: Patient) -> np.
     scene.paint(skin + 2, full, hu["fat"] + 5 * scene.noise(full, 12))
     marbling = 60 * np.clip(scene.noise(full, 7) - 1, 0, 1)
     scene.paint(muscle, full, hu["muscle"] + 6 * scene.noise(full, 9) - marbling)
-    for fascia in (erector, psoas, loin):
+    for fascia in (erector, psoas):
         scene.paint(np.maximum(abs(fascia + 1) - 1.2, muscle + 4), full, hu["fat"], 0.5)
     scene.paint(cavity, full, hu["fat"] + 7 * scene.noise(full, 12))
     dome = rng.uniform(-130, -100) + 75 * np.clip(ring - 0.35, 0, 1) ** 2 * (1 + 0.5 * (y > 0))
@@ -237,8 +237,8 @@ def paint_table(rng: np.random.Generator, scene: Scene, patient: Patient) -> Non
     """Two shells under the patient, the same in every slice, in most scans."""
     y, x = np.meshgrid(scene.voxels[1], scene.voxels[2], indexing="ij")
     top, radius = patient.half_y_mm * 0.91 + rng.uniform(12, 25), rng.uniform(400, 700)
-    shown, hu = rng.random() < 0.8, rng.uniform(-200, 150)
+    shown, hu = rng.random() < 0.8, rng.uniform(-150, 250)
     for depth in (0, rng.uniform(12, 25)) if shown else ():
         distance = np.hypot(x, y - top - depth + radius) - radius
-        shell = np.clip(0.5 - (abs(distance) - 1) / scene.spacing_mm[1], 0, 1) * (abs(x) < 200)
+        shell = np.clip(0.5 - (abs(distance) - 1.5) / scene.spacing_mm[1], 0, 1) * (abs(x) < 200)
         scene.image += np.float32(shell * (hu - AIR_HU))

@@ -124,7 +124,8 @@ def test_every_patient_has_kidneys_and_a_tumor_that_annotators_see_alike(n):
     for (kind, _), (_, masks) in case.annotations.items():
         for a, b in ((0, 1), (0, 2), (1, 2)):
             agreement = dice(masks[a], masks[b])
-            assert (0.6 if kind == "cyst" else 0.85) < agreement < 1
+            assert agreement > (0.6 if kind == "cyst" else 0.85)
+            assert agreement < 1 or kind != "kidney"
     milliliters = (case.labels["MAJ"] > 0).sum() * np.prod(case.spacing_mm) / 1000
     assert 120 < milliliters < 900
 
@@ -221,14 +222,16 @@ def test_painting_keeps_volume_and_place(spacing_mm):
     scene = Scene(np.random.default_rng(0), shape, spacing_mm, first, (60, 60, 60))
     center, radius = np.array([3.3, -7.1, 5.2]), 21.0
     straight = np.stack(np.meshgrid(*scene.lattice, indexing="ij"))
-    scene.paint(ellipsoid(straight, center, (radius,) * 3), scene.everywhere, 0.0)
+    ball = ellipsoid(straight, center, (radius,) * 3)
+    scene.paint(ball, scene.everywhere, 0.0)
     share = 1 + scene.image / 1000
     assert share.min() == 0
     assert share.max() == 1
     assert share.sum() * np.prod(spacing_mm) == pytest.approx(4 / 3 * np.pi * radius**3, rel=0.03)
-    places = np.meshgrid(*scene.voxels, indexing="ij")
-    centroid = [(share * p).sum() / share.sum() for p in places]
+    centroid = np.array(ndimage.center_of_mass(share)) * spacing_mm + first
     np.testing.assert_allclose(centroid, center, atol=0.15)
+    box, inside = scene.to_voxels(ball, scene.everywhere)
+    assert dice(inside < 0, share[box] > 0.5) > 0.98
 
 
 def test_a_removed_case_is_made_again_alike(root, tmp_path):

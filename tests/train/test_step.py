@@ -27,9 +27,7 @@ def make(per_batch=True, accumulate=1, loss=None):
     network = build_network(NetworkSettings(features=4, heads=2), SHAPE)
     optimizer = build_optimizer(OptimizerSettings(learning_rate=0.01), 10)
     loss = loss or LossSettings(dice_per_batch=per_batch)
-    step = make_train_step(
-        network, optimizer, loss, AUGMENT, SHAPE, accumulate=accumulate, seed=5
-    )
+    step = make_train_step(network, optimizer, loss, AUGMENT, SHAPE, accumulate=accumulate, seed=5)
     return init_state(network, optimizer, 0), step, make_eval_step(network, loss)
 
 
