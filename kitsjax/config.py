@@ -69,7 +69,7 @@ class PreprocessSettings(Section):
     upper_percentile: float = Field(99.5, gt=50, le=100, description="clip above (P2), percent")
     dtype: Literal["float16", "float32"] = Field(
         "float16",
-        description="stored image; half precision rounds a normalised voxel by 2**-11 of itself, "
+        description="stored image; half precision rounds a normalized voxel by 2**-11 of itself, "
         "a fraction of a HU and far below the noise, and halves disk, memory and transfer",
     )
     foreground_voxels: int = Field(
@@ -83,7 +83,7 @@ class SamplingSettings(Section):
     patch_shape: Shape = Field((128, 128, 128), description="patch (z, y, x), voxels (O2)")
     batch_size: int = Field(4, ge=1, description="patches in a global batch (O2)")
     foreground_fraction: Probability = Field(
-        1 / 3, description="least share of patches of each batch centred on foreground (O3)"
+        1 / 3, description="least share of patches of each batch centered on foreground (O3)"
     )
     threads: int = Field(2, ge=1, le=256, description="threads that read patches")
     prefetch: int = Field(4, ge=1, le=1024, description="batches read ahead")
@@ -195,6 +195,11 @@ class RunSettings(Section):
     compilation_cache: str = Field(
         "~/.cache/kitsjax/xla", description="compiled programs are kept here; empty: not kept"
     )
+    cpu_devices: int = Field(
+        1, ge=1, le=64,
+        description="devices that the CPU is divided into where there is no accelerator; two on "
+        "two cores nearly double the speed, since XLA uses more than one core for a device poorly",
+    )  # fmt: skip
     coordinator: str = Field(
         "", description="several hosts: 'auto' (TPU pod, SLURM) or host:port; empty: one process"
     )
@@ -227,13 +232,25 @@ def load_settings(path: str | Path | None = None, overrides: Iterable[str] = ())
         InputError: unreadable file, unknown field (the nearest valid name is given), wrong type
             or value out of range (the field's path is given).
     """
-    tree = {} if path is None else _read_toml(Path(path))
-    return _validate(tree, overrides, "--set" if path is None else str(path))
+    settings = Settings() if path is None else parse_settings(_read_text(Path(path)), str(path))
+    return override_settings(settings, overrides)
+
+
+def parse_settings(text: str, source: str) -> Settings:
+    """Settings from TOML text; raises as `load_settings`, with `source` as the text's name."""
+    try:
+        tree = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{source}: not valid TOML ({error}); correct that line") from None
+    return _validate(tree, source)
 
 
 def override_settings(settings: Settings, overrides: Iterable[str]) -> Settings:
     """The settings with `section.field=value` overrides applied; raises as `load_settings`."""
-    return _validate(settings.model_dump(), overrides, "--set")
+    tree = settings.model_dump()
+    for override in overrides:
+        _apply_override(tree, override)
+    return _validate(tree, "--set")
 
 
 def to_toml(settings: Settings) -> str:
@@ -241,24 +258,22 @@ def to_toml(settings: Settings) -> str:
     return tomli_w.dumps(settings.model_dump(mode="json"))
 
 
-def _validate(tree: dict[str, Any], overrides: Iterable[str], source: str) -> Settings:
-    for override in overrides:
-        _apply_override(tree, override)
+def _validate(tree: dict[str, Any], source: str) -> Settings:
     try:
         return Settings.model_validate(tree)
     except ValidationError as error:
         raise InputError(f"{source}: {_explain(error)}") from None
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
+def _read_text(path: Path) -> str:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return path.read_text(encoding="utf-8")
     except OSError as error:
         raise InputError(
             f"{path}: cannot read the settings ({error.strerror}); give --config a TOML file"
         ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not valid TOML ({error}); correct that line") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 text ({error}); give --config a TOML file") from None
 
 
 def _apply_override(tree: dict[str, Any], override: str) -> None:
@@ -270,10 +285,7 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         value = text.strip()
-    section = tree.setdefault(parts[0], {})
-    if not isinstance(section, dict):
-        raise InputError(f"--set {override}: {parts[0]} is not a section in the settings file")
-    section[parts[1]] = value
+    tree.setdefault(parts[0], {})[parts[1]] = value
 
 
 def _explain(error: ValidationError) -> str:

@@ -17,6 +17,8 @@ def start_devices(settings: RunSettings) -> None:
         cache = Path(settings.compilation_cache).expanduser()
         jax.config.update("jax_compilation_cache_dir", str(cache))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    if settings.cpu_devices > 1:
+        jax.config.update("jax_num_cpu_devices", settings.cpu_devices)
     if settings.coordinator == "auto":
         jax.distributed.initialize()
     elif settings.coordinator:

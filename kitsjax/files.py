@@ -40,6 +40,15 @@ def written_beside(path: str | Path) -> Iterator[Path]:
                 beside.unlink()
 
 
+def remove_leftovers(folder: str | Path) -> None:
+    """Remove what killed runs have left half written in a folder that no other run writes to."""
+    for leftover in Path(folder).glob(".*.partial.*"):
+        if leftover.is_dir():
+            shutil.rmtree(leftover)
+        else:
+            leftover.unlink()
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Write a UTF-8 text file whole or not at all."""
     with written_beside(path) as beside:

@@ -1,4 +1,4 @@
-"""Label values, evaluation classes, tolerances and colours, each with its source."""
+"""Label values, evaluation classes, tolerances and colors, each with its source."""
 
 from typing import NamedTuple
 

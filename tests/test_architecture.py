@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[1]
 
 # A layer may import itself and every layer of a lower rank.
 RANK = {
-    "errors": 0, "labels": 0, "config": 1, "files": 1, "devices": 2,
+    "errors": 0, "labels": 0, "config": 1, "files": 1, "parallel": 1, "devices": 2,
     "data": 3, "model": 3, "evaluate": 4, "infer": 4, "train": 5, "command": 6,
 }  # fmt: skip
 

@@ -2,7 +2,14 @@ from pathlib import Path
 
 import pytest
 
-from kitsjax.config import Settings, get_section, load_settings, override_settings, to_toml
+from kitsjax.config import (
+    Settings,
+    get_section,
+    load_settings,
+    override_settings,
+    parse_settings,
+    to_toml,
+)
 from kitsjax.errors import InputError
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.toml"))
@@ -59,9 +66,36 @@ def test_bad_override_is_one_line_with_the_path(override, message):
 def test_bad_files_are_named(tmp_path):
     broken = tmp_path / "broken.toml"
     broken.write_text("[train\n")
-    for path in (broken, tmp_path / "missing.toml", tmp_path):
+    binary = tmp_path / "binary.toml"
+    binary.write_bytes(b"\xff\xfe")
+    flat = tmp_path / "flat.toml"
+    flat.write_text("train = 3\n")
+    for path in (broken, binary, flat, tmp_path / "missing.toml", tmp_path):
         with pytest.raises(InputError, match=str(path)):
             load_settings(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[train", "here: not valid TOML"),
+        ("[train]\nepoch = 3", "here: .*did you mean 'train.epochs'"),
+        ("[train]\nepochs = 0", "here: setting 'train.epochs' = 0"),
+    ],
+)
+def test_settings_in_a_text_name_their_source(text, message):
+    assert parse_settings("[train]\nepochs = 3", "here").train.epochs == 3
+    with pytest.raises(InputError, match=f"^{message}") as error:
+        parse_settings(text, "here")
+    assert "\n" not in str(error.value)
+
+
+def test_an_override_is_named_as_one_beside_a_file(tmp_path):
+    path = tmp_path / "settings.toml"
+    path.write_text("[train]\nepochs = 3\n")
+    assert load_settings(path, ["train.batches=5"]).train.epochs == 3
+    with pytest.raises(InputError, match=r"^--set: setting 'train\.batches'"):
+        load_settings(path, ["train.batches=0"])
 
 
 def test_override_of_resolved_settings():

@@ -1,6 +1,6 @@
 """A CT volume that shapes are painted on, with partial volume at every boundary.
 
-Coordinates are patient millimetres in the house's order (z inferior, y posterior, x left). A shape
+Coordinates are patient millimeters in the house's order (z inferior, y posterior, x left). A shape
 is a level: negative inside, zero on the surface, in about mm. Levels are evaluated on a coarse
 warped lattice, which bends every shape a little, and interpolated to the voxels they cover.
 """

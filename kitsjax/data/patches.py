@@ -1,11 +1,11 @@
 """Where patches lie, and reading them: foreground oversampling (O3) and padding.
 
   volume                 A patch is given by its start. It may overhang the volume on any
-+----------+             side, as one centred on a voxel near the border does, or one that
++----------+             side, as one centered on a voxel near the border does, or one that
 |     +----|---+         is longer than the volume; the overhang is padding.
 +-----|----+ p |
       +--------+         The source patch that is read is larger than the patch p and has
-                         the same centre, so that a rotated or shrunk patch is filled.
+                         the same center, so that a rotated or shrunk patch is filled.
 """
 
 import json
@@ -54,7 +54,7 @@ class PreprocessedCase:
 
 
 def forced_foreground(slot: int, share: int, fraction: float) -> bool:
-    """Whether a slot of a host's share of the batch must be centred on foreground (O3).
+    """Whether a slot of a host's share of the batch must be centered on foreground (O3).
 
     The first ceil(share * fraction) slots are, so that every share keeps the rule, and with it
     every batch: 2 of 4 for the paper's third.
@@ -68,9 +68,9 @@ def draw_start(
 ) -> Shape:
     """Start (z, y, x) of a random patch; negative where it overhangs the volume.
 
-    Foreground: centred on a voxel of a class drawn uniformly from those present in the case.
+    Foreground: centered on a voxel of a class drawn uniformly from those present in the case.
     Otherwise, or in a case without any foreground: uniform over the positions within the volume,
-    the last one included; along an axis shorter than the patch it is centred.
+    the last one included; along an axis shorter than the patch it is centered.
     """
     if foreground and case.foreground:
         value = rng.choice(sorted(case.foreground))
@@ -83,7 +83,7 @@ def draw_start(
 
 
 def enlarged(start: Shape, patch_shape: Shape, source_shape: Shape) -> Shape:
-    """Start of the source patch whose centre crop is the patch at `start`."""
+    """Start of the source patch whose center crop is the patch at `start`."""
     z, y, x = (
         s - (big - p) // 2 for s, p, big in zip(start, patch_shape, source_shape, strict=True)
     )
@@ -93,9 +93,9 @@ def enlarged(start: Shape, patch_shape: Shape, source_shape: Shape) -> Shape:
 def read_patch(array: np.ndarray, start: Shape, shape: Shape) -> np.ndarray:
     """The patch at `start`, a fresh array of `shape`, zero outside the volume.
 
-    Zero is the mean of a normalised image, and background in a label. Background rather than an
+    Zero is the mean of a normalized image, and background in a label. Background rather than an
     ignored value: whole-volume prediction pads its windows with the same zeros, and the network
-    has to have learnt that nothing is there.
+    has to have learned that nothing is there.
     """
     patch = np.zeros(shape, array.dtype)
     inside = [

@@ -6,24 +6,21 @@ to be segmented; here are acquisition (spacing, noise), annotators and files.
 
 import json
 import math
-import multiprocessing
-import os
-import shutil
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
-from tqdm import tqdm
 
 from kitsjax.data.anatomy import draw_patient, paint_table, paint_trunk, paint_viscera
 from kitsjax.data.kidneys import Instance, paint_kidney, paint_mass, place_kidneys, place_masses
 from kitsjax.data.painting import Region, Scene
 from kitsjax.errors import InputError
+from kitsjax.files import remove_leftovers, write_text, written_beside
 from kitsjax.labels import CLASSES, PAINT_ORDER
+from kitsjax.parallel import map_cases
 
 VERSION = 1
 """Raised whenever the same seed would give other voxels."""
@@ -181,9 +178,10 @@ def make_phantom(
     try:
         _claim(root, parameters)
         missing = [n for n in range(cases) if not _folder(root, n).is_dir()]
-        with tqdm(total=len(missing), desc="phantom", unit="case", disable=not progress) as bar:
-            for _ in _write_cases(root, missing, matrix, seed, workers or _cores()):
-                bar.update()
+        write = partial(_write_case, root, seed, matrix)
+        for _, failure in map_cases(write, missing, workers, "phantom", progress):
+            if failure:
+                raise failure
         found = sorted(root.glob("case_*"))
         records = {folder.name: _read_json(folder / "phantom.json") for folder in found}
         _write_json(root / "phantom.json", parameters | {"cases": records})
@@ -192,31 +190,6 @@ def make_phantom(
         raise InputError(
             f"{root}: cannot hold the phantom ({reason}); free space there or name another folder"
         ) from None
-
-
-def _write_cases(
-    root: Path, numbers: list[int], matrix: int, seed: int, workers: int
-) -> Iterator[None]:
-    """Write cases, yielding after each; one worker or case needs no other process."""
-    if min(workers, len(numbers)) <= 1:
-        for n in numbers:
-            _write_case(root, seed, n, matrix)
-            yield
-        return
-    # Spawned, not forked: a fork would inherit JAX's threads half alive.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(numbers)), mp_context=context) as pool:
-        try:
-            jobs = [pool.submit(_write_case, root, seed, n, matrix) for n in numbers]
-            for job in as_completed(jobs):
-                job.result()
-                yield
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _folder(root: Path, n: int) -> Path:
@@ -239,8 +212,7 @@ def _claim(root: Path, parameters: dict[str, int]) -> None:
         raise InputError(f"{root}: holds other data; name an empty folder for the phantom")
     else:
         _write_json(record, parameters | {"cases": {}})
-    for leftover in root.glob(".case_*.partial"):
-        shutil.rmtree(leftover)
+    remove_leftovers(root)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -254,33 +226,30 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    partial.replace(path)
+    write_text(path, json.dumps(content, indent=1) + "\n")
 
 
-def _write_case(root: Path, seed: int, n: int, matrix: int) -> None:
-    """Write one case beside its place, then rename it there."""
+def _write_case(root: Path, seed: int, matrix: int, n: int) -> None:
+    """Write one case, whole or not at all."""
     case = make_case(seed, n, matrix)
-    partial = root / f".case_{n:05d}.partial"
-    (partial / "segmentations").mkdir(parents=True)
-    _write_nifti(partial / "imaging.nii.gz", case.image, case.affine)
-    for rule, label in case.labels.items():
-        _write_nifti(partial / f"aggregated_{rule}_seg.nii.gz", label, case.affine)
-    for (kind, number), (box, masks) in case.annotations.items():
-        for annotation, mask in enumerate(masks, 1):
-            whole = np.zeros(case.image.shape, np.uint8, order="F")
-            whole[box] = mask
-            name = f"{kind}_instance-{number}_annotation-{annotation}.nii.gz"
-            _write_nifti(partial / "segmentations" / name, whole, case.affine)
     record = {
         "spacing_mm": case.spacing_mm,
         "shape": case.image.shape,
         "phase": case.phase,
         "instances": {kind: sum(k == kind for k, _ in case.annotations) for kind in CLASSES[1:]},
     }
-    _write_json(partial / "phantom.json", record)
-    partial.replace(_folder(root, n))
+    with written_beside(_folder(root, n)) as beside:
+        (beside / "segmentations").mkdir(parents=True)
+        _write_nifti(beside / "imaging.nii.gz", case.image, case.affine)
+        for rule, label in case.labels.items():
+            _write_nifti(beside / f"aggregated_{rule}_seg.nii.gz", label, case.affine)
+        for (kind, number), (box, masks) in case.annotations.items():
+            for annotation, mask in enumerate(masks, 1):
+                whole = np.zeros(case.image.shape, np.uint8, order="F")
+                whole[box] = mask
+                name = f"{kind}_instance-{number}_annotation-{annotation}.nii.gz"
+                _write_nifti(beside / "segmentations" / name, whole, case.affine)
+        _write_json(beside / "phantom.json", record)
 
 
 def _write_nifti(path: Path, array: np.ndarray, affine: np.ndarray) -> None:

@@ -2,7 +2,7 @@
 
 A preprocessed case is a folder:
 
-    image.npy         (z, y, x) float16 or float32, normalised
+    image.npy         (z, y, x) float16 or float32, normalized
     label.npy         (z, y, x) uint8
     foreground_1.npy  (n, 3) int32 positions of some voxels of label 1; likewise 2 and 3
     case.json         what it was made from, its geometry and intensity statistics
@@ -10,26 +10,24 @@ A preprocessed case is a folder:
 
 import hashlib
 import json
-import multiprocessing
-import os
 import resource
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from kitsjax.config import PreprocessSettings
+from kitsjax.data.geometry import Volume, check_same_grid
 from kitsjax.data.kits import Case
 from kitsjax.data.resample import resample_image, resample_label, resampled_shape
-from kitsjax.data.volume import Volume, check_same_grid, read_label, read_volume
+from kitsjax.data.volume import read_label, read_volume
 from kitsjax.errors import InputError
 from kitsjax.files import written_beside
 from kitsjax.labels import FOREGROUND
+from kitsjax.parallel import map_cases
 
 FORMAT = 1
 """Raised when the meaning of a stored file changes, so that old caches are made anew."""
@@ -71,7 +69,7 @@ def normalize(array: np.ndarray, settings: PreprocessSettings) -> np.ndarray:
 
 
 def prepare_image(volume: Volume, settings: PreprocessSettings) -> np.ndarray:
-    """What the network sees of a CT in HU: resampled (P1), normalised (P2), as stored.
+    """What the network sees of a CT in HU: resampled (P1), normalized (P2), as stored.
 
     Training and prediction both come through here and so see the same numbers, the rounding to
     half precision included.
@@ -145,30 +143,24 @@ def preprocess_cases(
         workers: processes; 0: one a core.
     """
     todo = [case for case in cases if not is_current(case, folder / case.case_id)]
-    workers = min(workers or os.cpu_count() or 1, len(todo))
     failures: list[tuple[str, str]] = []
     peak = 0.0
-    if todo:
-        # Fresh interpreters: forking a process that holds JAX's threads can deadlock.
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(workers, mp_context=context) as pool:
-            jobs = {pool.submit(_work, c, folder / c.case_id, settings): c for c in todo}
-            for job in tqdm(as_completed(jobs), "preprocess", len(jobs), unit="case"):
-                try:
-                    peak = max(peak, job.result())
-                except InputError as error:
-                    failures.append((jobs[job].case_id, str(error)))
-                except BrokenProcessPool:
-                    raise InputError(
-                        f"{folder}: a preprocessing worker was killed, most likely for want of "
-                        "memory; finished cases are kept, go on with a smaller data.workers"
-                    ) from None
+    # Apart from this process, whose memory is not that of preprocessing.
+    results = map_cases(
+        partial(_work, folder, settings), todo, workers, "preprocess", isolated=True
+    )
+    for case, result in results:
+        if isinstance(result, InputError):
+            failures.append((case.case_id, str(result)))
+        else:
+            peak = max(peak, result)
     made = len(todo) - len(failures)
     return PreprocessReport(made, len(cases) - len(todo), sorted(failures), peak)
 
 
-def _work(case: Case, folder: Path, settings: PreprocessSettings) -> float:
-    preprocess_case(case, folder, settings)
+def _work(folder: Path, settings: PreprocessSettings, case: Case) -> float:
+    """Preprocess a case and return this process's peak memory so far in GiB."""
+    preprocess_case(case, folder / case.case_id, settings)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**30 if sys.platform == "darwin" else 2**20)
 

@@ -1,17 +1,10 @@
-"""Volumes in house orientation, and NIfTI files in and out.
-
-House orientation is that of KiTS21's files: array axes (z, y, x) that point Inferior, Posterior
-and Left. Only this module knows that a file may be stored otherwise.
-"""
+"""NIfTI files in and out: whatever a file's storage, arrays are (z, y, x) in house orientation."""
 
 import gzip
 import logging
-import os
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,96 +16,14 @@ from nibabel.imageglobals import logger as nibabel_logger
 from nibabel.spatialimages import HeaderDataError
 from nibabel.volumeutils import array_from_file
 
+from kitsjax.data.geometry import FileGeometry, Geometry, Volume, format_matrix, format_numbers
 from kitsjax.errors import InputError
-
-HOUSE_AXES = "IPL"
-"""Where the array axes (z, y, x) point, as nibabel's axis codes."""
+from kitsjax.files import written_beside
 
 _MM_OF_UNIT = {"meter": 1000.0, "micron": 0.001}
 
 _UNREADABLE = (OSError, EOFError, zlib.error, ImageFileError, HeaderDataError, ValueError)
 """What nibabel, gzip and zlib raise on files that are not whole NIfTI files."""
-
-
-@dataclass(frozen=True)
-class FileGeometry:
-    """How a NIfTI file lays out its voxels: all that is needed to write another just like it.
-
-    Everything follows from the header, which is kept byte for byte, so that shape, affine, qform
-    and sform with their codes survive unchanged. `bytes.hex` makes it fit for JSON.
-
-    Attributes:
-        header: the NIfTI-1 (348 bytes) or NIfTI-2 (540 bytes) header.
-        path: the file it was read from, for messages.
-    """
-
-    header: bytes
-    path: str = field(default="", compare=False)
-
-    @cached_property
-    def nifti(self) -> Any:
-        """The parsed header; not to be changed."""
-        kind = nib.Nifti1Header if len(self.header) == 348 else nib.Nifti2Header
-        return kind(self.header, check=False)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The file's shape, in its own axis order; with trailing ones if the file has them."""
-        return tuple(int(n) for n in self.nifti.get_data_shape())
-
-    @property
-    def affine(self) -> np.ndarray:
-        """The file's affine, 4x4: file index to RAS+ world in the file's own unit."""
-        return np.asarray(self.nifti.get_best_affine())
-
-    @cached_property
-    def orientation(self) -> np.ndarray:
-        """nibabel's orientation (3x2: house axis, flip) of each file axis; nearest if oblique."""
-        house = orientations.axcodes2ornt(HOUSE_AXES)
-        return orientations.ornt_transform(orientations.io_orientation(self.affine), house)
-
-    def to_house(self, array: np.ndarray) -> np.ndarray:
-        """A view of an array in file order (three axes, then any others) in house orientation."""
-        return orientations.apply_orientation(array, self.orientation)
-
-    def to_file(self, array: np.ndarray) -> np.ndarray:
-        """A view of an array in house orientation in file order; the inverse of `to_house`."""
-        axes, flips = self.orientation.T
-        backward = np.empty((3, 2))
-        backward[axes.astype(int)] = np.stack([np.arange(3), flips], axis=1)
-        return orientations.apply_orientation(array, backward)
-
-
-@dataclass(frozen=True, eq=False)
-class Geometry:
-    """Where a volume's voxels lie: a `Volume` without its voxels, with the same meanings."""
-
-    shape: tuple[int, int, int]
-    spacing_mm: tuple[float, float, float]
-    affine: np.ndarray
-    file: FileGeometry | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Volume:
-    """A three-dimensional array and where it lies in the patient.
-
-    Attributes:
-        array: (z, y, x), C-contiguous, house orientation.
-        spacing_mm: (z, y, x), lengths of the affine's columns.
-        affine: 4x4, (z, y, x, 1) index to RAS+ world in mm.
-        file: the layout of the file that it came from, if any.
-    """
-
-    array: np.ndarray
-    spacing_mm: tuple[float, float, float]
-    affine: np.ndarray
-    file: FileGeometry | None = None
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        z, y, x = self.array.shape
-        return z, y, x
 
 
 def read_volume(path: str | Path) -> Volume:
@@ -159,8 +70,8 @@ def read_label(path: str | Path, labels: Sequence[int] = (0, 1, 2, 3)) -> Volume
         found = np.unique(np.concatenate(foreign))
         more = f" and {len(found) - 5} more" if len(found) > 5 else ""
         raise InputError(
-            f"{path}: label values {_listed(found[:5])}{more} are not among {_listed(labels)}; "
-            "give a label map with these values only"
+            f"{path}: label values {format_numbers(found[:5])}{more} are not among "
+            f"{format_numbers(labels)}; give a label map with these values only"
         )
     return Volume(array, geometry.spacing_mm, geometry.affine, geometry.file)
 
@@ -194,37 +105,6 @@ def write_volume(
     Values are stored as `dtype`, unscaled. Otherwise as `write_label`.
     """
     _write(Path(path), array.astype(dtype, copy=False), like)
-
-
-def kits_geometry(shape: Sequence[int], spacing_mm: Sequence[float]) -> FileGeometry:
-    """The layout of a KiTS21 file: house orientation, world origin at voxel 0, sform only."""
-    sz, sy, sx = spacing_mm
-    header = nib.Nifti1Header()
-    header.set_data_shape(tuple(shape))
-    affine = np.array([[0, 0, -sx, 0], [0, -sy, 0, 0], [-sz, 0, 0, 0], [0, 0, 0, 1.0]])
-    header.set_qform(affine, code="unknown")
-    header.set_sform(affine, code="aligned")
-    header.set_xyzt_units("mm")
-    return FileGeometry(header.binaryblock)
-
-
-def check_same_grid(a: Volume | Geometry, b: Volume | Geometry) -> None:
-    """Refuse two volumes (image and label, say) that do not lie on the same voxels.
-
-    Raises:
-        InputError: shapes differ, or an entry of the affines by more than 0.001 mm.
-    """
-    names = [grid.file.path if grid.file else "volume" for grid in (a, b)]
-    if a.shape != b.shape:
-        raise InputError(
-            f"{names[0]} and {names[1]}: shapes {a.shape} and {b.shape} (z, y, x) differ; "
-            "give an image and a label of the same voxels"
-        )
-    if not np.allclose(a.affine, b.affine, rtol=0, atol=1e-3):
-        raise InputError(
-            f"{names[0]} and {names[1]}: affines {_matrix(a.affine)} and {_matrix(b.affine)} "
-            "differ by more than 0.001 mm; give an image and a label of the same voxels"
-        )
 
 
 def _load(path: Path) -> tuple[Any, Geometry, np.ndarray]:
@@ -303,8 +183,8 @@ def _geometry(path: Path, image: Any) -> Geometry:
         volume = abs(np.linalg.det(affine[:3, :3] / lengths))
     if not (np.isfinite(affine).all() and (pixdim > 0).all() and volume > 1e-3):
         raise InputError(
-            f"{path}: voxel size {_listed(pixdim)} mm with affine {_matrix(affine)} is not usable; "
-            "correct the header"
+            f"{path}: voxel size {format_numbers(pixdim)} mm with affine {format_matrix(affine)} "
+            "is not usable; correct the header"
         )
     unit = _MM_OF_UNIT.get(image.header.get_xyzt_units()[0], 1.0)
     inverse = orientations.inv_ornt_aff(file.orientation, image.shape[:3])
@@ -335,23 +215,13 @@ def _write(path: Path, array: np.ndarray, like: FileGeometry) -> None:
     if not path.name.endswith((".nii.gz", ".nii")):
         raise InputError(f"{path}: not a NIfTI file name; let it end in .nii.gz")
     image = _image(array, like)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        try:
-            with open(temporary, "wb") as stream:
-                if path.suffix == ".gz":
-                    # Level 1: label maps shrink a hundredfold at any level, and this one is quick.
-                    with gzip.GzipFile("", "wb", 1, stream, mtime=0) as packed:
-                        image.to_stream(packed)
-                else:
-                    image.to_stream(stream)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot be written ({_reason(error)}); check the folder and its disk"
-        ) from None
+    with written_beside(path) as beside, open(beside, "wb") as stream:
+        if path.suffix == ".gz":
+            # Level 1: label maps shrink a hundredfold at any level, and this one is quick.
+            with gzip.GzipFile("", "wb", 1, stream, mtime=0) as packed:
+                image.to_stream(packed)
+        else:
+            image.to_stream(stream)
 
 
 def _image(array: np.ndarray, like: FileGeometry) -> Any:
@@ -377,11 +247,3 @@ def _reason(error: BaseException) -> str:
     """An exception's message in one line."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return " ".join(text.split())
-
-
-def _listed(values: Sequence[float] | np.ndarray) -> str:
-    return ", ".join(f"{float(value):g}" for value in values)
-
-
-def _matrix(affine: np.ndarray) -> str:
-    return "[" + "; ".join(_listed(row) for row in affine[:3]) + "]"

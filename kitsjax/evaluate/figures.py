@@ -1,11 +1,34 @@
 """The paper's figures, drawn with matplotlib; each function writes one file."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
 
 from kitsjax.files import written_beside
+from kitsjax.labels import CLASSES, COLORS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 Row = Mapping[str, float]
+
+WINDOW_HU = (-160, 240)
+"""Shown range of a CT: width 400, level 40, the usual window for the abdomen."""
+
+
+class Slice(NamedTuple):
+    """An axial slice: title, CT in HU, predicted and true labels, all (y, x), and pixel edges."""
+
+    title: str
+    image: np.ndarray
+    prediction: np.ndarray
+    truth: np.ndarray
+    spacing_mm: tuple[float, float]
 
 
 def draw_progress(epochs: Sequence[Row], path: str | Path) -> None:
@@ -17,13 +40,9 @@ def draw_progress(epochs: Sequence[Row], path: str | Path) -> None:
         epochs: rows with epoch (from 1), train_loss, validation_loss, dice, dice_average.
         path: .png or .pdf.
     """
-    # Without pyplot: no global state, no window system, and a fast import.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    figure = Figure(figsize=(7, 4.2), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = _figure(7, 4.2)
     losses = figure.add_subplot()
     scores = losses.twinx()
     number = [row["epoch"] for row in epochs]
@@ -32,7 +51,7 @@ def draw_progress(epochs: Sequence[Row], path: str | Path) -> None:
         return [row[name] for row in epochs]
 
     mark = "o" if len(epochs) == 1 else None
-    # Dashes as well as colours, for the colour-blind and for print.
+    # Dashes as well as colors, for the color-blind and for print.
     losses.plot(number, values("train_loss"), "b-", marker=mark, label="training loss")
     losses.plot(number, values("validation_loss"), "r--", marker=mark, label="validation loss")
     scores.plot(number, values("dice"), color="green", alpha=0.25, lw=0.8)
@@ -50,5 +69,52 @@ def draw_progress(epochs: Sequence[Row], path: str | Path) -> None:
     )
     handles = [*losses.get_lines(), scores.get_lines()[-1]]
     losses.legend(handles=handles, loc="center right", fontsize="small")
+    _save(figure, path)
+
+
+def draw_segmentations(slices: Sequence[Slice], path: str | Path) -> None:
+    """Predicted labels above, true ones below, over the CT (the layout of the paper's Figure 3).
+
+    Kidney red, tumor green, cyst blue; tumors have a solid outline, cysts a dotted and kidneys a
+    dashed one, for the color-blind.
+    """
+    columns = len(slices)
+    figure = _figure(3 * columns, 6)
+    axes = figure.subplots(2, columns, squeeze=False)
+    for column, shown in zip(axes.T, slices, strict=True):
+        for axis, label in zip(column, (shown.prediction, shown.truth), strict=True):
+            _show(axis, shown, label)
+        column[0].set_title(shown.title, fontsize="medium")
+    for axis, name in zip(axes[:, 0], ("prediction", "truth"), strict=True):
+        axis.set_ylabel(name)
+    _save(figure, path)
+
+
+_LINES = {"kidney": "dashed", "tumor": "solid", "cyst": "dotted"}
+
+
+def _show(axis: Axes, shown: Slice, label: np.ndarray) -> None:
+    y, x = shown.spacing_mm
+    low, high = WINDOW_HU
+    axis.imshow(shown.image, cmap="gray", vmin=low, vmax=high, aspect=y / x)
+    for value, color in COLORS.items():
+        mask = label == value
+        if mask.any():
+            axis.contourf(mask, levels=[0.5, 1.5], colors=color, alpha=0.25)
+            axis.contour(mask, levels=[0.5], colors=color, linestyles=_LINES[CLASSES[value]])
+    axis.set(xticks=[], yticks=[])
+
+
+def _figure(width: float, height: float) -> Figure:
+    # Without pyplot: no global state, no window system, and a fast import.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _save(figure: Figure, path: str | Path) -> None:
     with written_beside(path) as beside:
         figure.savefig(beside)

@@ -1,20 +1,18 @@
 """Scores of predicted masks against the truth: cases in parallel, CSV, means, a table."""
 
-import multiprocessing
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
-from kitsjax.data.volume import check_same_grid, read_label
+from kitsjax.data.geometry import check_same_grid
+from kitsjax.data.volume import read_label
 from kitsjax.errors import InputError
 from kitsjax.evaluate.metrics import Spacing, bounding_box, dice, surface_dice
+from kitsjax.files import write_text
 from kitsjax.labels import EVALUATION_CLASSES
+from kitsjax.parallel import map_cases
 
 PAPER_NAMES = {"kidney_and_mass": "Kidney + Masses", "mass": "Masses", "tumor": "Tumor"}
 """Names of the evaluation classes in the paper's Table 1."""
@@ -43,9 +41,6 @@ class Failure(NamedTuple):
     case_id: str
     message: str
 
-
-Pairs = Mapping[str, tuple[Path, Path]]
-"""{case id: (prediction, truth)}"""
 
 Means = dict[str, dict[str, float]]
 """{"kidney_and_mass": {"dice": x, "surface_dice": x}, "mass": ..., "tumor": ...}"""
@@ -115,15 +110,17 @@ def score_folder(
         Failure(case_id, f"{predictions[case_id]}: has no truth; remove it or add its label")
         for case_id in predictions.keys() - truths.keys()
     ]
-    pairs = {c: (Path(predictions[c]), Path(truths[c])) for c in truths if c in predictions}
-    workers = min(workers or os.cpu_count() or 1, len(pairs))
-    results = _score_in_turn(pairs) if workers <= 1 else _score_in_parallel(pairs, workers)
+    files = [(c, Path(predictions[c]), Path(truths[c])) for c in truths if c in predictions]
     rows = []
-    for result in tqdm(results, "score", len(pairs), unit="case", disable=not progress):
-        if isinstance(result, Row):
-            rows.append(result)
-        else:
-            failures.append(result)
+    try:
+        for (case_id, *_), result in map_cases(_score_files, files, workers, "score", progress):
+            if isinstance(result, InputError):
+                failures.append(Failure(case_id, str(result)))
+            else:
+                rows.append(Row(case_id, result))
+    except InputError as killed:
+        done = {case_id for case_id, _ in (*rows, *failures)}
+        failures += [Failure(c, f"{file}: {killed}") for c, file, _ in files if c not in done]
     return sorted(rows), sorted(failures)
 
 
@@ -136,7 +133,6 @@ def write_scores(path: str | Path, rows: Sequence[Row]) -> None:
     Raises:
         InputError: the file cannot be written.
     """
-    path = Path(path)
     names = [OFFICIAL_NAMES[name] for name in EVALUATION_CLASSES]
     lines = [",".join(["caseID", *(f"{s}_{name}" for s in ("Dice", "SD") for name in names)])]
     table = [_numbers(row.scores) for row in rows]
@@ -146,15 +142,7 @@ def write_scores(path: str | Path, rows: Sequence[Row]) -> None:
         ids.append("average")
     for case_id, numbers in zip(ids, table, strict=True):
         lines.append(",".join([case_id, *(f"{number:.8f}" for number in numbers)]))
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise InputError(
-            f"{path}: cannot write the scores ({error.strerror}); choose a writable folder"
-        ) from None
+    write_text(path, "\n".join(lines) + "\n")
 
 
 def mean_scores(rows: Sequence[Row]) -> Means:
@@ -202,37 +190,12 @@ def _find_predictions(folder: Path) -> dict[str, Path]:
     }
 
 
-def _score_in_turn(pairs: Pairs) -> Iterator[Row | Failure]:
-    for case_id, (prediction, truth) in pairs.items():
-        yield _score_files(case_id, prediction, truth)
-
-
-def _score_in_parallel(pairs: Pairs, workers: int) -> Iterator[Row | Failure]:
-    # Forking a process that runs JAX's threads can hang; a spawned one starts afresh.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        futures = {
-            pool.submit(_score_files, case_id, *files): case_id for case_id, files in pairs.items()
-        }
-        for future in as_completed(futures):
-            try:
-                yield future.result()
-            except BrokenProcessPool:
-                case_id = futures[future]
-                yield Failure(
-                    case_id,
-                    f"{pairs[case_id][0]}: the process scoring it was killed, perhaps for lack of "
-                    "memory; score again with fewer workers",
-                )
-
-
-def _score_files(case_id: str, prediction: Path, truth: Path) -> Row | Failure:
-    try:
-        predicted, true = read_label(prediction), read_label(truth)
-        check_same_grid(predicted, true)
-        return Row(case_id, score_case(predicted.array, true.array, true.spacing_mm))
-    except InputError as error:
-        return Failure(case_id, str(error))
+def _score_files(files: tuple[str, Path, Path]) -> dict[str, Scores]:
+    """The scores of a (case id, prediction, truth)."""
+    _, prediction, truth = files
+    predicted, true = read_label(prediction), read_label(truth)
+    check_same_grid(predicted, true)
+    return score_case(predicted.array, true.array, true.spacing_mm)
 
 
 def _numbers(scores: Mapping[str, Scores]) -> list[float]:

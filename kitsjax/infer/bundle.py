@@ -7,7 +7,6 @@ and `sha256`, over all of these and the tensors.
 
 import hashlib
 import json
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,11 +17,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
-from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from kitsjax.config import PredictSettings, PreprocessSettings, Settings, to_toml
+from kitsjax.config import PredictSettings, PreprocessSettings, Settings, parse_settings, to_toml
 from kitsjax.errors import InputError
 from kitsjax.files import written_beside
 from kitsjax.labels import CLASSES
@@ -189,12 +187,11 @@ def _check_format(path: Path, metadata: Mapping[str, str]) -> None:
 
 def _read_settings(path: Path, text: str) -> Settings:
     try:
-        return Settings.model_validate(tomllib.loads(text))
-    except ValidationError as error:
-        where = ".".join(str(part) for part in error.errors()[0]["loc"])
+        return parse_settings(text, "its settings")
+    except InputError as error:
+        # The checksum has passed, so the settings are as they were written.
         raise InputError(
-            f"{path}: this kitsjax does not know its setting '{where}'; use the version that "
-            "wrote the model"
+            f"{path}: written by another version of kitsjax ({error}); use that version"
         ) from None
 
 

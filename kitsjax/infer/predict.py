@@ -22,10 +22,11 @@ from jaxtyping import Array, Bool, Float, Int, Num, UInt8
 from tqdm import tqdm
 
 from kitsjax.config import PredictSettings
+from kitsjax.data.geometry import FileGeometry, Volume
 from kitsjax.data.kits import IMAGE_NAME
 from kitsjax.data.preprocess import prepare_image
 from kitsjax.data.resample import resample_label
-from kitsjax.data.volume import FileGeometry, Volume, read_volume, write_label, write_volume
+from kitsjax.data.volume import read_volume, write_label, write_volume
 from kitsjax.errors import InputError
 from kitsjax.infer import tiles
 from kitsjax.infer.bundle import Model, Params

@@ -23,7 +23,7 @@ def convolve(x: Volumes, kernel: Kernel, stride: int, form: Form) -> Float[Array
     """
     if form == "direct":
         return _direct(x, kernel, stride)
-    return _planar(x, kernel) if stride == 1 else _planar_taps_in(x, kernel, stride)
+    return _planar(x, kernel) if stride == 1 else _planar_strided(x, kernel, stride)
 
 
 def _direct(x: Volumes, kernel: Kernel, stride: int) -> Float[Array, "b Z Y X o"]:
@@ -38,9 +38,15 @@ def _direct(x: Volumes, kernel: Kernel, stride: int) -> Float[Array, "b Z Y X o"
 
 @jax.custom_vjp
 def _planar(x: Volumes, kernel: Kernel) -> Float[Array, "b z y x o"]:
-    """Stride 1. The three depth taps become channels on the side that has fewer of them."""
-    inputs, outputs = kernel.shape[3:]
-    return _planar_taps_in(x, kernel, 1) if inputs < outputs else _planar_taps_out(x, kernel)
+    """Stride 1: a 2D convolution to three sets of channels, each for another plane; their sum.
+
+    Taps as output channels, not input channels: XLA copies nine neighbors of every input value.
+    """
+    # (z, y, x, i, o) -> (y, x, i, z * o)
+    flat = kernel.transpose(1, 2, 3, 0, 4).reshape(3, 3, kernel.shape[3], -1)
+    out = _convolve_planes(x.reshape(-1, *x.shape[2:]), flat, 1)
+    below, here, above = jnp.split(out.reshape(*x.shape[:4], -1), 3, axis=-1)
+    return here + _pad(below, 1)[:, :-2] + _pad(above, 1)[:, 2:]
 
 
 def _planar_forward(x: Volumes, kernel: Kernel) -> tuple[Array, tuple[Array, Array]]:
@@ -57,8 +63,8 @@ def _planar_backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array
 _planar.defvjp(_planar_forward, _planar_backward)
 
 
-def _planar_taps_in(x: Volumes, kernel: Kernel, stride: int) -> Float[Array, "b Z Y X o"]:
-    """One 2D convolution of three neighboring planes laid side by side as channels."""
+def _planar_strided(x: Volumes, kernel: Kernel, stride: int) -> Float[Array, "b Z Y X o"]:
+    """Any stride: a 2D convolution of three neighboring planes laid side by side as channels."""
     batch, depth = x.shape[:2]
     planes = -(-depth // stride)
     padded = _pad(x, 1)
@@ -68,15 +74,6 @@ def _planar_taps_in(x: Volumes, kernel: Kernel, stride: int) -> Float[Array, "b 
     flat = kernel.transpose(1, 2, 0, 3, 4).reshape(3, 3, -1, kernel.shape[-1])
     out = _convolve_planes(taps.reshape(batch * planes, *taps.shape[2:]), flat, stride)
     return out.reshape(batch, planes, *out.shape[1:])
-
-
-def _planar_taps_out(x: Volumes, kernel: Kernel) -> Float[Array, "b z y x o"]:
-    """One 2D convolution to three sets of channels, each for another plane, then their sum."""
-    # (z, y, x, i, o) -> (y, x, i, z * o)
-    flat = kernel.transpose(1, 2, 3, 0, 4).reshape(3, 3, kernel.shape[3], -1)
-    out = _convolve_planes(x.reshape(-1, *x.shape[2:]), flat, 1)
-    below, here, above = jnp.split(out.reshape(*x.shape[:4], -1), 3, axis=-1)
-    return here + _pad(below, 1)[:, :-2] + _pad(above, 1)[:, 2:]
 
 
 def _convolve_planes(

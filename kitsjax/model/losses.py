@@ -54,9 +54,9 @@ def cross_entropy_loss(
     logits: Logits, label: Label, settings: LossSettings, axis_name: str | None = None
 ) -> Scalar:
     """Categorical cross-entropy, a plain mean over voxels and samples; 0 is perfect."""
-    log_probability = jax.nn.log_softmax(logits.astype(jnp.float32))
+    logits = logits.astype(jnp.float32)
     truth = jax.nn.one_hot(label, logits.shape[-1], dtype=jnp.float32)
-    return -(log_probability * truth).sum(-1).mean()
+    return (jax.nn.logsumexp(logits, axis=-1) - (logits * truth).sum(-1)).mean()
 
 
 LOSSES: dict[str, Loss] = {"dice": dice_loss, "cross_entropy": cross_entropy_loss}
@@ -88,13 +88,13 @@ def deep_supervision_loss(
 
 
 def supervision_weights(outputs: int) -> tuple[float, ...]:
-    """1, 1/2, 1/4, ... normalised to sum 1 (L2)."""
+    """1, 1/2, 1/4, ... normalized to sum 1 (L2)."""
     halves = [0.5**level for level in range(outputs)]
     return tuple(half / sum(halves) for half in halves)
 
 
 def downsample_label(label: Label, shape: tuple[int, ...]) -> Int[Array, "b Z Y X"]:
-    """Nearest neighbour: of each block of f voxels an axis, voxel f // 2, nearest its center."""
+    """Nearest neighbor: of each block of f voxels an axis, voxel f // 2, nearest its center."""
     fz, fy, fx = (n // m for n, m in zip(label.shape[1:], shape, strict=True))
     return label[:, fz // 2 :: fz, fy // 2 :: fy, fx // 2 :: fx]
 

@@ -40,26 +40,62 @@ class ConvNormRelu(nn.Module):
     def __call__(self, x: Float[Array, "b z y x i"]) -> Float[Array, "b Z Y X o"]:
         shape = (3, 3, 3, x.shape[-1], self.features)
         kernel = self.param("kernel", _he_normal, shape)
-        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        # nnU-Net's parameter, but the norm takes a channel's mean away and any bias with it:
+        # adding it would change nothing and cost a pass over the voxels and a copy of them.
+        self.param("bias", nn.initializers.zeros, (self.features,))
         scale = self.param("norm_scale", nn.initializers.ones, (self.features,))
         shift = self.param("norm_bias", nn.initializers.zeros, (self.features,))
         x = convolve(x.astype(self.dtype), kernel.astype(self.dtype), self.stride, self.form)
-        x = instance_norm(x + bias.astype(self.dtype), scale, shift)
-        return nn.leaky_relu(x, SLOPE)
+        return norm_relu(x, scale, shift)
 
 
-def instance_norm(
+@jax.custom_vjp
+def norm_relu(
     x: Float[Array, "b z y x c"], scale: Float[Array, " c"], shift: Float[Array, " c"]
 ) -> Float[Array, "b z y x c"]:
-    """Normalise each channel of each sample over its voxels, then scale and shift.
+    """Normalize each channel of each sample over its voxels, scale and shift, leaky ReLU.
 
     Statistics are float32 and take two passes (mean, then mean squared deviation): mean(x^2) -
     mean(x)^2 cancels badly where the mean is large. Returns x's dtype.
+
+    The gradient is written out so that x and its statistics are all that is kept for it;
+    derived automatically, float32 copies of x would be most of the training step's memory.
     """
-    axes = (1, 2, 3)
-    centered = x.astype(jnp.float32) - x.mean(axes, keepdims=True, dtype=jnp.float32)
-    variance = jnp.square(centered).mean(axes, keepdims=True)
-    return (centered * (lax.rsqrt(variance + EPSILON) * scale) + shift).astype(x.dtype)
+    return _norm_relu_forward(x, scale, shift)[0]
+
+
+def _norm_relu_forward(x: Array, scale: Array, shift: Array) -> tuple[Array, tuple[Array, ...]]:
+    centered = x.astype(jnp.float32)
+    mean = _voxel_mean(centered)
+    centered -= mean
+    inverse_deviation = lax.rsqrt(_voxel_mean(jnp.square(centered)) + EPSILON)
+    out = nn.leaky_relu(centered * inverse_deviation * scale + shift, SLOPE)
+    return out.astype(x.dtype), (x, mean, inverse_deviation, scale, shift)
+
+
+def _norm_relu_backward(saved: tuple[Array, ...], gradient: Array) -> tuple[Array, Array, Array]:
+    x, mean, inverse_deviation, scale, shift = saved
+    normal = (x.astype(jnp.float32) - mean) * inverse_deviation
+    slope = jnp.where(normal * scale + shift >= 0, 1, SLOPE)
+    gradient = gradient.astype(jnp.float32) * slope
+    shift_mean = _voxel_mean(gradient)
+    scale_mean = _voxel_mean(gradient * normal)
+    # A norm passes on no common shift of x and no common factor.
+    inner = inverse_deviation * scale * (gradient - shift_mean - normal * scale_mean)
+    voxels = math.prod(x.shape[1:4])
+    batch_and_voxels = (0, 1, 2, 3)
+    return (
+        inner.astype(x.dtype),
+        voxels * scale_mean.sum(batch_and_voxels),
+        voxels * shift_mean.sum(batch_and_voxels),
+    )
+
+
+norm_relu.defvjp(_norm_relu_forward, _norm_relu_backward)
+
+
+def _voxel_mean(x: Float[Array, "b z y x c"]) -> Float[Array, "b 1 1 1 c"]:
+    return x.mean((1, 2, 3), keepdims=True)
 
 
 class Block(nn.Module):

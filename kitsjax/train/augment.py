@@ -45,7 +45,7 @@ class Draws(NamedTuple):
     Attributes:
         fires: of each augmentation, by its name in `AugmentSettings`.
         angles_rad: about the z, y and x axis; positive turns the lower-numbered of the other two
-            axes towards the higher, as `np.rot90` does.
+            axes toward the higher, as `np.rot90` does.
         scale: size of the object, factor.
         flips: of the z, y and x axis.
         values: of each augmentation of `INTENSITY`.

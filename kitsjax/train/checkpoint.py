@@ -24,7 +24,7 @@ class Progress:
     """Where a run stands, beside its parameters.
 
     Attributes:
-        step: optimiser steps done; also the position of the training pipeline.
+        step: optimizer steps done; also the position of the training pipeline.
         epoch: epochs completed, validation included.
         dice_average: moving average of the composite Dice; None before the first epoch's end.
         losses, grad_norms: of the steps done in the epoch under way.
@@ -102,10 +102,10 @@ class Checkpoints:
         self._manager.close()
 
     def restore(self, params: Tree, opt_state: Tree, step: int) -> tuple[Tree, Tree, Progress]:
-        """Parameters, optimiser state and progress of a step, in the form of those given.
+        """Parameters, optimizer state and progress of a step, in the form of those given.
 
         Raises:
-            InputError: damaged, or of another network or optimiser.
+            InputError: damaged, or of another network or optimizer.
         """
         record = self._record(step)
         restored = [

@@ -59,7 +59,7 @@ class Stopped(Exception):
 
 @dataclass(frozen=True)
 class Program:
-    """The pure part of a run: network, optimiser, and both steps mapped over the devices."""
+    """The pure part of a run: network, optimizer, and both steps mapped over the devices."""
 
     network: UNet
     optimizer: optax.GradientTransformation
@@ -93,7 +93,7 @@ def fit(settings: Settings, folder: Path, train_cases: Cases, validation_cases: 
     """Train, or go on training, until all epochs are done; returns the best parameters.
 
     A run folder that holds checkpoints is resumed from the latest one, exactly: the parameters,
-    the optimiser's memory, the position of both pipelines and every later draw are those of an
+    the optimizer's memory, the position of both pipelines and every later draw are those of an
     unbroken run.
 
     Raises:

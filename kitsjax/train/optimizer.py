@@ -22,7 +22,7 @@ def build_optimizer(settings: OptimizerSettings, steps: int) -> optax.GradientTr
     """Clip by global norm, add coupled weight decay, momentum, scale: torch.optim.SGD's order.
 
     Args:
-        steps: optimiser steps of the whole run, over which the learning rate falls to 0.
+        steps: optimizer steps of the whole run, over which the learning rate falls to 0.
     """
     return optax.chain(
         optax.clip_by_global_norm(settings.clip_norm),

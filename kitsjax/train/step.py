@@ -26,7 +26,7 @@ DeviceBatch = Mapping[str, Array]
 
 @flax.struct.dataclass
 class TrainState:
-    """Everything that a step changes: parameters, the optimiser's memory, the step's number."""
+    """Everything that a step changes: parameters, the optimizer's memory, the step's number."""
 
     step: Int32[Array, ""]
     params: Params

@@ -1,12 +1,14 @@
 """The end of a run: held-out masks scored, `scores.csv`, `summary.json` and the table."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from kitsjax.config import Settings
+from kitsjax.data.geometry import Volume
 from kitsjax.data.kits import Case
-from kitsjax.data.volume import Volume, read_label, read_volume
+from kitsjax.data.volume import read_label, read_volume
+from kitsjax.evaluate.figures import Slice, draw_segmentations
 from kitsjax.evaluate.scoring import (
     Failure,
     Means,
@@ -18,6 +20,7 @@ from kitsjax.evaluate.scoring import (
 )
 from kitsjax.evaluate.threshold import fit_windows, threshold_scores
 from kitsjax.files import write_text
+from kitsjax.labels import TUMOR
 from kitsjax.train.tracking import read_rows
 
 
@@ -56,6 +59,7 @@ def report_scores(
                 summary["best_hu_threshold"] = table["best HU threshold"]
             summary |= {"cases": len(rows), "classes": table["network"]}
             print(f"\n{format_table(table)}\n\nmeans over {len(rows)} held-out case(s)")
+            _draw_best(rows, {c.case_id: c for c in held_out}, predictions, folder)
     write_text(folder / "summary.json", json.dumps(summary, indent=1) + "\n")
     return failures
 
@@ -68,6 +72,25 @@ def _threshold_means(train: Sequence[Case], held_out: Sequence[Case]) -> Means:
         scores = threshold_scores(image.array, label.array, label.spacing_mm, windows)
         rows.append(Row(case.case_id, scores))
     return mean_scores(rows)
+
+
+def _draw_best(
+    rows: Sequence[Row], cases: Mapping[str, Case], predictions: Mapping[str, Path], folder: Path
+) -> None:
+    """`predictions.png`: the slice with most tumor of the four best cases."""
+
+    def quality(row: Row) -> float:
+        return sum(sum(scores) for scores in row.scores.values())
+
+    slices = []
+    for row in sorted(rows, key=quality, reverse=True)[:4]:
+        image, truth = _read(cases[row.case_id])
+        prediction = read_label(predictions[row.case_id]).array
+        z = int((truth.array == TUMOR).sum((1, 2)).argmax())
+        title = f"{row.case_id}: tumor Dice {row.scores['tumor'].dice:.2f}"
+        spacing_mm = truth.spacing_mm[1:]
+        slices.append(Slice(title, image.array[z], prediction[z], truth.array[z], spacing_mm))
+    draw_segmentations(slices, folder / "predictions.png")
 
 
 def _read(case: Case) -> tuple[Volume, Volume]:

@@ -24,9 +24,9 @@ class Tracker:
 
     Args:
         folder: run folder.
-        step: optimiser steps already done.
+        step: optimizer steps already done.
         epoch: epochs already done.
-        steps: optimiser steps of the whole run.
+        steps: optimizer steps of the whole run.
         active: whether this is the one process that reports; the others keep silent.
     """
 

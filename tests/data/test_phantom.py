@@ -179,9 +179,9 @@ def test_finished_cases_survive_a_kill(tmp_path):
     cases = sorted((tmp_path / "data").glob("case_*"))
     assert 2 <= len(cases) < 99
     dates = {case.name: case.stat().st_mtime_ns for case in cases}
-    (tmp_path / "data" / ".case_00098.partial").mkdir()
+    (tmp_path / "data" / ".1.partial.case_00098" / "segmentations").mkdir(parents=True)
     make_phantom(tmp_path / "data", len(cases) + 1, MATRIX, workers=1, progress=False)
-    assert not list((tmp_path / "data").glob(".case_*"))
+    assert not list((tmp_path / "data").glob(".*"))
     for n in range(len(cases) + 1):
         folder = tmp_path / "data" / f"case_{n:05d}"
         assert dates.get(folder.name, folder.stat().st_mtime_ns) == folder.stat().st_mtime_ns
@@ -211,7 +211,7 @@ def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(phantom, "_write_nifti", full)
     with pytest.raises(InputError, match="No space left on device"):
         make_phantom(tmp_path / "data", 1, MATRIX, progress=False)
-    assert not list((tmp_path / "data").glob("case_*"))
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["phantom.json"]
 
 
 @pytest.mark.parametrize("spacing_mm", [(1.0, 0.8, 0.8), (5.0, 0.8, 0.8), (3.0, 6.0, 6.0)])

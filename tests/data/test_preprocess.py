@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from kitsjax.config import PreprocessSettings
+from kitsjax.data.geometry import Volume
 from kitsjax.data.kits import find_cases
 from kitsjax.data.patches import PreprocessedCase
 from kitsjax.data.preprocess import (
@@ -20,7 +21,7 @@ from kitsjax.data.preprocess import (
     preprocess_case,
     preprocess_cases,
 )
-from kitsjax.data.volume import Volume, read_volume
+from kitsjax.data.volume import read_volume
 from kitsjax.errors import InputError
 
 SETTINGS = PreprocessSettings(spacing_mm=3.0)

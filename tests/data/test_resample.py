@@ -9,7 +9,8 @@ import pytest
 from scipy import ndimage
 
 from kitsjax.data import resample
-from kitsjax.data.volume import kits_geometry, read_volume
+from kitsjax.data.geometry import kits_geometry
+from kitsjax.data.volume import read_volume
 
 TARGET_MM = 1.99
 SPACING_MM = (3.0, 0.78, 0.85)

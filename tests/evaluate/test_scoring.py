@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kitsjax.data.volume import kits_geometry, write_label
+from kitsjax.data.geometry import kits_geometry
+from kitsjax.data.volume import write_label
 from kitsjax.errors import InputError
 from kitsjax.evaluate import scoring
 from kitsjax.evaluate.scoring import (
@@ -111,7 +112,7 @@ def test_processes_give_the_same_rows_and_failures(folders):
     assert len(alone[1]) == 1
 
 
-def die(case_id, prediction, truth):
+def die(files):
     os._exit(1)
 
 
@@ -192,12 +193,13 @@ def test_csv_is_the_official_one(tmp_path):
 
 
 def test_csv_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").touch()
     with pytest.raises(InputError, match=r"scores\.csv: cannot write"):
-        write_scores(tmp_path / "absent" / "scores.csv", rows_of(1))
+        write_scores(tmp_path / "file" / "scores.csv", rows_of(1))
     (tmp_path / "scores.csv").mkdir()
     with pytest.raises(InputError, match=r"scores\.csv: cannot write"):
         write_scores(tmp_path / "scores.csv", rows_of(1))
-    assert [path.name for path in tmp_path.iterdir()] == ["scores.csv"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "scores.csv"]
 
 
 def test_means_go_into_json():

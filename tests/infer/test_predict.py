@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from kitsjax.config import PredictSettings, load_settings
-from kitsjax.data.volume import Volume, kits_geometry, read_volume, write_volume
+from kitsjax.data.geometry import Volume, kits_geometry
+from kitsjax.data.volume import read_volume, write_volume
 from kitsjax.errors import InputError
 from kitsjax.infer.bundle import Model, combine_models, make_model
 from kitsjax.infer.predict import (

@@ -87,7 +87,7 @@ def test_a_perfect_prediction_is_the_minimum_with_no_gradient(name):
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_gradient_pulls_towards_the_truth(name):
+def test_gradient_pulls_toward_the_truth(name):
     """Raising the true foreground class's logit lowers the loss, raising any other raises it."""
     logits = jnp.zeros((2, 4, 4, 4, 4))
     _, label = random_case()

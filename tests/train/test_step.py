@@ -66,7 +66,7 @@ def test_eight_devices_equal_one(per_batch):
     assert np.allclose(one_losses, eight_losses, atol=1e-5)
     start, _, _ = make()
     moved = largest_difference(one.params, start.params)
-    assert moved > 1e-3, "nothing was learnt, so nothing was compared"
+    assert moved > 1e-3, "nothing was learned, so nothing was compared"
     assert largest_difference(one.params, eight.params) < 1e-3 * moved
     assert int(one.step) == int(eight.step) == 3
 

@@ -1,0 +1,84 @@
+"""One function over many cases in worker processes: a bar, and failures that stay with their case.
+
+Workers are spawned, not forked: a fork would inherit JAX's threads half alive.
+"""
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from typing import TypeVar
+
+from tqdm import tqdm
+
+from kitsjax.errors import InputError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def map_cases(
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    workers: int,
+    description: str,
+    progress: bool = True,
+    isolated: bool = False,
+) -> Iterator[tuple[Item, Result | InputError]]:
+    """Yield each item with its result, or with the InputError that it raised, as they come.
+
+    Any other exception is raised and calls off what has not begun, as does closing the iterator.
+
+    Args:
+        function: called with one item; it, items and results must pickle.
+        workers: processes; 0: one a core. A single worker or item is served by this process.
+        description: stands before the progress bar, which appears only if there are items.
+        progress: show the bar.
+        isolated: start a process even for a single worker or item.
+
+    Raises:
+        InputError: a worker was killed; nothing comes of the items still to do.
+    """
+    workers = min(workers or _cores(), len(items))
+    spawn = workers > 1 or (isolated and workers == 1)
+    results = _in_processes(function, items, workers) if spawn else _in_turn(function, items)
+    hidden = not (progress and items)
+    try:
+        yield from tqdm(results, description, len(items), unit="case", disable=hidden)
+    except BrokenProcessPool:
+        raise InputError(
+            f"{description}: a worker process was killed, most likely for lack of memory; run "
+            "again with fewer workers (data.workers)"
+        ) from None
+
+
+def _in_turn(
+    function: Callable[[Item], Result], items: Sequence[Item]
+) -> Iterator[tuple[Item, Result | InputError]]:
+    for item in items:
+        yield item, _caught(function, item)
+
+
+def _in_processes(
+    function: Callable[[Item], Result], items: Sequence[Item], workers: int
+) -> Iterator[tuple[Item, Result | InputError]]:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        try:
+            jobs = {pool.submit(_caught, function, item): item for item in items}
+            for job in as_completed(jobs):
+                yield jobs[job], job.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _caught(function: Callable[[Item], Result], item: Item) -> Result | InputError:
+    try:
+        return function(item)
+    except InputError as error:
+        return error
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

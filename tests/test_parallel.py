@@ -1,0 +1,79 @@
+"""Cases in worker processes: what comes back, what a failure stops, and what a bar says."""
+
+import os
+import time
+
+import pytest
+
+from kitsjax.errors import InputError
+from kitsjax.parallel import map_cases
+
+
+def square(item):
+    return item, item**2, os.getpid()
+
+
+def fail_on_two(item):
+    if item == 2:
+        raise InputError("two.nii: bad; give another")
+    return item
+
+
+def full_on_two(item):
+    if item == 2:
+        raise OSError(28, "No space left on device")
+    return item
+
+
+def late_zero(item):
+    time.sleep(1.0 if item == 0 else 0.0)
+    return item
+
+
+def die(item):
+    os._exit(1)
+
+
+@pytest.mark.parametrize(
+    ("workers", "items", "isolated", "apart"),
+    [(1, 3, False, False), (2, 1, False, False), (2, 5, False, True), (1, 2, True, True)],
+)
+def test_every_item_comes_once_with_its_own_result(workers, items, isolated, apart):
+    results = list(map_cases(square, range(items), workers, "square", False, isolated))
+    assert sorted(item for item, _ in results) == list(range(items))
+    for item, (given, result, process) in results:
+        assert (given, result) == (item, item**2)
+        assert (process != os.getpid()) == apart
+
+
+def test_results_come_as_they_are_ready():
+    items = [item for item, _ in map_cases(late_zero, range(3), 2, "wait", False)]
+    assert sorted(items) == [0, 1, 2]
+    assert items[-1] == 0
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_input_error_stays_with_its_item(workers):
+    results = dict(map_cases(fail_on_two, range(4), workers, "fail", False))
+    assert isinstance(results[2], InputError)
+    assert str(results.pop(2)) == "two.nii: bad; give another"
+    assert results == {0: 0, 1: 1, 3: 3}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_any_other_exception_is_raised(workers):
+    with pytest.raises(OSError, match="No space left"):
+        list(map_cases(full_on_two, range(4), workers, "fill", False))
+
+
+def test_a_killed_worker_is_one_line():
+    with pytest.raises(InputError, match=r"^score: .*killed.*fewer workers") as error:
+        list(map_cases(die, range(3), 2, "score", False))
+    assert "\n" not in str(error.value)
+
+
+def test_no_items_start_nothing_and_show_nothing(capfd):
+    assert list(map_cases(die, [], 0, "phantom", isolated=True)) == []
+    assert capfd.readouterr().err == ""
+    assert len(list(map_cases(square, [1], 1, "phantom"))) == 1
+    assert "phantom: 100%" in capfd.readouterr().err
