@@ -5,6 +5,7 @@ Workers are spawned, not forked: a fork would inherit JAX's threads half alive.
 
 import multiprocessing
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -64,13 +65,25 @@ def _in_processes(
     function: Callable[[Item], Result], items: Sequence[Item], workers: int
 ) -> Iterator[tuple[Item, Result | InputError]]:
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+    with ProcessPoolExecutor(workers, context, _end_with_parent) as pool:
         try:
             jobs = {pool.submit(_caught, function, item): item for item in items}
             for job in as_completed(jobs):
                 yield jobs[job], job.result()
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    """Keep a worker from outliving a parent that was killed and could not shut its pool down."""
+
+    def watch() -> None:
+        parent = multiprocessing.parent_process()
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _caught(function: Callable[[Item], Result], item: Item) -> Result | InputError:

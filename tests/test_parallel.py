@@ -1,7 +1,10 @@
 """Cases in worker processes: what comes back, what a failure stops, and what a bar says."""
 
 import os
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -77,3 +80,43 @@ def test_no_items_start_nothing_and_show_nothing(capfd):
     assert capfd.readouterr().err == ""
     assert len(list(map_cases(square, [1], 1, "phantom"))) == 1
     assert "phantom: 100%" in capfd.readouterr().err
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs /proc")
+def test_workers_end_with_a_parent_that_is_killed(tmp_path):
+    script = tmp_path / "parent.py"
+    script.write_text(
+        "import os, pathlib, sys, time\n"
+        "from kitsjax.parallel import map_cases\n"
+        "def wait(path):\n"
+        "    pathlib.Path(path).write_text(str(os.getpid()))\n"
+        "    time.sleep(60)\n"
+        "if __name__ == '__main__':\n"
+        "    list(map_cases(wait, sys.argv[1:], 2, 'wait', False))\n"
+    )
+    marks = [tmp_path / "one", tmp_path / "two"]
+    parent = subprocess.Popen([sys.executable, script, *marks])
+    try:
+        assert wait_until(lambda: all(m.exists() and m.read_text() for m in marks))
+    finally:
+        parent.kill()
+        parent.wait()
+    workers = [int(mark.read_text()) for mark in marks]
+    assert wait_until(lambda: not any(map(is_running, workers)))
+
+
+def wait_until(true, seconds=30):
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        if true():
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def is_running(process):
+    # An ended process that nobody has waited for is a zombie: state Z.
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
