@@ -68,7 +68,7 @@ def draw_progress(epochs: Sequence[Row], path: str | Path) -> None:
         fontsize="medium",
     )
     handles = [*losses.get_lines(), scores.get_lines()[-1]]
-    losses.legend(handles=handles, loc="center right", fontsize="small")
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize="small")
     _save(figure, path)
 
 

@@ -1,0 +1,46 @@
+import errno
+
+import pytest
+
+from kitsjax.command import guarded, resolve_settings, settings_parser
+from kitsjax.errors import InputError
+
+
+def fail(error):
+    def main():
+        raise error
+
+    return main
+
+
+def test_success_passes_its_status_on():
+    assert guarded(lambda: 0) == 0
+    assert guarded(lambda: 143) == 143
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        InputError("file.nii: bad; replace it"),
+        OSError(errno.ENOSPC, "No space left on device", "file.nii"),
+        PermissionError(errno.EACCES, "Permission denied", "file.nii"),
+    ],
+)
+def test_user_mistakes_are_one_line_and_status_two(error, capsys):
+    assert guarded(fail(error)) == 2
+    printed = capsys.readouterr().err
+    assert "file.nii" in printed
+    assert len(printed.splitlines()) == 1
+
+
+def test_our_own_mistakes_keep_their_traceback():
+    with pytest.raises(ZeroDivisionError):
+        guarded(fail(ZeroDivisionError()))
+
+
+def test_print_config_prints_resolved_settings_and_exits(capsys):
+    args = settings_parser("").parse_args(["--print-config", "--set", "train.epochs=7"])
+    with pytest.raises(SystemExit) as stop:
+        resolve_settings(args)
+    assert stop.value.code == 0
+    assert "epochs = 7" in capsys.readouterr().out
