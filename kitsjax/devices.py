@@ -19,14 +19,14 @@ def start_devices(settings: RunSettings) -> None:
         cache = Path(settings.compilation_cache).expanduser()
         jax.config.update("jax_compilation_cache_dir", str(cache))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
-    if sys.platform == "linux" and jax.config.jax_platforms in (None, "", "cpu"):
-        _keep_freed_memory()
     if settings.cpu_devices > 1:
         jax.config.update("jax_num_cpu_devices", settings.cpu_devices)
     if settings.coordinator == "auto":
         jax.distributed.initialize()
     elif settings.coordinator:
         jax.distributed.initialize(settings.coordinator, settings.processes, settings.process)
+    if sys.platform == "linux" and jax.default_backend() == "cpu":
+        _keep_freed_memory()
 
 
 def meet(name: str) -> None:

@@ -1,8 +1,10 @@
-"""Every test sees eight CPU devices, and compiled programs are kept between runs."""
+"""Every test sees eight CPU devices and checked shapes; compiled programs are kept between runs."""
 
 import os
 import tempfile
 from pathlib import Path
+
+from jaxtyping import install_import_hook
 
 # Before JAX is imported, which reads them once.
 os.environ["XLA_FLAGS"] = (
@@ -14,3 +16,9 @@ os.environ.setdefault(
 )
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+# The shape annotations of everything that runs on a device are checked at every call.
+install_import_hook(
+    ["kitsjax.model", "kitsjax.infer", "kitsjax.train.augment", "kitsjax.train.step"],
+    "beartype.beartype",
+)

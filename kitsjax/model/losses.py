@@ -64,7 +64,7 @@ LOSSES: dict[str, Loss] = {"dice": dice_loss, "cross_entropy": cross_entropy_los
 
 
 def deep_supervision_loss(
-    outputs: Sequence[Logits],
+    outputs: Sequence[Float[Array, "b _ _ _ classes"]],
     label: Label,
     settings: LossSettings,
     axis_name: str | None = None,

@@ -1,14 +1,10 @@
 """The run: every side effect of training, from parameters to the best checkpoint."""
 
 import math
-import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,71 +18,16 @@ from kitsjax.data.pipeline import Batch, batches
 from kitsjax.errors import InputError
 from kitsjax.labels import CLASSES, FOREGROUND
 from kitsjax.model.losses import composite_dice
-from kitsjax.model.unet import UNet, build_network
 from kitsjax.train.augment import source_shape
 from kitsjax.train.checkpoint import Checkpoints, Progress
-from kitsjax.train.optimizer import build_optimizer, learning_rate
+from kitsjax.train.optimizer import learning_rate
 from kitsjax.train.plan import describe_plan
-from kitsjax.train.step import (
-    AXIS,
-    Metrics,
-    Params,
-    TrainState,
-    check_batch,
-    init_state,
-    make_eval_step,
-    make_train_step,
-    shard,
-)
+from kitsjax.train.program import Program, build_program, compile_train_step
+from kitsjax.train.signals import Stopped, watch_signals
+from kitsjax.train.step import Metrics, Params, TrainState, init_state, shard
 from kitsjax.train.tracking import Row, Tracker
 
 Cases = Sequence[PreprocessedCase]
-
-
-class Stopped(Exception):
-    """A signal came; the run saved a checkpoint and left off.
-
-    Attributes:
-        status: the exit status that shells give to a process ended by that signal.
-    """
-
-    def __init__(self, number: int, step: int) -> None:
-        self.status = 128 + number
-        super().__init__(
-            f"{signal.Signals(number).name}: saved at step {step}; --resume goes on from there"
-        )
-
-
-@dataclass(frozen=True)
-class Program:
-    """The pure part of a run: network, optimizer, and both steps mapped over the devices."""
-
-    network: UNet
-    optimizer: optax.GradientTransformation
-    train_step: Callable[[TrainState, Any], tuple[TrainState, Metrics]]
-    eval_step: Callable[[Params, Any], Metrics]
-
-
-def build_program(settings: Settings) -> Program:
-    """The program that the settings describe, not yet compiled.
-
-    Raises:
-        InputError: the patch, the heads or the batch do not fit the network or the devices.
-    """
-    train, shape = settings.train, settings.sampling.patch_shape
-    check_batch(settings.sampling.batch_size, train.accumulate, jax.device_count())
-    network = build_network(settings.network, shape)
-    optimizer = build_optimizer(settings.optimizer, train.epochs * train.batches)
-    train_step = make_train_step(
-        network, optimizer, settings.loss, settings.augment, shape,
-        accumulate=train.accumulate, seed=train.seed,
-    )  # fmt: skip
-    return Program(
-        network,
-        optimizer,
-        jax.pmap(train_step, axis_name=AXIS, donate_argnums=0),
-        jax.pmap(make_eval_step(network, settings.loss), axis_name=AXIS),
-    )
 
 
 def fit(settings: Settings, folder: Path, train_cases: Cases, validation_cases: Cases) -> Params:
@@ -112,15 +53,19 @@ def fit(settings: Settings, folder: Path, train_cases: Cases, validation_cases: 
         )
         state = TrainState(jnp.int32(progress.step), params, opt_state)
     if progress.epoch < train.epochs:
-        text = _plan(settings, program, state, folder, len(train_cases), len(validation_cases))
         lead = jax.process_index() == 0
         if lead:
-            print(text, flush=True)
+            compiled = compile_train_step(settings, program, state)
+            cases = len(train_cases), len(validation_cases)
+            print(
+                describe_plan(settings, state.params, compiled, folder, cases, progress.step),
+                flush=True,
+            )
         with (
             Tracker(
                 folder, progress.step, progress.epoch, _steps(settings), active=lead
             ) as tracker,
-            _watch_signals() as signals,
+            watch_signals() as signals,
         ):
             run = _Run(settings, program, checkpoints, tracker, signals, progress)
             run.fit(jax_utils.replicate(state), train_cases, validation_cases)
@@ -281,45 +226,6 @@ def _streams(
     return training, validation
 
 
-def _plan(
-    settings: Settings, program: Program, state: TrainState, folder: Path, train: int, held: int
-) -> str:
-    """Compile the train step and describe the run; the compilation cache hands it on."""
-    devices, sampling = jax.local_device_count(), settings.sampling
-    share = sampling.batch_size // jax.device_count()
-    source = source_shape(sampling.patch_shape, settings.augment)
-    image = jax.ShapeDtypeStruct((devices, share, *source), settings.preprocess.dtype)
-    batch = {
-        "image": image,
-        "label": image.update(dtype=jnp.uint8),
-        "index": jax.ShapeDtypeStruct((devices, share), jnp.int32),
-    }
-    states = jax.tree.map(lambda x: jax.ShapeDtypeStruct((devices, *x.shape), x.dtype), state)
-    compiled = program.train_step.lower(states, batch).compile()  # type: ignore[attr-defined]
-    return describe_plan(settings, state.params, compiled, folder, (train, held), int(state.step))
-
-
 def _first_replica(array: jax.Array) -> np.ndarray:
     """This host's first copy of an array that pmap replicated, without touching the others."""
     return np.asarray(array.addressable_shards[0].data).reshape(array.shape[1:])
-
-
-@contextmanager
-def _watch_signals() -> Iterator[list[int]]:
-    """A list that SIGTERM and SIGINT append themselves to, instead of ending the process.
-
-    A second signal of the kind acts as usual, for who won't wait for the checkpoint.
-    """
-    seen: list[int] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        seen.append(number)
-        signal.signal(number, before[number])
-
-    signals = (signal.SIGTERM, signal.SIGINT)
-    before: dict[int, Any] = {number: signal.signal(number, note) for number in signals}
-    try:
-        yield seen
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

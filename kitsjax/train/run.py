@@ -14,8 +14,9 @@ from kitsjax.devices import meet, start_devices
 from kitsjax.errors import InputError
 from kitsjax.infer.bundle import BUNDLE_NAME, load_model, save_bundle
 from kitsjax.infer.predict import predict_files
-from kitsjax.train.loop import Stopped, fit
+from kitsjax.train.loop import fit
 from kitsjax.train.run_folder import choose_split, open_run, package_versions
+from kitsjax.train.signals import Stopped
 from kitsjax.train.summary import report_scores
 
 

@@ -125,7 +125,7 @@ def test_source_is_never_smaller_than_the_patch(settings):
 def test_a_source_smaller_than_the_patch_is_refused():
     image, label = noise((24, 20, 21))
     with pytest.raises(ValueError, match="smaller than the patch"):
-        A.augment(jax.random.key(0), image, label, PATCH, DEFAULT)
+        A.augment(jax.random.key(0), jnp.asarray(image), jnp.asarray(label), PATCH, DEFAULT)
 
 
 # The whole augmentation
