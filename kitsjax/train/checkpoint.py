@@ -1,6 +1,7 @@
 """Orbax checkpoints: state and position, asynchronous, latest and best, hashed leaf by leaf."""
 
 import hashlib
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -46,6 +47,10 @@ class Checkpoints:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder).resolve()
+        # What fails in a background thread is logged there, traceback and all, and raised here
+        # again, where it becomes one line.
+        for name in ("absl", "asyncio", "concurrent.futures"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         policy = checkpoint_managers.AnyPreservationPolicy(
             [
                 checkpoint_managers.LatestN(1),

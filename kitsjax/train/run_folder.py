@@ -31,7 +31,8 @@ def open_run(settings: Settings, resume: bool) -> Path:
     """Make the run folder, or check that it holds the run that is to go on.
 
     With `resume` and no run there, a new one begins, so that a command that a scheduler repeats
-    need not know whether it is the first.
+    need not know whether it is the first. A folder whose run failed before its training began,
+    over a wrong path for instance, holds no run yet.
 
     Raises:
         InputError: a run is there and `resume` is off, its settings differ, or the folder cannot
@@ -39,17 +40,19 @@ def open_run(settings: Settings, resume: bool) -> Path:
     """
     folder = Path(settings.run.folder)
     stored = folder / "settings.toml"
-    if not stored.exists():
-        if resume:
-            print(f"{folder}: nothing to resume, a new run begins")
-    elif not resume:
+    begun = (folder / "metrics.jsonl").exists()
+    if not begun and resume:
+        print(f"{folder}: nothing to resume, a new run begins")
+    if begun and not resume:
         raise InputError(
             f"{folder}: already holds a run; add --resume to go on with it, or choose another "
             "folder with --set run.folder=..."
         )
-    else:
+    if begun:
         _check_same(load_settings(stored), settings, folder)
     write_text(stored, to_toml(settings))
+    if not begun:
+        (folder / "split.json").unlink(missing_ok=True)
     write_text(folder / "versions.json", json.dumps(package_versions(), indent=1) + "\n")
     return folder
 

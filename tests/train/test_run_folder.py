@@ -14,6 +14,13 @@ def settings(folder, *overrides):
     return load_settings(overrides=[f"run.folder={folder}", "data.held_out=3", *overrides])
 
 
+def begin(asked):
+    """A run whose training has begun."""
+    folder = open_run(asked, resume=False)
+    (folder / "metrics.jsonl").touch()
+    return folder
+
+
 def test_new_run_keeps_settings_and_versions(tmp_path):
     asked = settings(tmp_path / "run")
     folder = open_run(asked, resume=False)
@@ -22,7 +29,7 @@ def test_new_run_keeps_settings_and_versions(tmp_path):
 
 
 def test_run_that_is_there_is_not_overwritten(tmp_path):
-    open_run(settings(tmp_path), resume=False)
+    begin(settings(tmp_path))
     with pytest.raises(InputError, match="--resume"):
         open_run(settings(tmp_path), resume=False)
 
@@ -36,7 +43,7 @@ def test_resume_without_a_run_begins_one(tmp_path):
     ["train.seed=1", "train.epochs=7", "network.features=8", "preprocess.spacing_mm=2.5"],
 )
 def test_resume_refuses_what_changes_the_computation(tmp_path, override):
-    open_run(settings(tmp_path), resume=False)
+    begin(settings(tmp_path))
     with pytest.raises(InputError, match=override.split("=")[0]):
         open_run(settings(tmp_path, override), resume=True)
 
@@ -46,7 +53,7 @@ def test_resume_refuses_what_changes_the_computation(tmp_path, override):
     ["sampling.threads=9", "predict.mirror=true", "data.workers=3", "network.remat=true"],
 )
 def test_resume_allows_what_does_not(tmp_path, override):
-    open_run(settings(tmp_path), resume=False)
+    begin(settings(tmp_path))
     open_run(settings(tmp_path, override), resume=True)
 
 
