@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from kitsjax.command import USAGE_STATUS, guarded
-from kitsjax.config import override_settings, to_toml
+from kitsjax.config import load_settings, override_settings, to_toml
 from kitsjax.errors import InputError
 
 
@@ -36,17 +36,19 @@ def main() -> int:
     from kitsjax.infer.bundle import combine_models, load_model
     from kitsjax.infer.predict import find_inputs, predict_files
 
+    # [run] is about this machine: the one that trained may have had other devices and processes.
+    here = load_settings(overrides=[o for o in args.overrides if o.startswith("run.")]).run
+    start_devices(here)
     model = combine_models([load_model(path) for path in args.model])
-    settings = override_settings(model.settings, args.overrides)
+    trained = model.settings.model_copy(update={"run": here})
+    settings = override_settings(trained, args.overrides)
     if args.print_config:
         print(to_toml(settings), end="")
         return 0
-    start_devices(settings.run)
     files = find_inputs(args.input, args.output)
     failures = predict_files(model, files, settings.predict, args.probabilities)
-    print(
-        f"{len(files) - len(failures)} of {len(files)} masks written: {Path(args.output).resolve()}"
-    )
+    done = len(files) - len(failures)
+    print(f"{done} of {len(files)} masks written: {Path(args.output).resolve()}")
     for _, message in failures:
         print(f"failed: {message}", file=sys.stderr)
     return USAGE_STATUS if failures else 0

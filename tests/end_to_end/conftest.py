@@ -13,7 +13,7 @@ def workplace(tmp_path_factory):
     cache = os.environ.get("JAX_COMPILATION_CACHE_DIR", "")
     (folder / "tiny.toml").write_text(
         TINY.replace("[data]", f'[data]\nroot = "{folder}/data/phantom"')
-        + f'\n[run]\nfolder = "{folder}/run"\ncompilation_cache = "{cache}"\n'
+        + f'\n[run]\ncpu_devices = 2\nfolder = "{folder}/run"\ncompilation_cache = "{cache}"\n'
     )
     return folder
 
