@@ -17,8 +17,5 @@ os.environ.setdefault(
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-# The shape annotations of everything that runs on a device are checked at every call.
-install_import_hook(
-    ["kitsjax.model", "kitsjax.infer", "kitsjax.train.augment", "kitsjax.train.step"],
-    "beartype.beartype",
-)
+# The shape annotations of the network, its losses and prediction are checked at every call.
+install_import_hook(["kitsjax.model", "kitsjax.infer.predict"], "beartype.beartype")
