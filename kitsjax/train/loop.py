@@ -55,7 +55,9 @@ def fit(settings: Settings, folder: Path, train_cases: Cases, validation_cases: 
     if progress.epoch < train.epochs:
         lead = jax.process_index() == 0
         if lead:
-            compiled = compile_train_step(settings, program, state)
+            # A single process cannot lower what all processes are to run together.
+            alone = jax.process_count() == 1
+            compiled = compile_train_step(settings, program, state) if alone else None
             cases = len(train_cases), len(validation_cases)
             print(
                 describe_plan(settings, state.params, compiled, folder, cases, progress.step),

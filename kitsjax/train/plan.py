@@ -23,15 +23,13 @@ def describe_plan(
 
     Args:
         params: parameters of one device.
-        compiled: the compiled train step.
+        compiled: the compiled train step; None where several processes share it.
         cases: number of training and of held-out cases.
         done: steps that a resumed run has behind it.
     """
     train, sampling = settings.train, settings.sampling
     steps = train.epochs * train.batches
     device = jax.devices()[0]
-    costs, memory = compiled.cost_analysis() or {}, compiled.memory_analysis()
-    flops, moved = costs.get("flops", float("nan")), costs.get("bytes accessed", float("nan"))
     z, y, x = sampling.patch_shape
     rows = {
         "devices": f"{jax.device_count()} x {device.device_kind} ({device.platform}) "
@@ -40,12 +38,20 @@ def describe_plan(
         "network": f"{count_parameters(params):,} parameters, {settings.network.heads} heads",
         "batch": f"{sampling.batch_size} patches of {z} x {y} x {x} voxels at "
         f"{settings.preprocess.spacing_mm:g} mm",
-        "step": f"{flops / 1e9:,.1f} GFLOP and {moved / GIB:,.2f} GiB moved a device, "
-        f"{memory.temp_size_in_bytes / GIB:.2f} GiB temporary memory (XLA's analysis)"
-        if memory is not None
-        else f"{flops / 1e9:,.1f} GFLOP and {moved / GIB:,.2f} GiB moved a device",
+        "step": _describe_cost(compiled),
         "steps": f"{train.epochs} epochs x {train.batches} = {steps:,}"
         + (f", going on after step {done:,}" if done else ""),
         "outputs": str(folder),
     }
     return "\n".join(f"{name:>8}  {text}" for name, text in rows.items())
+
+
+def _describe_cost(compiled: Any) -> str:
+    if compiled is None:
+        return "not analyzed where several processes share it"
+    costs, memory = compiled.cost_analysis() or {}, compiled.memory_analysis()
+    flops, moved = costs.get("flops", float("nan")), costs.get("bytes accessed", float("nan"))
+    text = f"{flops / 1e9:,.1f} GFLOP and {moved / GIB:,.2f} GiB moved a device"
+    if memory is not None:
+        text += f", {memory.temp_size_in_bytes / GIB:.2f} GiB temporary memory"
+    return f"{text} (XLA's analysis)"
