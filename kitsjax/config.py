@@ -8,7 +8,7 @@ import difflib
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -318,5 +318,5 @@ def _nearest(path: str) -> str:
 def get_section(name: str) -> type[Section]:
     """The class of a section of `Settings`."""
     annotation = Settings.model_fields[name].annotation
-    assert isinstance(annotation, type), get_args(annotation)
+    assert isinstance(annotation, type)
     return annotation

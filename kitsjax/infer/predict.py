@@ -24,13 +24,13 @@ from tqdm import tqdm
 from kitsjax.config import PredictSettings
 from kitsjax.data.geometry import FileGeometry, Volume
 from kitsjax.data.kits import IMAGE_NAME
+from kitsjax.data.patches import Shape
 from kitsjax.data.preprocess import prepare_image
 from kitsjax.data.resample import resample_label
 from kitsjax.data.volume import read_volume, write_label, write_volume
 from kitsjax.errors import InputError
 from kitsjax.infer import tiles
 from kitsjax.infer.bundle import Model, Params
-from kitsjax.infer.tiles import Shape3
 from kitsjax.labels import CLASSES
 
 Item = TypeVar("Item")
@@ -163,7 +163,7 @@ class _Case(NamedTuple):
     """What prediction needs of a file, without its native voxels."""
 
     image: np.ndarray
-    native_shape: Shape3
+    native_shape: Shape
     geometry: FileGeometry
 
 

@@ -7,10 +7,10 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float, Int
 
-Shape3 = tuple[int, int, int]
+from kitsjax.data.patches import Shape
 
 
-def window_positions(shape: Shape3, patch_shape: Shape3, step: float) -> Int[np.ndarray, "n 3"]:
+def window_positions(shape: Shape, patch_shape: Shape, step: float) -> Int[np.ndarray, "n 3"]:
     """First voxels of the windows that cover a volume exactly, x fastest.
 
     nnU-Net's rule: an axis gets the fewest windows whose stride is at most step * patch, spread
@@ -42,7 +42,7 @@ def _axis_positions(size: int, patch: int, step: float) -> list[int]:
 
 
 def importance_map(
-    patch_shape: Shape3, weighting: Literal["gaussian", "uniform"]
+    patch_shape: Shape, weighting: Literal["gaussian", "uniform"]
 ) -> Float[np.ndarray, "z y x"]:
     """Weight of each voxel of a window, float32, in (0, 1], at most 1 and symmetric.
 
@@ -61,7 +61,7 @@ def _gaussian(edge: int) -> Float[np.ndarray, " edge"]:
     return np.exp(-0.5 * (distance / (edge / 8)) ** 2)
 
 
-def bucket_shape(shape: Shape3, patch_shape: Shape3, bucket: int) -> Shape3:
+def bucket_shape(shape: Shape, patch_shape: Shape, bucket: int) -> Shape:
     """Least shape in multiples of `bucket` that holds both the volume and a patch.
 
     One program is compiled a bucket: at 64, CTs of 0.8 x 0.8 x 3 mm and 512 x 512 x 300 voxels,
@@ -74,7 +74,7 @@ def bucket_shape(shape: Shape3, patch_shape: Shape3, bucket: int) -> Shape3:
     return z, y, x
 
 
-def place_volume(shape: Shape3, patch_shape: Shape3) -> tuple[slice, slice, slice]:
+def place_volume(shape: Shape, patch_shape: Shape) -> tuple[slice, slice, slice]:
     """Where a volume lies in its bucket: from the first voxel on, or amid a patch that is larger.
 
     On an axis that is smaller than the patch, the odd voxel of padding goes after the volume.

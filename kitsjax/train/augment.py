@@ -23,8 +23,8 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int32, Integer, PRNGKeyArray
 
 from kitsjax.config import AugmentSettings, Range
+from kitsjax.data.patches import Shape
 
-Shape = tuple[int, int, int]
 Image = Float[Array, "z y x"]
 Label = Int32[Array, "z y x"]
 Scalar = Float[Array, ""]

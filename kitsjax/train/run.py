@@ -7,7 +7,7 @@ from pathlib import Path
 import jax
 
 from kitsjax.config import Settings
-from kitsjax.data.kits import Case
+from kitsjax.data.kits import Case, Split
 from kitsjax.data.patches import PreprocessedCase
 from kitsjax.data.prepare import DataSet, describe_preparation, prepare_data
 from kitsjax.devices import meet, start_devices
@@ -32,13 +32,12 @@ def run(settings: Settings, *, resume: bool = False) -> int:
     if lead:
         open_run(settings, resume)
         print(f"run folder: {folder.resolve()}", flush=True)
-        data = _prepare(settings)
+        data, split = _prepare(settings, folder)
         print(describe_preparation(data), flush=True)
-        split = choose_split(settings, [case.case_id for case in data.cases], folder)
     meet("prepared")
     if not lead:
-        data = _prepare(settings)
-        split = choose_split(settings, [case.case_id for case in data.cases], folder)
+        # By now everything is on the shared disk, so this only finds it.
+        data, split = _prepare(settings, folder)
     training = [PreprocessedCase(data.folder / name) for name in split.train]
     held_out = [PreprocessedCase(data.folder / name) for name in split.held_out]
     try:
@@ -72,10 +71,11 @@ def _predict(folder: Path, held_out: Sequence[Case]) -> list[str]:
     return [message for _, message in failures]
 
 
-def _prepare(settings: Settings) -> DataSet:
+def _prepare(settings: Settings, folder: Path) -> tuple[DataSet, Split]:
+    """The preprocessed cases and the run's split of them; a case that failed ends the run."""
     data = prepare_data(settings.data, settings.phantom, settings.preprocess)
     if data.report.failures:
         more = len(data.report.failures) - 1
         others = f" (and {more} more: bin/preprocess.py lists them)" if more else ""
         raise InputError(f"{data.report.failures[0][1]}{others}")
-    return data
+    return data, choose_split(settings, [case.case_id for case in data.cases], folder)
