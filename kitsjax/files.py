@@ -1,10 +1,12 @@
 """Outputs written beside and renamed: a killed run or a full disk leaves none half written."""
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from kitsjax.errors import InputError
 
@@ -53,3 +55,16 @@ def write_text(path: str | Path, text: str) -> None:
     """Write a UTF-8 text file whole or not at all."""
     with written_beside(path) as beside:
         beside.write_text(text, encoding="utf-8")
+
+
+def read_rows(path: str | Path) -> list[dict[str, Any]]:
+    """Rows of a JSON Lines file, none if there is no file; a line cut short by a kill ends them."""
+    rows: list[dict[str, Any]] = []
+    path = Path(path)
+    if path.exists():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                rows.append(json.loads(line))
+            except ValueError:
+                break
+    return rows

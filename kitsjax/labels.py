@@ -33,5 +33,8 @@ EVALUATION_CLASSES: dict[str, EvaluationClass] = {
     "tumor": EvaluationClass((TUMOR,), 1.1498198361434828),
 }
 
+EVALUATION_NAMES = {"kidney_and_mass": "Kidney + Masses", "mass": "Masses", "tumor": "Tumor"}
+"""The evaluation classes as the paper's Table 1 names them."""
+
 COLORS = {KIDNEY: "#d62728", TUMOR: "#2ca02c", CYST: "#1f77b4"}
 """Kidney red, tumor green, cyst blue: the paper's figures 3 and 6."""

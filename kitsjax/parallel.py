@@ -50,7 +50,7 @@ def map_cases(
     except BrokenProcessPool:
         raise InputError(
             f"{description}: a worker process was killed, most likely for lack of memory; run "
-            "again with fewer workers (data.workers)"
+            "again with fewer workers"
         ) from None
 
 

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 # A layer may import itself and every layer of a lower rank.
 RANK = {
     "errors": 0, "labels": 0, "config": 1, "files": 1, "parallel": 1, "devices": 2,
-    "data": 3, "model": 3, "evaluate": 4, "infer": 4, "train": 5, "command": 6,
+    "data": 3, "model": 3, "evaluate": 4, "infer": 4, "report": 5, "train": 6, "command": 7,
 }  # fmt: skip
 
 
@@ -56,9 +56,10 @@ def test_commands_are_short():
         assert len(path.read_text().splitlines()) <= 60, path
 
 
-def test_scoring_and_preprocessing_load_no_jax():
+def test_scoring_reporting_and_preprocessing_load_no_jax():
     code = (
-        "import sys, kitsjax, kitsjax.command, kitsjax.evaluate.scoring, kitsjax.data.prepare;"
+        "import sys, kitsjax.command, kitsjax.evaluate.evaluation, kitsjax.data.prepare;"
+        "import kitsjax.report.report;"
         "sys.exit('jax' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

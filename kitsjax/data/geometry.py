@@ -112,29 +112,52 @@ def kits_geometry(shape: Sequence[int], spacing_mm: Sequence[float]) -> FileGeom
     return FileGeometry(header.binaryblock)
 
 
+GRID_TOLERANCE_MM = 1e-3
+"""How far entries of two affines may differ: what rounding in headers leaves, and no more."""
+
+
 def check_same_grid(a: Volume | Geometry, b: Volume | Geometry) -> None:
     """Refuse two volumes (image and label, prediction and truth) of different voxels.
 
+    Shape and affine are compared in house orientation, so that files stored along other axes or
+    flipped, but with the same world positions, pass.
+
     Raises:
-        InputError: shapes differ, or an entry of the affines by more than 0.001 mm.
+        InputError: shapes differ, or an entry of the affines by more than 0.001 mm; names both
+            files and shows both shapes, spacings or affines, and both axis codes if they differ.
     """
+    what = _difference(a, b)
+    if what is None:
+        return
+    codes = [_axis_codes(grid) for grid in (a, b)]
+    stored = "" if codes[0] == codes[1] else f" (stored as {codes[0]} and {codes[1]})"
     names = [grid.file.path if grid.file else "volume" for grid in (a, b)]
+    raise InputError(
+        f"{names[0]} and {names[1]}: {what} differ{stored}; give files of the same voxels"
+    )
+
+
+def _difference(a: Volume | Geometry, b: Volume | Geometry) -> str | None:
+    """What tells two grids apart, the plainest first, with both values."""
     if a.shape != b.shape:
-        raise InputError(
-            f"{names[0]} and {names[1]}: shapes {a.shape} and {b.shape} (z, y, x) differ; "
-            "give files of the same voxels"
-        )
-    if not np.allclose(a.affine, b.affine, rtol=0, atol=1e-3):
-        affines = f"{format_matrix(a.affine)} and {format_matrix(b.affine)}"
-        raise InputError(
-            f"{names[0]} and {names[1]}: affines {affines} differ by more than 0.001 mm; "
-            "give files of the same voxels"
-        )
+        return f"shapes {a.shape} and {b.shape} (z, y, x)"
+    # The affine alone decides: a spacing is a root of its squares, rounded once more.
+    if np.allclose(a.affine, b.affine, rtol=0, atol=GRID_TOLERANCE_MM):
+        return None
+    if not np.allclose(a.spacing_mm, b.spacing_mm, rtol=0, atol=GRID_TOLERANCE_MM):
+        values = f"({format_numbers(a.spacing_mm)}) and ({format_numbers(b.spacing_mm)})"
+        return f"spacings {values} mm (z, y, x)"
+    return f"affines {format_matrix(a.affine)} and {format_matrix(b.affine)} (mm)"
+
+
+def _axis_codes(grid: Volume | Geometry) -> str:
+    """Where the array axes of the grid's file point, as nibabel has it: IPL for KiTS."""
+    return "".join(nib.aff2axcodes(grid.file.affine if grid.file else grid.affine))
 
 
 def format_numbers(values: Sequence[float] | np.ndarray) -> str:
-    """Numbers for a message, as in 1, 2.5."""
-    return ", ".join(f"{float(value):g}" for value in values)
+    """Numbers for a message, as in 1, 2.5: to the micrometer, as far as float32 goes."""
+    return ", ".join(f"{float(value):.7g}" for value in values)
 
 
 def format_matrix(affine: np.ndarray) -> str:

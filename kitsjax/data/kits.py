@@ -15,6 +15,9 @@ IMAGE_NAME = "imaging.nii.gz"
 LABEL_NAMES = ("aggregated_MAJ_seg.nii.gz", "segmentation.nii.gz")
 """The training label (D2): KiTS21's majority vote, or the single label of KiTS23 and KiTS19."""
 
+ANNOTATIONS_NAME = "segmentations"
+"""KiTS21's folder of individual annotations, as `kitsjax.data.annotations` reads it."""
+
 _CASE = re.compile(r"case_\d{5}")
 
 
@@ -24,13 +27,25 @@ class Case:
 
     Attributes:
         case_id: folder name, `case_00000`.
-        image: CT in HU.
-        label: mask with the values of `kitsjax.labels`.
+        image: CT in HU; `find_cases` says when the file may be missing.
+        label: mask with the values of `kitsjax.labels`; likewise.
+        annotations: folder of the individual annotations; None for KiTS23 and KiTS19.
     """
 
     case_id: str
     image: Path
     label: Path
+    annotations: Path | None = None
+
+    @property
+    def number(self) -> int:
+        """21 of `case_00021`."""
+        return int(self.case_id.removeprefix("case_"))
+
+    @property
+    def folder(self) -> Path:
+        """The folder of its files."""
+        return self.image.parent
 
 
 @dataclass(frozen=True)
@@ -41,35 +56,60 @@ class Split:
     held_out: tuple[str, ...]
 
 
-def find_cases(root: str | Path) -> list[Case]:
+def find_cases(root: str | Path, images: bool = True) -> list[Case]:
     """The cases of a KiTS folder, sorted by id.
+
+    Args:
+        root: folder of case_XXXXX folders; others are passed over.
+        images: whether every case must have its image and label, as in training. If not, as in
+            scoring, an image may be missing, a label too where there are annotations, and cases
+            without either truth (KiTS19's 210 to 299) are passed over.
 
     Raises:
         InputError: no such folder, no case in it, or a case without image or label.
     """
     root = Path(root)
     if not root.is_dir():
-        raise InputError(f"{root}: no such data folder; set data.root to a KiTS21 folder")
+        raise InputError(f"{root}: no such data folder; give a KiTS21 folder (data.root)")
     folders = sorted(p for p in root.iterdir() if p.is_dir() and _CASE.fullmatch(p.name))
     if not folders:
-        raise InputError(f"{root}: holds no case_XXXXX folder; set data.root to a KiTS21 folder")
-    return [_case(folder) for folder in folders]
+        raise InputError(f"{root}: holds no case_XXXXX folder; give a KiTS21 folder (data.root)")
+    cases = [_case(folder) for folder in folders]
+    if images:
+        for case in cases:
+            _check_complete(case)
+        return cases
+    cases = [case for case in cases if case.label.is_file() or case.annotations]
+    if not cases:
+        raise InputError(
+            f"{root}: no case has a label ({' or '.join(LABEL_NAMES)}) or annotations "
+            f"({ANNOTATIONS_NAME}); add them"
+        )
+    return cases
 
 
 def _case(folder: Path) -> Case:
-    image = folder / IMAGE_NAME
-    labels = [folder / name for name in LABEL_NAMES if (folder / name).is_file()]
-    if not image.is_file():
+    labels = [folder / name for name in LABEL_NAMES]
+    annotations = folder / ANNOTATIONS_NAME
+    return Case(
+        folder.name,
+        folder / IMAGE_NAME,
+        next((label for label in labels if label.is_file()), labels[0]),
+        annotations if any(annotations.glob("[!.]*.nii.gz")) else None,
+    )
+
+
+def _check_complete(case: Case) -> None:
+    if not case.image.is_file():
         raise InputError(
-            f"{folder}: has no {IMAGE_NAME}; KiTS images are downloaded apart from the labels, "
-            "or move the case out of the data folder"
+            f"{case.folder}: has no {IMAGE_NAME}; KiTS images are downloaded apart from the "
+            "labels, or move the case out of the data folder"
         )
-    if not labels:
+    if not case.label.is_file():
         raise InputError(
-            f"{folder}: has no label ({' or '.join(LABEL_NAMES)}); add it, or move the case out "
-            "of the data folder"
+            f"{case.folder}: has no label ({' or '.join(LABEL_NAMES)}); add it, or move the case "
+            "out of the data folder"
         )
-    return Case(folder.name, image, labels[0])
 
 
 def split_cases(case_ids: Sequence[str], held_out: int, seed: int) -> Split:

@@ -15,11 +15,13 @@ import nibabel as nib
 import numpy as np
 
 from kitsjax.data.anatomy import draw_patient, paint_table, paint_trunk, paint_viscera
-from kitsjax.data.kidneys import Instance, paint_kidney, paint_mass, place_kidneys, place_masses
-from kitsjax.data.painting import Region, Scene
+from kitsjax.data.annotations import Instance, merge_annotations
+from kitsjax.data.kidneys import Instance as Painted
+from kitsjax.data.kidneys import paint_kidney, paint_mass, place_kidneys, place_masses
+from kitsjax.data.painting import Scene
 from kitsjax.errors import InputError
 from kitsjax.files import remove_leftovers, write_text, written_beside
-from kitsjax.labels import CLASSES, PAINT_ORDER
+from kitsjax.labels import CLASSES
 from kitsjax.parallel import map_cases
 
 VERSION = 1
@@ -33,10 +35,6 @@ With them the surfaces of two annotators differ as KiTS21's do: 95th percentiles
 1.2 mm for kidney and masses, masses and tumor (KiTS21: the tolerances in `labels.py`).
 """
 
-Annotations = dict[tuple[str, int], tuple[Region, np.ndarray]]
-"""(kind, instance number from 1) -> its box of voxels, and the annotators' bool masks in that box,
-(3, z, y, x)."""
-
 SLICE_MM = (0.5, 0.8, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0)
 SLICE_SHARE = (0.03, 0.03, 0.10, 0.10, 0.04, 0.08, 0.10, 0.20, 0.06, 0.26)
 """Slice spacings like KiTS21's: 0.5 to 5 mm, median 3 mm."""
@@ -49,14 +47,14 @@ class PhantomCase:
     Attributes:
         image: HU, int16.
         spacing_mm: voxel edges (z, y, x).
-        annotations: of each instance.
+        instances: what three annotators drew of each.
         labels: "MAJ", "AND", "OR" -> merged label, uint8.
         phase: contrast phase.
     """
 
     image: np.ndarray
     spacing_mm: tuple[float, float, float]
-    annotations: Annotations
+    instances: list[Instance]
     labels: dict[str, np.ndarray]
     phase: str
 
@@ -92,16 +90,16 @@ def make_case(seed: int, n: int, matrix: int = 512) -> PhantomCase:
     paint_viscera(rng, scene, patient, cavity)
     kidneys = place_kidneys(rng, patient)
     masses = place_masses(rng, scene, kidneys, cavity)
-    instances = [paint_kidney(rng, scene, patient, kidney, cavity) for kidney in kidneys]
-    instances += [paint_mass(rng, scene, patient, mass, cavity) for mass in masses]
+    painted = [paint_kidney(rng, scene, patient, kidney, cavity) for kidney in kidneys]
+    painted += [paint_mass(rng, scene, patient, mass, cavity) for mass in masses]
     paint_table(rng, scene, patient)
     _add_noise(rng.uniform(9, 28), scene)
-    annotations = _annotate(scene, instances)
+    instances = _annotate(scene, painted)
     return PhantomCase(
         image=np.clip(np.rint(scene.image), -1024, 3071).astype(np.int16),
         spacing_mm=spacing,
-        annotations=annotations,
-        labels=merge_annotations(annotations, shape),
+        instances=instances,
+        labels=merge_annotations(instances, shape),
         phase=patient.phase,
     )
 
@@ -123,10 +121,10 @@ def _add_noise(strength_hu: float, scene: Scene) -> None:
         plane += np.roll(tiles[rng.integers(len(tiles))], shift, (0, 1))
 
 
-def _annotate(scene: Scene, instances: list[Instance]) -> Annotations:
+def _annotate(scene: Scene, painted: list[Painted]) -> list[Instance]:
     """Three annotators' masks of each instance: the surface moved by a smooth random field."""
-    annotations: Annotations = {}
-    for kind, level, region in instances:
+    instances: list[Instance] = []
+    for kind, level, region in painted:
         distance = scene.distance_mm(level)
         masks = []
         for _ in range(ANNOTATORS):
@@ -134,25 +132,9 @@ def _annotate(scene: Scene, instances: list[Instance]) -> Annotations:
             box, moved = scene.to_voxels(distance + offset, region)
             masks.append(moved < 0)
         if all(mask.any() for mask in masks):  # a small cyst may fall between large voxels
-            number = 1 + sum(known == kind for known, _ in annotations)
-            annotations[kind, number] = box, np.stack(masks)
-    return annotations
-
-
-def merge_annotations(
-    annotations: Annotations, shape: tuple[int, int, int]
-) -> dict[str, np.ndarray]:
-    """KiTS21's merged labels: majority, intersection and union of each instance's annotations."""
-    labels = {rule: np.zeros(shape, np.uint8, order="F") for rule in ("MAJ", "AND", "OR")}
-    for label in PAINT_ORDER:
-        for (kind, _), (box, masks) in annotations.items():
-            if kind != CLASSES[label]:
-                continue
-            votes = masks.sum(0)
-            least = {"MAJ": len(masks) // 2 + 1, "AND": len(masks), "OR": 1}
-            for rule, merged in labels.items():
-                merged[box][votes >= least[rule]] = label
-    return labels
+            number = 1 + sum(known.kind == kind for known in instances)
+            instances.append(Instance(kind, number, box, np.stack(masks)))
+    return instances
 
 
 def make_phantom(
@@ -236,18 +218,19 @@ def _write_case(root: Path, seed: int, matrix: int, n: int) -> None:
         "spacing_mm": case.spacing_mm,
         "shape": case.image.shape,
         "phase": case.phase,
-        "instances": {kind: sum(k == kind for k, _ in case.annotations) for kind in CLASSES[1:]},
+        "instances": {kind: sum(i.kind == kind for i in case.instances) for kind in CLASSES[1:]},
     }
     with written_beside(_folder(root, n)) as beside:
         (beside / "segmentations").mkdir(parents=True)
         _write_nifti(beside / "imaging.nii.gz", case.image, case.affine)
         for rule, label in case.labels.items():
             _write_nifti(beside / f"aggregated_{rule}_seg.nii.gz", label, case.affine)
-        for (kind, number), (box, masks) in case.annotations.items():
-            for annotation, mask in enumerate(masks, 1):
+        for instance in case.instances:
+            for annotation, mask in enumerate(instance.masks, 1):
                 whole = np.zeros(case.image.shape, np.uint8, order="F")
-                whole[box] = mask
-                name = f"{kind}_instance-{number}_annotation-{annotation}.nii.gz"
+                whole[instance.region] = mask
+                stem = f"{instance.kind}_instance-{instance.number}"
+                name = f"{stem}_annotation-{annotation}.nii.gz"
                 _write_nifti(beside / "segmentations" / name, whole, case.affine)
         _write_json(beside / "phantom.json", record)
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+from isal import igzip, isal_zlib
 from nibabel import orientations
 from nibabel.filebasedimages import ImageFileError
 from nibabel.imageglobals import logger as nibabel_logger
 from nibabel.spatialimages import HeaderDataError
-from nibabel.volumeutils import array_from_file
 
 from kitsjax.data.geometry import FileGeometry, Geometry, Volume, format_matrix, format_numbers
 from kitsjax.errors import InputError
@@ -22,8 +22,13 @@ from kitsjax.files import written_beside
 
 _MM_OF_UNIT = {"meter": 1000.0, "micron": 0.001}
 
-_UNREADABLE = (OSError, EOFError, zlib.error, ImageFileError, HeaderDataError, ValueError)
+_UNREADABLE: tuple[Any, ...] = (
+    OSError, EOFError, zlib.error, isal_zlib.error, ImageFileError, HeaderDataError, ValueError
+)  # fmt: skip
 """What nibabel, gzip and zlib raise on files that are not whole NIfTI files."""
+
+_PIECE_BYTES = 2**25
+"""How much of a file is in memory as it is stored, often as float64, at a time."""
 
 
 def read_volume(path: str | Path) -> Volume:
@@ -33,13 +38,13 @@ def read_volume(path: str | Path) -> Volume:
         InputError: no readable NIfTI file, not three-dimensional (trailing axes of one are
             dropped), voxel size not positive, complex or RGB voxels, NaN or infinite voxels.
     """
-    image, geometry, stored = _load(Path(path))
-    array = np.empty(geometry.shape, np.float32)
+    image, geometry = _open(Path(path))
+    array = _empty(geometry, np.float32)
     unfinite = 0
-    for brick in _bricks(geometry.shape):
+    for brick, stored in _bricks(image, geometry, array):
         with np.errstate(over="ignore"):
-            array[brick] = _scaled(image, stored[brick])
-        unfinite += array[brick].size - int(np.isfinite(array[brick]).sum())
+            brick[...] = _scaled(image, stored)
+        unfinite += brick.size - int(np.isfinite(brick).sum())
     if unfinite:
         raise InputError(
             f"{path}: {unfinite} of {array.size} voxels are NaN or infinite; "
@@ -55,15 +60,15 @@ def read_label(path: str | Path, labels: Sequence[int] = (0, 1, 2, 3)) -> Volume
         InputError: as `read_volume`; values outside `labels`. A value within 0.001 of an integer
             is that integer, since writers scale (`scl_slope`) with rounding.
     """
-    image, geometry, stored = _load(Path(path))
-    array = np.empty(geometry.shape, np.uint8)
+    image, geometry = _open(Path(path))
+    array = _empty(geometry, np.uint8)
     foreign = []
-    for brick in _bricks(geometry.shape):
-        values = _scaled(image, stored[brick])
+    for brick, stored in _bricks(image, geometry, array):
+        values = _scaled(image, stored)
         with np.errstate(invalid="ignore"):
-            array[brick] = np.rint(values) if values.dtype.kind == "f" else values
-            good = np.abs(values - array[brick]) <= 1e-3
-        good &= np.logical_or.reduce([array[brick] == label for label in labels])
+            brick[...] = np.rint(values) if values.dtype.kind == "f" else values
+            good = np.abs(values - brick) <= 1e-3
+        good &= np.logical_or.reduce([brick == label for label in labels])
         if not good.all():
             foreign.append(np.unique(values[~good]))
     if foreign:
@@ -105,24 +110,6 @@ def write_volume(
     Values are stored as `dtype`, unscaled. Otherwise as `write_label`.
     """
     _write(Path(path), array.astype(dtype, copy=False), like)
-
-
-def _load(path: Path) -> tuple[Any, Geometry, np.ndarray]:
-    """The nibabel image, its geometry, and a house view of its voxels as stored."""
-    image, geometry = _open(path)
-    proxy = image.dataobj
-    try:
-        with image.file_map["image"].get_prepare_fileobj() as stream:
-            stored = array_from_file(proxy.shape, proxy.dtype, stream, proxy.offset)
-            # nibabel stops at the last voxel; gzip compares its checksum only at the file's end.
-            while path.suffix == ".gz" and stream.read(2**20):
-                pass
-    except _UNREADABLE as error:
-        raise InputError(
-            f"{path}: damaged or cut short ({_reason(error)}); get the file again"
-        ) from None
-    assert geometry.file is not None
-    return image, geometry, geometry.file.to_house(stored.reshape(stored.shape[:3]))
 
 
 def _open(path: Path) -> tuple[Any, Geometry]:
@@ -195,11 +182,66 @@ def _geometry(path: Path, image: Any) -> Geometry:
     return Geometry((n_z, n_y, n_x), (z, y, x), house, file)
 
 
-def _bricks(shape: tuple[int, int, int]) -> Iterator[tuple[slice, slice]]:
-    """Bricks of a volume that fit the processor's cache whichever axis is contiguous."""
-    for z in range(0, shape[0], 16):
-        for y in range(0, shape[1], 16):
-            yield slice(z, z + 16), slice(y, y + 16)
+def _empty(geometry: Geometry, dtype: Any) -> np.ndarray:
+    try:
+        return np.empty(geometry.shape, dtype)
+    except (MemoryError, ValueError):
+        assert geometry.file is not None
+        raise InputError(
+            f"{geometry.file.path}: its header claims {geometry.shape} voxels, more than memory "
+            "holds; correct the header"
+        ) from None
+
+
+def _bricks(
+    image: Any, geometry: Geometry, array: np.ndarray
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Bricks of an array in house orientation, each with a view of its voxels as stored.
+
+    They fit the processor's cache whichever axis is contiguous.
+    """
+    file = geometry.file
+    assert file is not None
+    layout = file.to_file(array)
+    for planes, stored in _pieces(Path(file.path), image):
+        into, voxels = (file.to_house(part) for part in (layout[:, :, planes], stored))
+        for z in range(0, into.shape[0], 16):
+            for y in range(0, into.shape[1], 16):
+                brick = slice(z, z + 16), slice(y, y + 16)
+                yield into[brick], voxels[brick]
+
+
+def _pieces(path: Path, image: Any) -> Iterator[tuple[slice, np.ndarray]]:
+    """Planes of the file's last axis, as many at a time as `_PIECE_BYTES` hold, as stored."""
+    proxy = image.dataobj
+    *face, planes = proxy.shape[:3]
+    thickness = max(1, _PIECE_BYTES // (int(np.prod(face)) * proxy.dtype.itemsize))
+    piece = np.empty((*face, min(thickness, planes)), proxy.dtype, order="F")
+    try:
+        # Of gzip's, isal's reading takes a seventh of the time for masks, half of it for CTs.
+        with igzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
+            stream.seek(proxy.offset)
+            for start in range(0, planes, thickness):
+                stored = piece[:, :, : planes - start]
+                _fill(stored.reshape(-1, order="F").view(np.uint8), stream)
+                yield slice(start, start + thickness), stored
+            # gzip compares its checksum only at the file's end.
+            while path.suffix == ".gz" and stream.read(2**20):
+                pass
+    except _UNREADABLE as error:
+        raise InputError(
+            f"{path}: damaged or cut short ({_reason(error)}); get the file again"
+        ) from None
+
+
+def _fill(buffer: np.ndarray, stream: Any) -> None:
+    """Read until the buffer of bytes is full."""
+    rest = buffer.data
+    while rest:
+        count = stream.readinto(rest)
+        if not count:
+            raise EOFError("it holds fewer voxels than its header says")
+        rest = rest[count:]
 
 
 def _scaled(image: Any, stored: np.ndarray) -> np.ndarray:

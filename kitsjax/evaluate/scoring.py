@@ -1,49 +1,78 @@
-"""Scores of predicted masks against the truth: cases in parallel, CSV, means, a table."""
+"""Scores of one prediction: each evaluation class against a label map and annotation samples.
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import NamedTuple
+What a score needs of the prediction is measured once, and what it needs of a sample once for all
+samples that choose the same annotations. Masks and surfaces are held in the volume's coordinates,
+each cropped to itself, so a stray voxel of the prediction enlarges nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from kitsjax.data.geometry import check_same_grid
-from kitsjax.data.volume import read_label
-from kitsjax.errors import InputError
-from kitsjax.evaluate.metrics import Spacing, bounding_box, dice, surface_dice
-from kitsjax.files import write_text
-from kitsjax.labels import EVALUATION_CLASSES
-from kitsjax.parallel import map_cases
+from kitsjax.evaluate.metrics import compare_surfaces, dice
+from kitsjax.evaluate.surfaces import (
+    Block,
+    Index,
+    Mask,
+    Spacing,
+    Surface,
+    cut_blocks,
+    find_surface,
+)
+from kitsjax.labels import CLASSES, EVALUATION_CLASSES
 
-PAPER_NAMES = {"kidney_and_mass": "Kidney + Masses", "mass": "Masses", "tumor": "Tumor"}
-"""Names of the evaluation classes in the paper's Table 1."""
-
-OFFICIAL_NAMES = {"kidney_and_mass": "kidney", "mass": "masses", "tumor": "tumor"}
-"""Names of the evaluation classes in the columns of KiTS21's evaluation.csv."""
+if TYPE_CHECKING:
+    from kitsjax.data.annotations import Instance, Sample
 
 
-class Scores(NamedTuple):
-    """The scores of one evaluation class, each in 0..1."""
+class ClassScore(NamedTuple):
+    """How well a prediction fits one truth in one evaluation class.
+
+    Attributes:
+        dice, surface_dice: 0..1; 1 where both masks are empty, 0 where exactly one is.
+        hausdorff95_mm: nan where either mask is empty.
+        prediction_cm3, truth_cm3: volumes.
+    """
 
     dice: float
     surface_dice: float
+    hausdorff95_mm: float
+    prediction_cm3: float
+    truth_cm3: float
 
 
-class Row(NamedTuple):
-    """A case and its scores, by evaluation class."""
+class Measure(NamedTuple):
+    """All that scoring needs of a mask."""
 
-    case_id: str
-    scores: dict[str, Scores]
-
-
-class Failure(NamedTuple):
-    """A case that could not be scored, and why, in one line."""
-
-    case_id: str
-    message: str
+    mask: Mask
+    surface: Surface
 
 
-Means = dict[str, dict[str, float]]
-"""{"kidney_and_mass": {"dice": x, "surface_dice": x}, "mass": ..., "tumor": ...}"""
+def measure_label(label: np.ndarray, spacing_mm: Spacing) -> dict[str, Measure]:
+    """What scoring needs of a label map (z, y, x), for each evaluation class.
+
+    Values are those of `kitsjax.labels`; the label map itself is not kept.
+    """
+    blocks = list(cut_blocks(label))
+    return {
+        name: _measure(
+            (
+                part
+                for array, origin in blocks
+                for part in cut_blocks(class_mask(array, name), origin)
+            ),
+            spacing_mm,
+        )
+        for name in EVALUATION_CLASSES
+    }
+
+
+def measure_mask(mask: np.ndarray, spacing_mm: Spacing, origin: Index = (0, 0, 0)) -> Measure:
+    """What scoring needs of a boolean mask (z, y, x) that starts at voxel `origin` of a volume."""
+    return _measure(cut_blocks(mask, origin), spacing_mm)
 
 
 def class_mask(label: np.ndarray, name: str) -> np.ndarray:
@@ -55,149 +84,75 @@ def class_mask(label: np.ndarray, name: str) -> np.ndarray:
     return mask
 
 
-def score_case(prediction: np.ndarray, truth: np.ndarray, spacing_mm: Spacing) -> dict[str, Scores]:
-    """Dice and surface Dice of each evaluation class, at the class's tolerance.
-
-    Label maps (z, y, x) of one shape with the values of `kitsjax.labels`. A class absent from
-    both scores 1 and 1, from exactly one 0 and 0.
-
-    Raises:
-        ValueError: the label maps differ in shape.
-    """
-    if prediction.shape != truth.shape:
-        raise ValueError(f"label maps differ in shape: {prediction.shape} and {truth.shape}")
-    boxes = [box for box in map(bounding_box, (prediction, truth)) if box]
-    # Everything outside both labels is background to every class and every surface.
-    union = tuple(
-        slice(min(s.start for s in sides), max(s.stop for s in sides))
-        for sides in zip(*boxes, strict=True)
-    )
-    prediction, truth = prediction[union], truth[union]
-    scores = {}
-    for name, (_, tolerance_mm) in EVALUATION_CLASSES.items():
-        masks = class_mask(prediction, name), class_mask(truth, name)
-        scores[name] = Scores(dice(*masks), surface_dice(*masks, spacing_mm, tolerance_mm))
-    return scores
-
-
-def score_folder(
-    predictions: str | Path | Mapping[str, str | Path],
-    truths: Mapping[str, str | Path],
-    workers: int = 1,
-    progress: bool = True,
-) -> tuple[list[Row], list[Failure]]:
-    """Score predicted masks, each on its own native grid, with a progress bar.
-
-    Args:
-        predictions: {case id: file}, or a folder of <case id>.nii.gz.
-        truths: {case id: file}.
-        workers: processes; 1 scores in this one, 0 starts one a core.
-        progress: show the bar.
-
-    Returns:
-        Rows and failures, each in the order of the case ids. A missing, unreadable or misplaced
-        file fails its case alone, as does a prediction without a truth.
-
-    Raises:
-        InputError: the folder of predictions does not exist.
-    """
-    if not isinstance(predictions, Mapping):
-        predictions = _find_predictions(Path(predictions))
-    failures = [
-        Failure(case_id, f"{truths[case_id]}: has no prediction; predict {case_id} as well")
-        for case_id in truths.keys() - predictions.keys()
-    ] + [
-        Failure(case_id, f"{predictions[case_id]}: has no truth; remove it or add its label")
-        for case_id in predictions.keys() - truths.keys()
-    ]
-    files = [(c, Path(predictions[c]), Path(truths[c])) for c in truths if c in predictions]
-    rows = []
-    try:
-        for (case_id, *_), result in map_cases(_score_files, files, workers, "score", progress):
-            if isinstance(result, InputError):
-                failures.append(Failure(case_id, str(result)))
-            else:
-                rows.append(Row(case_id, result))
-    except InputError as killed:
-        done = {case_id for case_id, _ in (*rows, *failures)}
-        failures += [Failure(c, f"{file}: {killed}") for c, file, _ in files if c not in done]
-    return sorted(rows), sorted(failures)
-
-
-def write_scores(path: str | Path, rows: Sequence[Row]) -> None:
-    """Write KiTS21's evaluation.csv: a row a case, then the row `average`; whole or not at all.
-
-    Columns and number format are those of the official script (`kits21.md`); without rows, the
-    header alone.
-
-    Raises:
-        InputError: the file cannot be written.
-    """
-    names = [OFFICIAL_NAMES[name] for name in EVALUATION_CLASSES]
-    lines = [",".join(["caseID", *(f"{s}_{name}" for s in ("Dice", "SD") for name in names)])]
-    table = [_numbers(row.scores) for row in rows]
-    ids = [row.case_id for row in rows]
-    if rows:
-        table.append(list(np.mean(table, axis=0)))
-        ids.append("average")
-    for case_id, numbers in zip(ids, table, strict=True):
-        lines.append(",".join([case_id, *(f"{number:.8f}" for number in numbers)]))
-    write_text(path, "\n".join(lines) + "\n")
-
-
-def mean_scores(rows: Sequence[Row]) -> Means:
-    """Means over cases, by evaluation class, as summary.json holds them.
-
-    Raises:
-        InputError: there are no rows.
-    """
-    if not rows:
-        raise InputError("no case was scored, so there is no mean; see the cases that failed")
+def score_case(
+    prediction: Mapping[str, Measure], truth: Mapping[str, Measure], spacing_mm: Spacing
+) -> dict[str, ClassScore]:
+    """Scores of each evaluation class at its tolerance; both are measured on the same grid."""
     return {
-        name: {
-            score: float(np.mean([getattr(row.scores[name], score) for row in rows]))
-            for score in Scores._fields
-        }
+        name: score_class(name, prediction[name], truth[name], spacing_mm)
         for name in EVALUATION_CLASSES
     }
 
 
-def format_table(means: Mapping[str, Means]) -> str:
-    """A table for the terminal: a row for each named set of means, the paper's class names."""
-    width = max([len(name) for name in means], default=0)
-    cell = max(len(name) for name in PAPER_NAMES.values())
-    group = len(PAPER_NAMES) * (cell + 2) - 2
-    classes = "  ".join(f"{name:>{cell}}" for name in PAPER_NAMES.values())
-    lines = [
-        f"{'':{width}}  {'Dice':^{group}}  {'Surface Dice':^{group}}".rstrip(),
-        f"{'':{width}}  {classes}  {classes}",
+def score_samples(
+    prediction: Mapping[str, Measure],
+    instances: Sequence[Instance],
+    samples: Sequence[Sample],
+    spacing_mm: Spacing,
+) -> list[dict[str, ClassScore]]:
+    """Scores against each annotation sample, in the samples' order.
+
+    As `score_case` against the sample's label map, which need not be painted: whatever is painted
+    later over an instance of a class belongs to that class too, so a class is the union of its
+    instances.
+    """
+    rows: list[dict[str, ClassScore]] = [{} for _ in samples]
+    for name, (labels, _) in EVALUATION_CLASSES.items():
+        kinds = [CLASSES[label] for label in labels]
+        members = [i for i, instance in enumerate(instances) if instance.kind in kinds]
+        # Samples that choose the same annotations of these instances have the same truth.
+        known: dict[tuple[int, ...], ClassScore] = {}
+        for row, sample in zip(rows, samples, strict=True):
+            choice = tuple(sample.choice[i] for i in members)
+            if choice not in known:
+                truth = _unite([instances[i] for i in members], choice, spacing_mm)
+                known[choice] = score_class(name, prediction[name], truth, spacing_mm)
+            row[name] = known[choice]
+    return rows
+
+
+def score_class(name: str, prediction: Measure, truth: Measure, spacing_mm: Spacing) -> ClassScore:
+    """The scores of one evaluation class, at its tolerance."""
+    tolerance_mm = EVALUATION_CLASSES[name].tolerance_mm
+    voxel_cm3 = float(np.prod(spacing_mm)) / 1000
+    return ClassScore(
+        dice(prediction.mask, truth.mask),
+        *compare_surfaces(prediction.surface, truth.surface, tolerance_mm),
+        prediction.mask.voxels * voxel_cm3,
+        truth.mask.voxels * voxel_cm3,
+    )
+
+
+def _measure(blocks: Iterable[Block], spacing_mm: Spacing) -> Measure:
+    mask = Mask(tuple(blocks))
+    return Measure(mask, find_surface(mask, spacing_mm))
+
+
+def _unite(instances: Sequence[Instance], choice: Sequence[int], spacing_mm: Spacing) -> Measure:
+    """The union of each instance's chosen annotation."""
+    # An instance of which nothing was drawn stands at 0, and would widen the box to there.
+    drawn = [
+        (instance.region, instance.masks[annotation])
+        for instance, annotation in zip(instances, choice, strict=True)
+        if instance.masks.size
     ]
-    for name, row in means.items():
-        numbers = [row[c][score] for score in Scores._fields for c in PAPER_NAMES]
-        cells = "  ".join(f"{number:>{cell}.3f}" for number in numbers)
-        lines.append(f"{name:{width}}  {cells}")
-    return "\n".join(lines)
-
-
-def _find_predictions(folder: Path) -> dict[str, Path]:
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder of predictions; give the one predict wrote")
-    suffix = ".nii.gz"
-    return {
-        path.name.removesuffix(suffix): path
-        for path in sorted(folder.glob(f"*{suffix}"))
-        if not path.name.startswith(".")
-    }
-
-
-def _score_files(files: tuple[str, Path, Path]) -> dict[str, Scores]:
-    """The scores of a (case id, prediction, truth)."""
-    _, prediction, truth = files
-    predicted, true = read_label(prediction), read_label(truth)
-    check_same_grid(predicted, true)
-    return score_case(predicted.array, true.array, true.spacing_mm)
-
-
-def _numbers(scores: Mapping[str, Scores]) -> list[float]:
-    """The six numbers of a row in the official order: the Dice scores, then the surface Dice."""
-    return [getattr(scores[name], score) for score in Scores._fields for name in EVALUATION_CLASSES]
+    if not drawn:
+        return measure_mask(np.zeros((0, 0, 0), bool), spacing_mm)
+    low = np.min([[side.start for side in region] for region, _ in drawn], axis=0)
+    high = np.max([[side.stop for side in region] for region, _ in drawn], axis=0)
+    union = np.zeros(high - low, bool)
+    for region, mask in drawn:
+        inside = (slice(s.start - x, s.stop - x) for s, x in zip(region, low, strict=True))
+        union[tuple(inside)] |= mask
+    z, y, x = low.tolist()
+    return measure_mask(union, spacing_mm, (z, y, x))

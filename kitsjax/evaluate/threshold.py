@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from kitsjax.evaluate.metrics import Spacing, dice, surface_dice
-from kitsjax.evaluate.scoring import Scores, class_mask
+from kitsjax.evaluate.scoring import ClassScore, measure_label, measure_mask, score_case
+from kitsjax.evaluate.surfaces import Spacing
 from kitsjax.labels import CLASSES, EVALUATION_CLASSES
 
 LOWEST_HU, HIGHEST_HU = -1024, 3071
@@ -43,13 +43,13 @@ def fit_windows(cases: Iterable[tuple[np.ndarray, np.ndarray]]) -> dict[str, Win
 
 def threshold_scores(
     image: np.ndarray, truth: np.ndarray, spacing_mm: Spacing, windows: Mapping[str, Window]
-) -> dict[str, Scores]:
+) -> dict[str, ClassScore]:
     """Scores of thresholding an image (z, y, x) in HU at each class's window."""
-    scores = {}
-    for name, (_, tolerance_mm) in EVALUATION_CLASSES.items():
-        masks = _threshold(image, windows[name]), class_mask(truth, name)
-        scores[name] = Scores(dice(*masks), surface_dice(*masks, spacing_mm, tolerance_mm))
-    return scores
+    prediction = {
+        name: measure_mask(_threshold(image, window), spacing_mm)
+        for name, window in windows.items()
+    }
+    return score_case(prediction, measure_label(truth, spacing_mm), spacing_mm)
 
 
 def _bin(image: np.ndarray) -> np.ndarray:

@@ -53,13 +53,12 @@ def run(settings: Settings, *, resume: bool = False) -> int:
     failures = _predict(folder, [cases[name] for name in split.held_out])
     meet("predicted")
     if lead:
-        report = report_scores(
+        failures += report_scores(
             settings, folder, [cases[n] for n in split.train], [cases[n] for n in split.held_out]
         )
-        failures += [message for _, message in report]
         for message in failures:
             print(f"failed: {message}", file=sys.stderr)
-        print(f"model, masks, scores and curves: {folder.resolve()}")
+        print(f"model, masks, scores and report/report.html: {folder.resolve()}")
     return 2 if failures else 0
 
 

@@ -9,8 +9,9 @@ from typing import Any, Self
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
-from kitsjax.evaluate.figures import draw_progress
-from kitsjax.files import write_text
+from kitsjax.files import read_rows, write_text
+from kitsjax.report.charts import plot_training
+from kitsjax.report.drawing import save_figure
 
 Row = dict[str, Any]
 
@@ -65,7 +66,9 @@ class Tracker:
         self._write({"kind": "epoch", **row})
         self.epochs.append(row)
         self.flush()
-        draw_progress(self.epochs, self.folder / "progress.png")
+        figure = plot_training(self.epochs).figure
+        assert figure is not None
+        save_figure(figure, self.folder / "progress.png")
         self._bar.write(
             f"epoch {row['epoch']:>4}  train {row['train_loss']:+.4f}  "
             f"validation {row['validation_loss']:+.4f}  dice {row['dice']:.3f}  "
@@ -99,18 +102,6 @@ class Tracker:
         for name, value in row.items():
             if isinstance(value, float):
                 self._board.add_scalar(f"{row['kind']}/{name}", value, row["step"])
-
-
-def read_rows(path: Path) -> list[Row]:
-    """Rows of a `metrics.jsonl`; a last line cut short by a kill is left out."""
-    rows: list[Row] = []
-    if path.exists():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            try:
-                rows.append(json.loads(line))
-            except ValueError:
-                break
-    return rows
 
 
 def _is_before(row: Row, step: int, epoch: int) -> bool:

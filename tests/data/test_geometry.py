@@ -2,6 +2,7 @@
 
 import itertools
 import pickle
+import re
 from pathlib import Path
 
 import nibabel as nib
@@ -169,6 +170,55 @@ def test_image_and_label_must_share_their_grid(tmp_path):
     message = refusal(check_same_grid, image, shifted)
     assert "0, 0, -0.5, 0;" in message
     assert "0, 0, -0.5, 2.5;" in message
+    assert "stored as" not in message
+
+
+def test_grids_that_differ_are_shown_by_what_tells_them_apart(tmp_path):
+    label = read_label(save(tmp_path / "label.nii", label_array()))
+    thick = AFFINE.copy()
+    thick[2, 0] = -3.002
+    path = save(tmp_path / "thick.nii", label_array(), thick)
+    message = refusal(check_same_grid, read_geometry(path), label)
+    assert message.startswith(f"{path} and {tmp_path / 'label.nii'}: spacings ")
+    assert "(3.002, 0.75, 0.5) and (3, 0.75, 0.5) mm" in message
+
+    # Saved with its axes reversed and no word of its place: another shape once it is oriented.
+    path = save(tmp_path / "reversed.nii", label_array().T, np.diag([0.5, 0.75, 3, 1]))
+    reversed_axes = read_geometry(path)
+    message = refusal(check_same_grid, reversed_axes, label)
+    assert "affines" in message
+    assert "(stored as RAS and IPL)" in message
+    path = save(tmp_path / "plain.nii", label_array(), np.eye(4))
+    message = refusal(check_same_grid, read_geometry(path), label)
+    assert "shapes (7, 6, 5) and (5, 6, 7) (z, y, x) differ (stored as RAS and IPL)" in message
+
+    # A flip in the affine alone moves the body.
+    flipped = AFFINE @ np.diag([-1, 1, 1, 1])
+    path = save(tmp_path / "flipped.nii", label_array(), flipped)
+    message = refusal(check_same_grid, read_geometry(path), label)
+    assert "affines" in message
+    assert "(stored as SPL and IPL)" in message
+
+
+@pytest.mark.parametrize("codes", ["IPL", "SAR", "RAS", "LPI"])
+def test_the_tolerance_is_a_thousandth_in_an_entry_however_the_file_is_stored(tmp_path, codes):
+    """What is shown of two refused files differs, even far from the origin and by this little."""
+    place = AFFINE.copy()
+    place[:3, 3] = (-187.3, 41.77, 1203.1)
+    label = read_label(save(tmp_path / "label.nii", label_array(), place))
+    for row, column in itertools.product(range(3), range(4)):
+        for by, same in ((8e-4, True), (-8e-4, True), (1.3e-3, False), (-1.3e-3, False)):
+            affine = place.copy()
+            affine[row, column] += by
+            path = save(tmp_path / "other.nii", *stored_as(codes, label_array(), affine))
+            other = read_label(path)
+            if same:
+                check_same_grid(label, other)
+                np.testing.assert_array_equal(other.array, label.array)
+            else:
+                what = refusal(check_same_grid, label, other).partition(": ")[2]
+                values = re.search(r"[(\[](.*?)[)\]] and [(\[](.*?)[)\]]", what)
+                assert values[1] != values[2]
 
 
 @pytest.mark.parametrize("value", [0.0, -0.75, np.nan])

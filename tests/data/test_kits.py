@@ -5,6 +5,7 @@ import pytest
 from kitsjax.data.kits import find_cases, read_split, split_cases, write_split
 from kitsjax.errors import InputError
 
+ANNOTATION = "kidney_instance-1_annotation-1.nii.gz"
 IDS = [f"case_{n:05d}" for n in range(300)]
 
 
@@ -30,6 +31,39 @@ def test_finds_kits21_and_kits23_cases_sorted(tmp_path):
 def test_incomplete_case_is_named(tmp_path, files):
     make_case(tmp_path, "case_00007", *files)
     with pytest.raises(InputError, match="case_00007"):
+        find_cases(tmp_path)
+
+
+def test_scoring_needs_a_truth_but_no_image(tmp_path):
+    make_case(tmp_path, "case_00000", "segmentation.nii.gz", "imaging.nii.gz")
+    make_case(tmp_path, "case_00021", "aggregated_MAJ_seg.nii.gz")
+    make_case(tmp_path, "case_00210", "imaging.nii.gz")  # KiTS19 keeps these labels to itself
+    make_case(tmp_path, "case_00299/segmentations", ANNOTATION)
+    make_case(tmp_path, "case_00588", "segmentation.nii.gz")
+    cases = find_cases(tmp_path, images=False)
+    assert [case.number for case in cases] == [0, 21, 299, 588]
+    assert [case.label.is_file() for case in cases] == [True, True, False, True]
+    assert [case.image.is_file() for case in cases] == [True, False, False, False]
+    assert [case.annotations for case in cases] == [
+        None, None, tmp_path / "case_00299" / "segmentations", None,
+    ]  # fmt: skip
+    assert [case.folder.name for case in cases] == [case.case_id for case in cases]
+    with pytest.raises(InputError, match="case_00021: has no imaging"):
+        find_cases(tmp_path)
+
+
+def test_a_truth_is_a_label_or_annotations(tmp_path):
+    make_case(tmp_path, "case_00001/segmentations", "._" + ANNOTATION, "notes.txt")
+    make_case(tmp_path, "case_00002", "imaging.nii.gz")
+    with pytest.raises(InputError, match="no case has a label"):
+        find_cases(tmp_path, images=False)
+    make_case(tmp_path, "case_00003/segmentations", ANNOTATION)
+    (case,) = find_cases(tmp_path, images=False)
+    assert case.case_id == "case_00003"
+    # Training takes no case by its annotations alone.
+    (case.folder / "imaging.nii.gz").touch()
+    (tmp_path / "case_00001" / "imaging.nii.gz").touch()
+    with pytest.raises(InputError, match="has no label"):
         find_cases(tmp_path)
 
 

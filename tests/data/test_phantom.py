@@ -117,15 +117,15 @@ def test_merged_labels_follow_from_the_annotations(root):
 @pytest.mark.parametrize("n", range(6))
 def test_every_patient_has_kidneys_and_a_tumor_that_annotators_see_alike(n):
     case = make_case(11, n, 96)
-    kinds = [kind for kind, _ in case.annotations]
+    kinds = [instance.kind for instance in case.instances]
     assert 1 <= kinds.count("kidney") <= 2
     assert kinds.count("tumor") >= 1
     assert set(np.unique(case.labels["MAJ"])) <= {0, 1, 2, 3}
-    for (kind, _), (_, masks) in case.annotations.items():
+    for instance in case.instances:
         for a, b in ((0, 1), (0, 2), (1, 2)):
-            agreement = dice(masks[a], masks[b])
-            assert agreement > (0.6 if kind == "cyst" else 0.85)
-            assert agreement < 1 or kind != "kidney"
+            agreement = dice(instance.masks[a], instance.masks[b])
+            assert agreement > (0.6 if instance.kind == "cyst" else 0.85)
+            assert agreement < 1 or instance.kind != "kidney"
     milliliters = (case.labels["MAJ"] > 0).sum() * np.prod(case.spacing_mm) / 1000
     assert 120 < milliliters < 900
 
@@ -186,7 +186,7 @@ def test_finished_cases_survive_a_kill(tmp_path):
         folder = tmp_path / "data" / f"case_{n:05d}"
         assert dates.get(folder.name, folder.stat().st_mtime_ns) == folder.stat().st_mtime_ns
         expected = make_case(0, n, MATRIX)
-        assert len(list((folder / "segmentations").iterdir())) == 3 * len(expected.annotations)
+        assert len(list((folder / "segmentations").iterdir())) == 3 * len(expected.instances)
         np.testing.assert_array_equal(read(folder / "imaging.nii.gz"), expected.image)
 
 

@@ -1,6 +1,7 @@
 """NIfTI in and out: every type and scaling, one-line refusals, nothing half written."""
 
 import gzip
+import tracemalloc
 
 import nibabel as nib
 import numpy as np
@@ -16,6 +17,7 @@ from nifti_files import (
     stored_as,
 )
 
+from kitsjax.data import volume
 from kitsjax.data.geometry import kits_geometry
 from kitsjax.data.volume import read_geometry, read_label, read_volume, write_label, write_volume
 
@@ -262,3 +264,35 @@ def test_arrays_that_are_no_labels_or_do_not_fit_are_the_programs_mistake(tmp_pa
             write_label(tmp_path / "mask.nii.gz", wrong, like)
     with pytest.raises(ValueError, match="does not fit"):
         write_label(tmp_path / "mask.nii.gz", label_array()[1:], like)
+
+
+@pytest.mark.parametrize("codes", ["IPL", "RAS", "LPS", "AIR", "SLP"])
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_pieces_make_the_whole(tmp_path, monkeypatch, codes, suffix):
+    monkeypatch.setattr(volume, "_PIECE_BYTES", 3 * 5 * 7 * 2)
+    array, affine = stored_as(codes, house_array())
+    path = save(tmp_path / f"image{suffix}", array, affine)
+    np.testing.assert_array_equal(read_volume(path).array, house_array())
+
+
+def test_a_label_stored_as_float64_takes_a_fraction_of_its_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(volume, "_PIECE_BYTES", 2**18)
+    label = np.zeros((40, 200, 200), np.uint8)
+    label[10:20, 50:90, 60:80] = 2
+    save(tmp_path / "label.nii.gz", label.astype(np.float64))
+    tracemalloc.start()
+    try:
+        read = read_label(tmp_path / "label.nii.gz")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    np.testing.assert_array_equal(read.array, label)
+    assert peak < 3 * label.nbytes, "as float64 it would be eight times as much"
+
+
+def test_a_header_that_claims_more_than_memory_is_one_line(tmp_path):
+    path = save(tmp_path / "image.nii", house_array())
+    header = bytearray(path.read_bytes())
+    header[42:48] = np.array([32767] * 3, "<i2").tobytes()
+    path.write_bytes(header)
+    assert "header claims" in refusal(read_volume, path)

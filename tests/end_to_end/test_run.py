@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from tiny_run import command, environment, run
 
-from kitsjax.train.tracking import read_rows
+from kitsjax.files import read_rows
 
 pytestmark = pytest.mark.slow
 
@@ -33,12 +33,12 @@ def test_run_folder_holds_what_it_promises(finished):
     held_out = json.loads((out / "split.json").read_text())["held_out"]
     assert {p.name for p in out.iterdir()} >= {
         "settings.toml", "split.json", "versions.json", "metrics.jsonl", "tensorboard",
-        "progress.png", "checkpoints", "predictions", "scores.csv", "summary.json",
+        "progress.png", "checkpoints", "predictions", "scores", "report", "summary.json",
         "model.safetensors",
     }  # fmt: skip
     assert tomllib.loads((out / "settings.toml").read_text())["train"]["epochs"] == 3
     assert [p.name for p in (out / "predictions").iterdir()] == [f"{held_out[0]}.nii.gz"]
-    assert (out / "scores.csv").read_text().splitlines()[1].startswith(held_out[0])
+    assert (out / "scores/scores.csv").read_text().splitlines()[1].startswith(held_out[0])
     summary = json.loads((out / "summary.json").read_text())
     assert summary["epochs"] == 3
     assert set(summary["classes"]) == {"kidney_and_mass", "mass", "tumor"}
@@ -79,10 +79,10 @@ def test_second_run_keeps_the_first_and_does_not_preprocess_again(finished):
 
 def test_resume_of_a_finished_run_scores_it_again(finished):
     folder, _ = finished
-    before = (folder / "run" / "scores.csv").read_text()
+    before = (folder / "run" / "scores/scores.csv").read_text()
     done = run("train", "--config", folder / "tiny.toml", "--resume")
     assert done.returncode == 0, done.stderr
-    assert (folder / "run" / "scores.csv").read_text() == before
+    assert (folder / "run" / "scores/scores.csv").read_text() == before
 
 
 def test_resume_with_other_settings_is_refused(finished):
@@ -131,7 +131,9 @@ def test_killed_and_resumed_run_is_bit_identical(finished, rows):
     done = run("train", *arguments, "--resume")
     assert done.returncode == 0, done.stderr
     assert losses(out) == losses(folder / "run")
-    assert (out / "scores.csv").read_text() == (folder / "run" / "scores.csv").read_text()
+    assert (out / "scores/scores.csv").read_text() == (
+        folder / "run" / "scores/scores.csv"
+    ).read_text()
 
 
 def test_sigterm_saves_within_the_epoch_and_resumes_exactly(finished):

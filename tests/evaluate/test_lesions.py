@@ -1,0 +1,303 @@
+"""Lesions and their outcomes, by label maps whose answers are counted by hand."""
+
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from kitsjax.data.volume import read_label
+from kitsjax.evaluate import lesions
+from kitsjax.evaluate.lesions import OUTCOMES, count_outcomes, describe_case, find_lesions
+from kitsjax.evaluate.results import Lesion
+from kitsjax.labels import CYST, KIDNEY, TUMOR
+
+DATA = Path(__file__).parents[2] / ".." / "shared" / "data"
+
+SPACING_MM = (2.0, 2.0, 2.0)
+"""A voxel is 8 mm3, so that each one counts as a lesion."""
+
+SHAPE = (12, 30, 30)
+
+
+def draw(*boxes):
+    """A label map of boxes (label, z, y, x), each axis given as (start, stop)."""
+    label = np.zeros(SHAPE, np.uint8)
+    for value, *axes in boxes:
+        label[tuple(slice(*axis) for axis in axes)] = value
+    return label
+
+
+def find(prediction, truth, spacing_mm=SPACING_MM):
+    return find_lesions("case_00007", prediction, truth, spacing_mm)
+
+
+def outcomes(prediction, truth, spacing_mm=SPACING_MM):
+    return [(row.label, row.outcome) for row in find(prediction, truth, spacing_mm)]
+
+
+def row_of(value, length, offset=0):
+    """A row of voxels along x."""
+    return draw((value, (5, 6), (5, 6), (offset, offset + length)))
+
+
+def test_row_of_a_detected_tumor():
+    truth = draw((TUMOR, (2, 6), (5, 10), (5, 15)), (TUMOR, (6, 7), (5, 11), (5, 15)))
+    (row,) = find(truth, truth)
+    assert row == Lesion(
+        "case_00007", "truth", "tumor", 1, 260 * 8 / 1000, "detected", 1.0, 0.0, 0.0, slice=6
+    )
+    assert all(type(value) in (str, int, float) for value in row)
+
+
+def test_empty_maps_have_no_lesions():
+    empty = draw((KIDNEY, (0, 5), (0, 5), (0, 5)))
+    assert find(empty, empty) == []
+    assert describe_case([]) == "no failure"
+
+
+def test_omitted_and_false():
+    truth, empty = row_of(TUMOR, 4), draw()
+    (omitted,) = find(empty, truth)
+    assert (omitted.source, omitted.outcome, omitted.covered) == ("truth", "omitted", 0)
+    assert all(math.isnan(share) for share in (omitted.excess, omitted.confused))
+    (false,) = find(truth, empty)
+    assert (false.source, false.outcome, false.volume_cm3) == ("prediction", "false", 0.032)
+    assert all(math.isnan(share) for share in (false.covered, false.excess, false.confused))
+
+
+def test_a_tenth_of_the_smaller_lesion_matches():
+    """One voxel is shared, of 10 true and 12 predicted ones; then of 11 and 12."""
+    truth, prediction = row_of(TUMOR, 10), row_of(TUMOR, 12, offset=9)
+    assert outcomes(prediction, truth) == [("tumor", "under-segmented")]
+    truth, prediction = row_of(TUMOR, 11), row_of(TUMOR, 12, offset=10)
+    assert outcomes(prediction, truth) == [("tumor", "omitted"), ("tumor", "false")]
+    (true, _) = find(prediction, truth)
+    assert true.covered == pytest.approx(1 / 11)
+
+
+def test_a_speck_has_not_found_a_large_lesion():
+    """One voxel of 19 is predicted: neither a detection nor, since it lies inside, a false one."""
+    assert outcomes(row_of(TUMOR, 1), row_of(TUMOR, 19)) == [("tumor", "omitted")]
+    assert outcomes(row_of(TUMOR, 2), row_of(TUMOR, 19)) == [("tumor", "under-segmented")]
+
+
+@pytest.mark.parametrize(
+    ("length", "offset", "expected"),
+    [
+        (10, 5, "detected"),  # exactly half is covered, exactly half is outside
+        (10, 6, "under-segmented"),
+        (4, 0, "under-segmented"),
+        (5, 0, "detected"),
+        (20, 0, "detected"),
+        (21, 0, "over-segmented"),
+    ],
+)
+def test_half_is_the_limit_of_coverage_and_of_excess(length, offset, expected):
+    true = find(row_of(TUMOR, length, offset), row_of(TUMOR, 10))[0]
+    assert true.outcome == expected
+    covered = min(10, offset + length) - offset
+    assert true.covered == pytest.approx(covered / 10)
+    assert true.excess == pytest.approx(1 - covered / length)
+
+
+def test_the_label_of_most_decides_about_confusion():
+    truth = row_of(TUMOR, 10)
+    half, more = row_of(TUMOR, 10), row_of(TUMOR, 10)
+    half[5, 5, :5] = CYST
+    more[5, 5, :6] = CYST
+    assert outcomes(half, truth) == [("tumor", "detected")]
+    assert outcomes(more, truth) == [("tumor", "confused")]
+    assert find(more, truth)[0].confused == pytest.approx(0.6)
+
+
+def test_confusion_comes_before_under_segmentation():
+    (true,) = find(row_of(TUMOR, 4), row_of(CYST, 10))
+    assert (true.label, true.outcome) == ("cyst", "confused")
+    assert (true.covered, true.confused) == (0.4, 1.0)
+
+
+def test_a_prediction_that_merges_two_lesions_detects_both():
+    truth = draw((TUMOR, (5, 6), (5, 6), (0, 10)), (TUMOR, (5, 6), (5, 6), (12, 22)))
+    assert outcomes(row_of(TUMOR, 22), truth) == [("tumor", "detected")] * 2
+    assert [row.excess for row in find(row_of(TUMOR, 22), truth)] == [pytest.approx(2 / 22)] * 2
+
+
+def test_a_tumor_that_swallows_a_cyst_is_no_excess_and_confuses_the_cyst():
+    truth = row_of(TUMOR, 4)
+    truth[5, 5, 4:20] = CYST
+    assert outcomes(row_of(TUMOR, 20), truth) == [("tumor", "detected"), ("cyst", "confused")]
+    assert outcomes(truth, truth) == [("tumor", "detected"), ("cyst", "detected")]
+
+
+def test_a_lesion_found_in_pieces_is_detected_and_no_piece_is_false():
+    prediction = row_of(TUMOR, 10)
+    prediction[5, 5, 4] = prediction[5, 5, 7] = 0
+    (true,) = find(prediction, row_of(TUMOR, 10))
+    assert (true.outcome, true.covered) == ("detected", 0.8)
+
+
+def test_excess_is_of_all_pieces_that_match():
+    prediction = draw((TUMOR, (5, 6), (5, 6), (0, 4)), (TUMOR, (5, 6), (5, 15), (6, 7)))
+    true = find(prediction, row_of(TUMOR, 10))[0]
+    # Pieces of 4 voxels, none outside, and of 10, nine of them outside.
+    assert true.excess == pytest.approx(9 / 14)
+
+
+def test_voxels_that_meet_at_a_corner_are_one_lesion():
+    truth = draw()
+    for place in ((3, 3, 3), (4, 4, 4), (5, 3, 5), (5, 2, 6)):
+        truth[place] = TUMOR
+    assert outcomes(truth, truth) == [("tumor", "detected")]
+    truth[7, 2, 6] = TUMOR
+    assert len(find(truth, truth)) == 2
+
+
+def test_lesions_do_not_continue_beyond_the_edge_of_the_volume():
+    truth = draw()
+    for place in ((3, 5, -1), (3, 6, 0), (4, -1, 9), (5, 0, 9), (6, -1, -1), (8, 0, 0)):
+        truth[place] = CYST
+    assert len(find(truth, truth)) == 6
+
+
+@pytest.mark.parametrize("density", [0.02, 0.1, 0.3, 0.7])
+def test_components_are_those_of_scipy(density):
+    """Random voxels: number and sizes as `scipy.ndimage.label` finds them."""
+    mask = np.random.default_rng(3).random((9, 14, 17)) < density
+    rows = find(np.zeros(mask.shape, np.uint8), mask * np.uint8(CYST))
+    components, _ = ndimage.label(mask, np.ones((3, 3, 3)))
+    sizes = sorted(np.bincount(components.ravel())[1:], reverse=True)
+    assert [round(row.volume_cm3 / 0.008) for row in rows] == sizes
+    assert [row.number for row in rows] == list(range(1, len(sizes) + 1))
+
+
+def test_order_and_numbers():
+    truth = draw(
+        (CYST, (1, 2), (1, 2), (0, 3)),
+        (TUMOR, (3, 4), (1, 2), (0, 2)),
+        (CYST, (5, 6), (1, 2), (0, 9)),
+        (TUMOR, (7, 8), (1, 2), (0, 5)),
+    )
+    prediction = draw((CYST, (9, 10), (1, 2), (0, 2)), (CYST, (11, 12), (1, 2), (0, 4)))
+    prediction[truth > 0] = truth[truth > 0]
+    rows = find(prediction, truth)
+    assert [(r.source, r.label, r.number, round(r.volume_cm3 / 0.008), r.slice) for r in rows] == [
+        ("truth", "tumor", 1, 5, 7),
+        ("truth", "tumor", 2, 2, 3),
+        ("truth", "cyst", 1, 9, 5),
+        ("truth", "cyst", 2, 3, 1),
+        ("prediction", "cyst", 1, 4, 11),
+        ("prediction", "cyst", 2, 2, 9),
+    ]
+
+
+def test_specks_below_the_least_volume_are_no_lesions():
+    truth, prediction = row_of(TUMOR, 2), row_of(CYST, 3, offset=20)
+    side = lesions.LEAST_MM3 ** (1 / 3)
+    assert len(find(prediction, truth, (side, side, side / 1.9))) == 2
+    assert outcomes(prediction, truth, (side, side, side / 2.1)) == [("cyst", "false")]
+    assert find(prediction, truth, (side, side, side / 3.1)) == []
+
+
+def random_case():
+    """Blobs of both labels; the prediction is the truth moved, torn and partly renamed."""
+    rng = np.random.default_rng(11)
+    blobs = ndimage.gaussian_filter(rng.random((20, 24, 28)), 1.4) > 0.525
+    truth = np.where(blobs, rng.permuted(np.repeat([TUMOR, CYST], 14))[None, None, :], 0)
+    prediction = np.roll(truth, 1, axis=0)
+    prediction[:, :9] = np.where(prediction[:, :9] == CYST, TUMOR, prediction[:, :9])
+    prediction[ndimage.gaussian_filter(rng.random(truth.shape), 2) > 0.505] = 0
+    return prediction.astype(np.uint8), truth.astype(np.uint8)
+
+
+@pytest.mark.parametrize("turn", [np.flip, np.transpose, np.rot90, np.asfortranarray])
+def test_flipping_and_transposing_change_no_outcome(turn):
+    prediction, truth = random_case()
+
+    def facts(prediction, truth):
+        rows = find(prediction, truth)
+        return sorted((r.source, r.label, r.volume_cm3, *map(str, r[5:9])) for r in rows)
+
+    expected = facts(prediction, truth)
+    assert {fact[3] for fact in expected} == set(OUTCOMES), "the case is to show every outcome"
+    assert facts(turn(prediction), turn(truth)) == expected
+
+
+def test_slice_shows_most_of_the_lesion():
+    truth = draw((CYST, (2, 3), (2, 4), (2, 6)), (CYST, (3, 5), (2, 5), (2, 6)))
+    assert [row.slice for row in find(truth, truth)] == [3], "of equals the first"
+    truth[4, 2, 6] = CYST
+    truth[9:11, 20, 20:22] = CYST
+    truth[11, 20, 20:25] = CYST
+    assert [row.slice for row in find(truth, truth)] == [4, 11]
+
+
+def test_thousands_of_specks_cost_little():
+    """Eight times the specks take about eight times as long, and not 64 times."""
+    truth = np.zeros((91, 91, 91), np.uint8)
+    truth[40:50, 40:50, 40:50] = TUMOR
+
+    def seconds(step):
+        prediction = truth.copy()
+        prediction[::step, ::step, ::step] = TUMOR
+        start = time.perf_counter()
+        number = len(find(prediction, truth))
+        return time.perf_counter() - start, number
+
+    (few_s, few), (many_s, many) = seconds(6), seconds(3)
+    assert many > 6 * few
+    assert many_s < 30 * few_s + 0.5, "the time is to grow with the specks, not with their square"
+
+
+def test_shapes_that_differ_are_refused():
+    with pytest.raises(ValueError, match=r"differ in shape: \(2, 2, 2\) and \(3, 2, 2\)"):
+        find(np.zeros((2, 2, 2), np.uint8), np.zeros((3, 2, 2), np.uint8))
+
+
+def lesion(label, volume_cm3, outcome):
+    source = "prediction" if outcome == "false" else "truth"
+    return Lesion("case_00001", source, label, 1, volume_cm3, outcome, 1.0, 0.0, 0.0, 0)
+
+
+def test_outcomes_are_counted_by_label():
+    rows = [lesion("tumor", 1, "false"), lesion("tumor", 2, "false"), lesion("cyst", 1, "detected")]
+    counts = count_outcomes(rows)
+    assert counts["tumor"] == {**dict.fromkeys(OUTCOMES, 0), "false": 2}
+    assert counts["cyst"] == {**dict.fromkeys(OUTCOMES, 0), "detected": 1}
+
+
+def test_a_case_in_words():
+    rows = [
+        lesion("tumor", 30, "detected"),
+        lesion("cyst", 0.42, "confused"),
+        lesion("tumor", 2.08, "omitted"),
+        lesion("tumor", 0.3, "false"),
+    ]
+    assert describe_case(rows) == (
+        "tumor 2.1 cm³ omitted; cyst 0.4 cm³ confused with tumor; 1 false tumor"
+    )
+    assert describe_case(rows[:1]) == "no failure"
+    rows = [lesion("cyst", volume, "omitted") for volume in (5, 4, 3, 0.04)]
+    rows += [lesion("cyst", 1, "false")] * 2
+    assert describe_case(rows) == (
+        "cyst 5.0 cm³ omitted; cyst 4.0 cm³ omitted; cyst 3.0 cm³ omitted; "
+        "1 smaller failure; 2 false cysts"
+    )
+    assert describe_case([rows[3]]) == "cyst 0.04 cm³ omitted"
+
+
+@pytest.mark.skipif(not DATA.exists(), reason="needs the real label and prediction of case_00021")
+def test_a_real_case():
+    truth = read_label(DATA / "kits21/case_00021/aggregated_MAJ_seg.nii.gz")
+    prediction = read_label(DATA / "predictions/case_00021.nii.gz")
+    rows = find_lesions("case_00021", prediction.array, truth.array, truth.spacing_mm)
+    assert [(row.label, row.outcome, round(row.volume_cm3, 1)) for row in rows] == [
+        ("tumor", "detected", 26.5),
+        ("cyst", "detected", 8.0),
+        ("cyst", "detected", 2.3),
+        ("cyst", "detected", 1.8),
+        ("cyst", "false", 0.4),
+    ]
+    assert all(0.8 < row.covered < 1 and row.excess < 0.1 for row in rows[:4])
