@@ -33,20 +33,21 @@ def main() -> int:
         raise InputError(f"--set {wrong[0]}: only [predict] and [run] can change after training")
 
     from kitsjax.devices import start_devices
-    from kitsjax.infer.bundle import combine_models, load_model
-    from kitsjax.infer.predict import find_inputs, predict_files
+    from kitsjax.infer.bundle import make_model, read_bundle
+    from kitsjax.infer.files import find_inputs, predict_files
 
     # [run] is about this machine: the one that trained may have had other devices and processes.
     here = load_settings(overrides=[o for o in args.overrides if o.startswith("run.")]).run
     start_devices(here)
-    model = combine_models([load_model(path) for path in args.model])
-    trained = model.settings.model_copy(update={"run": here})
+    bundles = [read_bundle(path) for path in args.model]
+    trained = bundles[0].settings.model_copy(update={"run": here})
     settings = override_settings(trained, args.overrides)
     if args.print_config:
         print(to_toml(settings), end="")
         return 0
     files = find_inputs(args.input, args.output)
-    failures = predict_files(model, files, settings.predict, args.probabilities)
+    models = [make_model(bundle.params, bundle.settings) for bundle in bundles]
+    failures = predict_files(models, files, settings.predict, args.probabilities)
     done = len(files) - len(failures)
     print(f"{done} of {len(files)} masks written: {Path(args.output).resolve()}")
     for _, message in failures:

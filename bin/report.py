@@ -8,12 +8,6 @@ import sys
 from pathlib import Path
 
 from kitsjax.command import guarded
-from kitsjax.errors import InputError
-from kitsjax.evaluate.results import read_evaluation
-from kitsjax.files import read_rows
-from kitsjax.report.report import write_report
-from kitsjax.report.table import to_text
-from kitsjax.report.tables import PUBLISHED, score_table
 
 LOG_NAME = "metrics.jsonl"
 
@@ -24,9 +18,7 @@ def main() -> int:
     )
     parser.add_argument("--scores", required=True, metavar="FOLDER", help="what evaluate.py wrote")
     parser.add_argument("--output", required=True, metavar="FOLDER", help="where the report goes")
-    parser.add_argument(
-        "--compare", choices=list(PUBLISHED), help="show published scores beside these"
-    )
+    parser.add_argument("--compare", choices=("paper",), help="show published scores beside these")
     parser.add_argument(
         "--run", metavar="FOLDER",
         help=f"run folder with the {LOG_NAME} of Figure 2; default: the folder of --scores' parent",
@@ -35,17 +27,23 @@ def main() -> int:
     parser.add_argument("--dataset", metavar="FOLDER", help="where the KiTS folder is now")
     args = parser.parse_args()
 
+    from kitsjax.errors import InputError
+    from kitsjax.evaluate.reading import read_evaluation
+    from kitsjax.files import check_folder, read_rows
+    from kitsjax.report.report import write_report
+    from kitsjax.report.table import to_text
+    from kitsjax.report.tables import score_table
+
+    check_folder(args.output)
     evaluation = read_evaluation(args.scores)
     log = Path(args.run or Path(args.scores).resolve().parent) / LOG_NAME
     if args.run and not log.is_file():
         raise InputError(f"{log}: no such training log; give the folder of a training run")
-    epochs = [row for row in read_rows(log) if row.get("kind") == "epoch"]
-    if evaluation.scores:
-        print(to_text(score_table(evaluation, args.compare)), flush=True)
+    epochs = [row for row in read_rows(log) if row["kind"] == "epoch"]
     *_, page = write_report(
         evaluation, args.output, epochs, args.compare, args.predictions, args.dataset
     )
-    print(f"\nreport: {page.resolve()}")
+    print(f"{to_text(score_table(evaluation, args.compare))}\n\nreport: {page.resolve()}")
     return 0
 
 

@@ -6,11 +6,15 @@ import os
 import sys
 from collections.abc import Callable
 
-from kitsjax.config import Settings, load_settings, to_toml
+from kitsjax.config import load_settings, to_toml
 from kitsjax.errors import InputError
+from kitsjax.settings import Settings
 
 USAGE_STATUS = 2
 """Exit status for a user's mistake, as argparse has it."""
+
+PIPE_STATUS = 141
+"""Of a command whose reader went away, as a shell tells it of Unix tools (128 + SIGPIPE)."""
 
 
 def settings_parser(description: str | None) -> argparse.ArgumentParser:
@@ -41,14 +45,23 @@ def resolve_settings(args: argparse.Namespace) -> Settings:
 
 
 def guarded(main: Callable[[], int]) -> int:
-    """Run a command: a user's mistake, or a full or forbidden disk, is one line and status 2."""
+    """Run a command: a user's mistake, or a full or forbidden disk, is one line and status 2.
+
+    A reader of its output that has enough (`| head`) is no mistake: nothing is said.
+    """
     # XLA and absl report their own workings at WARNING and below; errors still show.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     try:
-        return main()
+        status = main()
+        sys.stdout.flush()
+        return status
     except InputError as error:
         message = str(error)
+    except BrokenPipeError:
+        # What is still to be flushed at exit goes nowhere, without another complaint.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return PIPE_STATUS
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT):
             raise

@@ -7,7 +7,7 @@ from pathlib import Path
 import jax
 from jax.experimental import multihost_utils
 
-from kitsjax.config import RunSettings
+from kitsjax.settings import RunSettings
 
 
 def start_devices(settings: RunSettings) -> None:

@@ -5,6 +5,7 @@ Workers are spawned, not forked: a fork would inherit JAX's threads half alive.
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -75,7 +76,11 @@ def _in_processes(
 
 
 def _end_with_parent() -> None:
-    """Keep a worker from outliving a parent that was killed and could not shut its pool down."""
+    """Keep a worker from outliving a parent that was killed and could not shut its pool down.
+
+    Ctrl-C goes to all processes of a terminal: the parent tells the user, a worker just ends.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
     def watch() -> None:
         parent = multiprocessing.parent_process()

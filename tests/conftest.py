@@ -18,4 +18,6 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 # The shape annotations of the network, its losses and prediction are checked at every call.
-install_import_hook(["kitsjax.model", "kitsjax.infer.predict"], "beartype.beartype")
+install_import_hook(
+    ["kitsjax.model", "kitsjax.infer.predict", "kitsjax.infer.sweep"], "beartype.beartype"
+)

@@ -1,4 +1,7 @@
 import errno
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -36,6 +39,22 @@ def test_user_mistakes_are_one_line_and_status_two(error, capsys):
 def test_our_own_mistakes_keep_their_traceback():
     with pytest.raises(ZeroDivisionError):
         guarded(fail(ZeroDivisionError()))
+
+
+@pytest.mark.parametrize("flush", [True, False])
+def test_a_reader_that_has_enough_gets_no_traceback(flush):
+    code = (
+        "import sys; from kitsjax.command import guarded; sys.stdin.read();"
+        f"sys.exit(guarded(lambda: print('a line', flush={flush}) or 0))"
+    )
+    command = [sys.executable, "-c", code]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with subprocess.Popen(command, env=buffered, **pipes) as process:
+        process.stdout.close()
+        process.stdin.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
 
 
 def test_print_config_prints_resolved_settings_and_exits(capsys):

@@ -2,15 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from kitsjax.config import (
-    Settings,
-    get_section,
-    load_settings,
-    override_settings,
-    parse_settings,
-    to_toml,
-)
+from kitsjax.config import get_section, load_settings, override_settings, parse_settings, to_toml
 from kitsjax.errors import InputError
+from kitsjax.settings import Settings
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.toml"))
 
@@ -49,6 +43,9 @@ def test_paper_config_is_the_paper():
         ("train.epochs=0", "greater than or equal to 1"),
         ("train.epochs=1.5", "setting 'train.epochs'"),
         ("data.make_phantom=1", "setting 'data.make_phantom'"),
+        ("data.label_source=annotator_0", "'majority', 'sample' or an annotator as in"),
+        ("data.label_source=annotator_1x", "setting 'data.label_source' = 'annotator_1x'"),
+        ("data.label_source=2", "setting 'data.label_source' = 2"),
         ("sampling.patch_shape=[64,64]", "setting 'sampling.patch_shape"),
         ("augment.gamma_range=[2,1]", "gamma_range must be"),
         ("optimizer.learning_rate=nan", "setting 'optimizer.learning_rate'"),
@@ -61,6 +58,11 @@ def test_bad_override_is_one_line_with_the_path(override, message):
         load_settings(overrides=[override])
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("source", ["majority", "sample", "annotator_1", "annotator_12"])
+def test_label_sources(source):
+    assert load_settings(overrides=[f"data.label_source={source}"]).data.label_source == source
 
 
 def test_bad_files_are_named(tmp_path):

@@ -1,6 +1,7 @@
 """Cases in worker processes: what comes back, what a failure stops, and what a bar says."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -103,6 +104,31 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path):
         parent.wait()
     workers = [int(mark.read_text()) for mark in marks]
     assert wait_until(lambda: not any(map(is_running, workers)))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of a terminal's process group")
+def test_ctrl_c_ends_workers_without_a_word_of_theirs(tmp_path):
+    (tmp_path / "job.py").write_text(
+        "import sys, time, pathlib\n"
+        "from kitsjax.parallel import map_cases\n"
+        "def wait(path):\n"
+        "    pathlib.Path(path).touch()\n"
+        "    time.sleep(60)\n"
+        "if __name__ == '__main__':\n"
+        "    try:\n"
+        "        list(map_cases(wait, sys.argv[1:], 2, 'wait', progress=False))\n"
+        "    except KeyboardInterrupt:\n"
+        "        sys.exit('interrupted')\n"
+    )
+    names = [tmp_path / name for name in ("a", "b", "c")]
+    job = subprocess.Popen(
+        [sys.executable, tmp_path / "job.py", *names], stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    wait_until(lambda: names[0].exists() and names[1].exists())
+    os.killpg(job.pid, signal.SIGINT)
+    _, said = job.communicate(timeout=30)
+    assert (job.returncode, said) == (1, "interrupted\n")
 
 
 def wait_until(true, seconds=30):

@@ -100,6 +100,17 @@ class Volume:
         return z, y, x
 
 
+def make_volume(array: np.ndarray, spacing_mm: Sequence[float]) -> Volume:
+    """A volume from an array (z, y, x) that points inferior, posterior and left, as KiTS files do.
+
+    Args:
+        spacing_mm: (z, y, x); the world's origin is voxel 0.
+    """
+    z, y, x = (float(edge) for edge in spacing_mm)
+    file = kits_geometry(array.shape, spacing_mm)
+    return Volume(np.ascontiguousarray(array), (z, y, x), file.affine.astype(float), file)
+
+
 def kits_geometry(shape: Sequence[int], spacing_mm: Sequence[float]) -> FileGeometry:
     """The layout of a KiTS21 file: house orientation, world origin at voxel 0, sform only."""
     sz, sy, sx = spacing_mm

@@ -43,6 +43,11 @@ class Case:
         return int(self.case_id.removeprefix("case_"))
 
     @property
+    def has_truth(self) -> bool:
+        """Whether there is anything to score against (KiTS19's cases 210 to 299 have nothing)."""
+        return self.annotations is not None or self.label.is_file()
+
+    @property
     def folder(self) -> Path:
         """The folder of its files."""
         return self.image.parent
@@ -62,25 +67,30 @@ def find_cases(root: str | Path, images: bool = True) -> list[Case]:
     Args:
         root: folder of case_XXXXX folders; others are passed over.
         images: whether every case must have its image and label, as in training. If not, as in
-            scoring, an image may be missing, a label too where there are annotations, and cases
-            without either truth (KiTS19's 210 to 299) are passed over.
+            scoring, only one case must have a truth.
 
     Raises:
-        InputError: no such folder, no case in it, or a case without image or label.
+        InputError: no such folder, one that cannot be read, no case in it, or a case without image
+            or label.
     """
     root = Path(root)
     if not root.is_dir():
-        raise InputError(f"{root}: no such data folder; give a KiTS21 folder (data.root)")
-    folders = sorted(p for p in root.iterdir() if p.is_dir() and _CASE.fullmatch(p.name))
-    if not folders:
-        raise InputError(f"{root}: holds no case_XXXXX folder; give a KiTS21 folder (data.root)")
-    cases = [_case(folder) for folder in folders]
+        what = "is a file" if root.exists() else "no such data folder"
+        raise InputError(f"{root}: {what}; give the folder that holds case_00000 and so on")
+    try:
+        folders = sorted(p for p in root.iterdir() if p.is_dir() and _CASE.fullmatch(p.name))
+        cases = [_case(folder) for folder in folders]
+    except PermissionError as error:
+        raise InputError(f"{error.filename}: {error.strerror}; make it readable") from None
+    if not cases:
+        raise InputError(
+            f"{root}: holds no case_XXXXX folder; give the folder that holds case_00000 and so on"
+        )
     if images:
         for case in cases:
             _check_complete(case)
         return cases
-    cases = [case for case in cases if case.label.is_file() or case.annotations]
-    if not cases:
+    if not any(case.has_truth for case in cases):
         raise InputError(
             f"{root}: no case has a label ({' or '.join(LABEL_NAMES)}) or annotations "
             f"({ANNOTATIONS_NAME}); add them"
@@ -138,12 +148,17 @@ def read_split(path: str | Path, case_ids: Sequence[str]) -> Split:
     try:
         tree = json.loads(Path(path).read_text(encoding="utf-8"))
         split = Split(tuple(sorted(tree["train"])), tuple(sorted(tree["held_out"])))
+        well_formed = all(isinstance(i, str) for i in (*split.train, *split.held_out))
     except OSError as error:
-        raise InputError(f"{path}: cannot read the split ({error.strerror})") from None
+        raise InputError(
+            f"{path}: cannot read the split ({error.strerror}); give a run's split.json"
+        ) from None
     except (ValueError, KeyError, TypeError):
+        well_formed = False
+    if not well_formed:
         raise InputError(
             f'{path}: not a split; write {{"train": ["case_00000", ...], "held_out": [...]}}'
-        ) from None
+        )
     both = set(split.train) & set(split.held_out)
     unknown = (set(split.train) | set(split.held_out)) - set(case_ids)
     if both or unknown or not split.train:

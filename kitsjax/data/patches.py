@@ -49,7 +49,7 @@ class PreprocessedCase:
         return np.load(self.folder / "image.npy", mmap_mode="r")
 
     def label(self) -> np.ndarray:
-        """The memory-mapped label (z, y, x)."""
+        """The memory-mapped majority label (z, y, x)."""
         return np.load(self.folder / "label.npy", mmap_mode="r")
 
 

@@ -11,7 +11,7 @@ from typing import TypedDict
 import grain
 import numpy as np
 
-from kitsjax.config import SamplingSettings
+from kitsjax.data.annotated import MAJORITY, read_label_patch
 from kitsjax.data.patches import (
     PreprocessedCase,
     Shape,
@@ -20,6 +20,7 @@ from kitsjax.data.patches import (
     forced_foreground,
     read_patch,
 )
+from kitsjax.settings import SamplingSettings
 
 
 class Batch(TypedDict):
@@ -45,6 +46,7 @@ def batches(
     start: int = 0,
     host: int = 0,
     hosts: int = 1,
+    label_source: str = MAJORITY,
 ) -> Iterator[Batch]:
     """An endless stream of this host's share of every batch, from batch `start` on.
 
@@ -55,6 +57,11 @@ def batches(
         source_shape: (z, y, x) of what is read around each patch, at least the patch.
         start: batches already consumed.
         host, hosts: this process and their number; hosts must divide the batch.
+        label_source: `data.label_source`; the patches lie at the same places whatever it is,
+            centered on foreground of the majority label.
+
+    Raises:
+        InputError: at a case without the annotations that `label_source` asks for.
     """
     if settings.batch_size % hosts:
         raise ValueError(f"{hosts} hosts do not divide a batch of {settings.batch_size}")
@@ -69,7 +76,8 @@ def batches(
         at = enlarged(at, settings.patch_shape, source_shape)
         return Batch(
             image=read_patch(case.image(), at, source_shape),
-            label=read_patch(case.label(), at, source_shape),
+            # The last of the visit's draws, so that the others do not depend on the source.
+            label=read_label_patch(case, label_source, at, source_shape, rng),
             case=np.asarray(number, np.int32),
             index=np.asarray(index % 2**31, np.int32),
         )

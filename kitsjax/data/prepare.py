@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from kitsjax.config import DataSettings, PhantomSettings, PreprocessSettings
+from kitsjax.data.annotated import MAJORITY
 from kitsjax.data.kits import Case, find_cases
 from kitsjax.data.phantom import make_phantom
 from kitsjax.data.preprocess import PreprocessReport, cache_folder, preprocess_cases
+from kitsjax.settings import DataSettings, PhantomSettings, PreprocessSettings
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,9 @@ def prepare_data(
     cases = find_cases(data.root)
     cache = data.cache or Path(data.root).resolve().parent / "preprocessed" / Path(data.root).name
     folder = cache_folder(cache, preprocess)
-    return DataSet(cases, folder, preprocess_cases(cases, folder, preprocess, data.workers))
+    annotations = data.label_source != MAJORITY
+    report = preprocess_cases(cases, folder, preprocess, data.workers, annotations)
+    return DataSet(cases, folder, report)
 
 
 def describe_preparation(data_set: DataSet) -> str:

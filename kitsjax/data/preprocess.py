@@ -6,28 +6,34 @@ A preprocessed case is a folder:
     label.npy         (z, y, x) uint8
     foreground_1.npy  (n, 3) int32 positions of some voxels of label 1; likewise 2 and 3
     case.json         what it was made from, its geometry and intensity statistics
+    annotations/      where asked for: the individual annotations (`kitsjax.data.annotated`)
+
+The foreground positions are the majority label's, whatever label is trained on.
 """
 
 import hashlib
 import json
 import resource
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from kitsjax.config import PreprocessSettings
+from kitsjax.data.annotated import ANNOTATIONS, resample_instance, write_instances
+from kitsjax.data.annotations import read_instances
 from kitsjax.data.geometry import Volume, check_same_grid
-from kitsjax.data.kits import Case
+from kitsjax.data.kits import ANNOTATIONS_NAME, Case
+from kitsjax.data.patches import PreprocessedCase
 from kitsjax.data.resample import resample_image, resample_label, resampled_shape
-from kitsjax.data.volume import read_label, read_volume
+from kitsjax.data.volume import read_geometry, read_label, read_volume
 from kitsjax.errors import InputError
 from kitsjax.files import written_beside
 from kitsjax.labels import FOREGROUND
 from kitsjax.parallel import map_cases
+from kitsjax.settings import PreprocessSettings
 
 FORMAT = 1
 """Raised when the meaning of a stored file changes, so that old caches are made anew."""
@@ -68,14 +74,15 @@ def normalize(array: np.ndarray, settings: PreprocessSettings) -> np.ndarray:
     return image
 
 
-def prepare_image(volume: Volume, settings: PreprocessSettings) -> np.ndarray:
+def preprocess(volume: Volume, settings: PreprocessSettings) -> np.ndarray:
     """What the network sees of a CT in HU: resampled (P1), normalized (P2), as stored.
 
     Training and prediction both come through here and so see the same numbers, the rounding to
     half precision included.
 
     Returns:
-        (z, y, x) array of `settings.dtype` on the isotropic grid.
+        (z, y, x) array of `settings.dtype` with the volume's extent: its voxels are of extent over
+        shape, which is isotropic but for the rounding of the shape.
     """
     shape = resampled_shape(volume.array.shape, volume.spacing_mm, settings.spacing_mm)
     resampled = resample_image(volume.array, shape)
@@ -99,12 +106,12 @@ def preprocess_case(case: Case, folder: Path, settings: PreprocessSettings) -> N
     """
     volume, label = read_volume(case.image), read_label(case.label)
     check_same_grid(volume, label)
-    image = prepare_image(volume, settings)
+    image = preprocess(volume, settings)
     resampled = resample_label(label.array, image.shape)
     extent_mm = np.multiply(volume.array.shape, volume.spacing_mm)
     description = {
         "case_id": case.case_id,
-        "inputs": _stamp(case),
+        "inputs": _stamp([case.image, case.label]),
         "shape": image.shape,
         # Rounding the shape (P1) leaves the voxel edge a little off the target.
         "spacing_mm": (extent_mm / image.shape).tolist(),
@@ -124,16 +131,38 @@ def preprocess_case(case: Case, folder: Path, settings: PreprocessSettings) -> N
         (beside / "case.json").write_text(json.dumps(description, indent=1))
 
 
+def annotate_case(case: Case, folder: Path) -> None:
+    """Add a case's individual annotations to its preprocessed case `folder`, whole or not at all.
+
+    Raises:
+        InputError: the case has none, or one is bad or on another grid than the image.
+    """
+    if case.annotations is None:
+        raise _no_annotations(case)
+    native, shape = read_geometry(case.image), PreprocessedCase(folder).shape
+    instances = [
+        resample_instance(instance, native.shape, shape)
+        for instance in read_instances(case.annotations, native)
+    ]
+    write_instances(folder / ANNOTATIONS, instances, _stamp(_annotation_files(case)))
+
+
 def is_current(case: Case, folder: Path) -> bool:
     """Whether a preprocessed case was made from these very input files (path, size and time)."""
-    try:
-        return json.loads((folder / "case.json").read_text())["inputs"] == _stamp(case)
-    except (OSError, ValueError, KeyError):
-        return False
+    return _made_from(folder / "case.json", [case.image, case.label])
+
+
+def is_annotated(case: Case, folder: Path) -> bool:
+    """Likewise of the individual annotations in it."""
+    return _made_from(folder / ANNOTATIONS / "instances.json", _annotation_files(case))
 
 
 def preprocess_cases(
-    cases: Sequence[Case], folder: Path, settings: PreprocessSettings, workers: int = 0
+    cases: Sequence[Case],
+    folder: Path,
+    settings: PreprocessSettings,
+    workers: int = 0,
+    annotations: bool = False,
 ) -> PreprocessReport:
     """Preprocess what is missing or out of date under `folder`, `workers` cases at a time.
 
@@ -141,13 +170,19 @@ def preprocess_cases(
 
     Args:
         workers: processes; 0: one a core.
+        annotations: the individual annotations too; a case that lacks nothing else gets only them.
     """
-    todo = [case for case in cases if not is_current(case, folder / case.case_id)]
+    todo = [
+        case
+        for case in cases
+        if not is_current(case, folder / case.case_id)
+        or (annotations and not is_annotated(case, folder / case.case_id))
+    ]
     failures: list[tuple[str, str]] = []
     peak = 0.0
     # Apart from this process, whose memory is not that of preprocessing.
     results = map_cases(
-        partial(_work, folder, settings), todo, workers, "preprocess", isolated=True
+        partial(_work, folder, settings, annotations), todo, workers, "preprocess", isolated=True
     )
     for case, result in results:
         if isinstance(result, InputError):
@@ -158,16 +193,37 @@ def preprocess_cases(
     return PreprocessReport(made, len(cases) - len(todo), sorted(failures), peak)
 
 
-def _work(folder: Path, settings: PreprocessSettings, case: Case) -> float:
+def _work(folder: Path, settings: PreprocessSettings, annotations: bool, case: Case) -> float:
     """Preprocess a case and return this process's peak memory so far in GiB."""
-    preprocess_case(case, folder / case.case_id, settings)
+    if annotations and case.annotations is None:
+        # Before the image, which is the long part.
+        raise _no_annotations(case)
+    if not is_current(case, folder / case.case_id):
+        preprocess_case(case, folder / case.case_id, settings)
+    if annotations:
+        annotate_case(case, folder / case.case_id)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**30 if sys.platform == "darwin" else 2**20)
 
 
-def _stamp(case: Case) -> list[list[str | int]]:
+def _no_annotations(case: Case) -> InputError:
+    return InputError(
+        f"{case.folder}: has no individual annotations ({ANNOTATIONS_NAME}); add KiTS21's, or "
+        "train on its one label, data.label_source=majority"
+    )
+
+
+def _annotation_files(case: Case) -> list[Path]:
+    return sorted(case.annotations.glob("[!.]*.nii.gz")) if case.annotations else []
+
+
+def _made_from(record: Path, paths: Iterable[Path]) -> bool:
+    try:
+        return json.loads(record.read_text())["inputs"] == _stamp(paths)
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def _stamp(paths: Iterable[Path]) -> list[list[str | int]]:
     """What tells an input file from another version of it, without reading it whole."""
-    return [
-        [str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns]
-        for path in (case.image, case.label)
-    ]
+    return [[str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns] for p in paths]

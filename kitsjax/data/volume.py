@@ -103,13 +103,26 @@ def write_label(path: str | Path, label: Volume | np.ndarray, like: FileGeometry
 
 
 def write_volume(
-    path: str | Path, array: np.ndarray, like: FileGeometry, dtype: Any = np.float32
+    path: str | Path,
+    volume: Volume | np.ndarray,
+    like: FileGeometry | None = None,
+    dtype: Any = None,
 ) -> None:
-    """Write an image (z, y, x) or probabilities (z, y, x, class) with the layout of `like`.
+    """Write a volume, or an array (z, y, x) or (z, y, x, class) with the layout of `like`.
 
-    Values are stored as `dtype`, unscaled. Otherwise as `write_label`.
+    Values are stored unscaled as `dtype`; None: label maps (uint8, bool) as uint8, others as
+    float32. Otherwise as `write_label`.
+
+    Args:
+        like: the layout of the file; None: that of the file which the volume came from.
     """
-    _write(Path(path), array.astype(dtype, copy=False), like)
+    if isinstance(volume, Volume):
+        like = like or volume.file
+        volume = volume.array
+    if like is None:
+        raise ValueError("an array alone has no place: give `like`, or a volume by make_volume")
+    dtype = dtype or (np.uint8 if volume.dtype in (np.uint8, np.bool_) else np.float32)
+    _write(Path(path), volume.astype(dtype, copy=False), like)
 
 
 def _open(path: Path) -> tuple[Any, Geometry]:

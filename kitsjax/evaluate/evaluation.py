@@ -1,6 +1,6 @@
 """Scores of a folder of predictions against a KiTS folder: cases in parallel processes."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -23,9 +23,13 @@ from kitsjax.errors import InputError
 from kitsjax.evaluate.lesions import find_lesions
 from kitsjax.evaluate.results import INDIVIDUAL, MAJORITY, Evaluation, Failure, Lesion, Score
 from kitsjax.evaluate.scoring import ClassScore, measure_label, score_case, score_samples
+from kitsjax.labels import CLASSES, FOREGROUND
 from kitsjax.parallel import map_cases
 
 BOTH = (MAJORITY, INDIVIDUAL)
+
+PROBABILITIES = "_probabilities"
+"""End of the names of files beside the masks that are not masks."""
 
 _SUFFIXES = (".nii.gz", ".nii")
 
@@ -44,6 +48,7 @@ def evaluate(
     against: Sequence[str] = BOTH,
     workers: int = 0,
     samples_folder: str | Path | None = None,
+    others: Collection[str] = (),
     progress: bool = True,
 ) -> Evaluation:
     """Score native-space predictions of cases, with a progress bar.
@@ -53,11 +58,12 @@ def evaluate(
     or KiTS19, which has one label only, is scored against that one as MAJORITY.
 
     Args:
-        cases: those that are to be scored.
+        cases: those that are to be scored; of one without any truth only a prediction is amiss.
         predictions: folder of <case id>.nii.gz (or .nii), label maps on their cases' grids.
         against: MAJORITY, INDIVIDUAL or both.
         workers: processes; 1 scores in this one, 0 starts one a core.
         samples_folder: where to write the samples as files, <case id>/group_0/...; None: nowhere.
+        others: ids of cases that are not to be scored; their predictions are passed over.
         progress: show the bar.
 
     Returns:
@@ -65,18 +71,33 @@ def evaluate(
         its case alone, as does a prediction of a case that is not among `cases`.
 
     Raises:
-        InputError: the folder of predictions does not exist.
+        InputError: no such folder of predictions, or none in it.
     """
     folder = Path(predictions)
     files = find_predictions(folder)
     known = {case.case_id for case in cases}
     failures = [
-        Failure(case_id, f"{path}: is of no case that is to be scored; remove it")
-        for case_id, path in files.items()
-        if case_id not in known
+        Failure(
+            case_id,
+            f"{paths[0]}: there is no case of that name in the data set; name it <case id>.nii.gz, "
+            "or move it away",
+        )
+        for case_id, paths in files.items()
+        if case_id not in known and case_id not in others
     ]
-    jobs = [(case, files[case.case_id]) for case in cases if case.case_id in files]
-    work = partial(_evaluate_case, tuple(against), Path(samples_folder) if samples_folder else None)
+    jobs = []
+    for case in cases:
+        paths = files.get(case.case_id, [])
+        if len(paths) > 1:
+            message = f"{paths[0]} and {paths[1].name} are of one case; keep one of them"
+            failures.append(Failure(case.case_id, message))
+        elif paths:
+            jobs.append((case, paths[0]))
+    wanted = tuple(against)
+    annotated = any(case.annotations for case in cases)
+    if not annotated and MAJORITY in wanted:
+        wanted = (MAJORITY,)
+    work = partial(_evaluate_case, wanted, Path(samples_folder) if samples_folder else None)
     found: dict[str, _Found] = {}
     try:
         for (case, _), result in map_cases(work, jobs, workers, "score", progress):
@@ -97,30 +118,34 @@ def evaluate(
         samples=tuple(score for case in in_order for score in case.samples),
         lesions=tuple(lesion for case in in_order for lesion in case.lesions),
         failures=tuple(sorted(failures)),
-        missing=tuple(sorted(known - files.keys())),
+        missing=tuple(
+            case.case_id for case in cases if case.has_truth and case.case_id not in files
+        ),
         predictions=str(folder.resolve()),
         dataset=str(cases[0].folder.parent.resolve()) if cases else "",
         versions={name: version(name) for name in ("kitsjax", "numpy", "scipy", "nibabel")},
     )
 
 
-def find_predictions(folder: str | Path) -> dict[str, Path]:
-    """{case id: file} of a folder of <case id>.nii.gz or .nii.
+def find_predictions(folder: str | Path) -> dict[str, list[Path]]:
+    """{name: files} of a folder's <name>.nii.gz and .nii; hidden ones and probabilities are not.
 
     Raises:
-        InputError: no such folder, or a case in it twice.
+        InputError: no such folder, or no such file in it.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder of predictions; give the one predict wrote")
-    found: dict[str, Path] = {}
+        what = "is a file" if folder.exists() else "no such folder of predictions"
+        raise InputError(f"{folder}: {what}; give the folder that predict wrote")
+    found: dict[str, list[Path]] = {}
     for path in sorted(folder.iterdir()):
         for suffix in _SUFFIXES:
-            if path.name.endswith(suffix) and not path.name.startswith("."):
-                case_id = path.name.removesuffix(suffix)
-                if case_id in found:
-                    raise InputError(f"{path}: {case_id} is there twice; keep one of its files")
-                found[case_id] = path
+            name = path.name.removesuffix(suffix)
+            # predict.py --probabilities writes them beside the masks.
+            if name != path.name and not name.startswith(".") and not name.endswith(PROBABILITIES):
+                found.setdefault(name, []).append(path)
+    if not found:
+        raise InputError(f"{folder}: holds no <case id>.nii.gz; give the folder that predict wrote")
     return found
 
 
@@ -128,9 +153,13 @@ def _evaluate_case(
     against: tuple[str, ...], samples_folder: Path | None, job: tuple[Case, Path]
 ) -> _Found:
     case, path = job
-    if case.annotations is None and MAJORITY not in against:
+    if not case.has_truth:
         raise InputError(
-            f"{case.folder}: has no individual annotations; score it against the majority"
+            f"{case.folder}: has neither label nor annotations; add them, or move {path} away"
+        )
+    if case.annotations is None and INDIVIDUAL in against:
+        raise InputError(
+            f"{case.folder}: has no individual annotations; add them, or score against the majority"
         )
     prediction = read_label(path)
     predicted = measure_label(prediction.array, prediction.spacing_mm)
@@ -138,6 +167,8 @@ def _evaluate_case(
     instances: list[Instance] = []
     if case.annotations and (INDIVIDUAL in against or truth is None):
         instances = read_instances(case.annotations, prediction)
+    if truth is not None and instances:
+        _check_whole(case, instances, truth)
     if truth is None:
         truth = majority_label(instances, prediction.shape)
     lesions = find_lesions(case.case_id, prediction.array, truth, prediction.spacing_mm)
@@ -147,7 +178,7 @@ def _evaluate_case(
         measured = measure_label(truth, prediction.spacing_mm)
         for name, score in score_case(predicted, measured, prediction.spacing_mm).items():
             found.scores.append(Score(case.case_id, name, MAJORITY, 1, *score, tumors))
-    if INDIVIDUAL in against and instances:
+    if INDIVIDUAL in against:
         samples = draw_samples(case.number, instances)
         if samples_folder is not None:
             write_samples(samples_folder / case.case_id, instances, samples, prediction)
@@ -168,6 +199,17 @@ def _read_majority(case: Case, prediction: Volume) -> np.ndarray | None:
     truth = read_label(case.label)
     check_same_grid(prediction, truth)
     return truth.array
+
+
+def _check_whole(case: Case, instances: Sequence[Instance], majority: np.ndarray) -> None:
+    """Refuse annotations that lack every instance of a class which the majority label has."""
+    kinds = {instance.kind for instance in instances}
+    lost = [v for v in FOREGROUND if CLASSES[v] not in kinds and np.any(majority == v)]
+    if lost:
+        raise InputError(
+            f"{case.annotations}: holds no {CLASSES[lost[0]]}, though {case.label.name} does; get "
+            "its files again"
+        )
 
 
 def _count_tumors(case: Case, lesions: Sequence[Lesion]) -> int:

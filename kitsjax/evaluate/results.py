@@ -4,7 +4,6 @@
 `lesions.csv` are tidy, a row an observation; `evaluation.json` says of what they are.
 """
 
-import csv
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,8 +12,7 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from kitsjax.errors import InputError
-from kitsjax.files import write_text
+from kitsjax.files import remove_file, write_text
 from kitsjax.labels import EVALUATION_CLASSES
 
 FORMAT = 1
@@ -96,6 +94,8 @@ class Failure(NamedTuple):
 class Evaluation:
     """All that scoring a folder of predictions found.
 
+    `pandas.DataFrame(evaluation.scores)`, and of `.samples` and `.lesions`, are tidy tables.
+
     Attributes:
         scores: a row each case, evaluation class and of MAJORITY and INDIVIDUAL those asked for,
             in this order of sorting.
@@ -152,7 +152,7 @@ def write_evaluation(folder: str | Path, evaluation: Evaluation) -> None:
         if against in evaluation.against:
             write_text(folder / name, _official_table(evaluation, against))
         else:
-            (folder / name).unlink(missing_ok=True)
+            remove_file(folder / name)
     _write_table(folder / "scores.csv", Score, evaluation.scores)
     _write_table(folder / "samples.csv", Score, evaluation.samples)
     _write_table(folder / "lesions.csv", Lesion, evaluation.lesions)
@@ -165,42 +165,6 @@ def write_evaluation(folder: str | Path, evaluation: Evaluation) -> None:
         "versions": evaluation.versions,
     }
     write_text(folder / "evaluation.json", json.dumps(about, indent=1) + "\n")
-
-
-def read_evaluation(folder: str | Path) -> Evaluation:
-    """Read what `write_evaluation` wrote.
-
-    Raises:
-        InputError: no such folder, a file of it missing or not what was written, or a newer format.
-    """
-    folder = Path(folder)
-    path = folder / "evaluation.json"
-    if not path.is_file():
-        raise InputError(f"{folder}: holds no evaluation.json; give the folder evaluate.py wrote")
-    try:
-        about = json.loads(path.read_text(encoding="utf-8"))
-        if about["format"] > FORMAT:
-            raise InputError(
-                f"{path}: of format {about['format']}, newer than {FORMAT}; update kitsjax"
-            )
-        failures = tuple(Failure(**failure) for failure in about["failures"])
-        path = folder / "scores.csv"
-        scores = _read_table(path, Score)
-        path = folder / "samples.csv"
-        samples = _read_table(path, Score)
-        path = folder / "lesions.csv"
-        lesions = _read_table(path, Lesion)
-        path = folder / "evaluation.json"
-        return Evaluation(
-            scores, samples, lesions, failures, tuple(about["missing"]),
-            about["predictions"], about["dataset"], about["versions"],
-        )  # fmt: skip
-    except InputError:
-        raise
-    except OSError as error:
-        raise InputError(f"{path}: cannot read ({error.strerror}); run evaluate again") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise InputError(f"{path}: not as evaluate wrote it; run evaluate again") from None
 
 
 def _official_table(evaluation: Evaluation, against: str) -> str:
@@ -222,14 +186,3 @@ def _write_table(path: Path, kind: type[_Record], rows: Sequence[_Record]) -> No
     # Every digit, so that what is read back is what was written; no field holds a comma.
     lines: list[Sequence[object]] = [kind._fields, *rows]
     write_text(path, "".join(",".join(str(value) for value in line) + "\n" for line in lines))
-
-
-def _read_table(path: Path, kind: type[_Record]) -> tuple[_Record, ...]:
-    types = list(kind.__annotations__.values())
-    with path.open(newline="", encoding="utf-8") as stream:
-        header, *lines = csv.reader(stream)
-        if tuple(header) != kind._fields:
-            raise ValueError(header)
-        return tuple(
-            kind(*(of(value) for of, value in zip(types, line, strict=True))) for line in lines
-        )

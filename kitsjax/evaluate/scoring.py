@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from kitsjax.data.geometry import Volume, check_same_grid
 from kitsjax.evaluate.metrics import compare_surfaces, dice
 from kitsjax.evaluate.surfaces import (
     Block,
@@ -49,6 +50,35 @@ class Measure(NamedTuple):
 
     mask: Mask
     surface: Surface
+
+
+def score(
+    prediction: np.ndarray | Volume,
+    truth: np.ndarray | Volume,
+    spacing_mm: Spacing | None = None,
+) -> dict[str, ClassScore]:
+    """Scores of a label map against another: kidneys with masses, masses, tumors (KiTS21).
+
+    Args:
+        prediction, truth: label maps (z, y, x) with the values of `kitsjax.labels`, on one grid.
+        spacing_mm: (z, y, x); None: that of the volumes.
+
+    Raises:
+        ValueError: arrays of different shapes, or without a spacing.
+        InputError: volumes on different grids.
+    """
+    if isinstance(prediction, Volume) and isinstance(truth, Volume):
+        check_same_grid(prediction, truth)
+    found, true = (v.array if isinstance(v, Volume) else v for v in (prediction, truth))
+    for volume in (prediction, truth):
+        if spacing_mm is None and isinstance(volume, Volume):
+            spacing_mm = volume.spacing_mm
+    if spacing_mm is None or found.shape != true.shape:
+        raise ValueError(
+            f"label maps {found.shape} and {true.shape} with spacing {spacing_mm}: give two of one "
+            "shape, and spacing_mm of arrays"
+        )
+    return score_case(measure_label(found, spacing_mm), measure_label(true, spacing_mm), spacing_mm)
 
 
 def measure_label(label: np.ndarray, spacing_mm: Spacing) -> dict[str, Measure]:

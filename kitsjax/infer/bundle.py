@@ -7,24 +7,26 @@ and `sha256`, over all of these and the tensors.
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
-from kitsjax.config import PredictSettings, PreprocessSettings, Settings, parse_settings, to_toml
+from kitsjax.config import parse_settings, to_toml
 from kitsjax.errors import InputError
 from kitsjax.files import written_beside
+from kitsjax.infer.model import Model
+from kitsjax.infer.sweep import Params
 from kitsjax.labels import CLASSES
 from kitsjax.model.unet import build_network
+from kitsjax.settings import Settings
 
 FORMAT = 1
 """Raised when an older kitsjax could not read a newer bundle rightly."""
@@ -32,75 +34,14 @@ FORMAT = 1
 BUNDLE_NAME = "model.safetensors"
 """Name of the bundle in a run folder."""
 
-Params = Mapping[str, Any]
-"""Nested dictionaries of arrays: what Linen keeps under "params"."""
-
 
 @dataclass(frozen=True)
-class Model:
-    """What predicts: a network, the parameters of one or more of it, and their settings.
+class Bundle:
+    """What a file holds: parameters, the settings they were trained with, where they come from."""
 
-    Attributes:
-        network: Linen module; hashable.
-        params: one pytree whose leaves have a leading axis of ensemble members.
-        settings: how the (first) member was trained, and how it predicts unless told otherwise.
-        provenance: what training recorded about itself.
-    """
-
-    network: nn.Module
     params: Params
     settings: Settings
-    provenance: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def patch_shape(self) -> tuple[int, int, int]:
-        return self.settings.sampling.patch_shape
-
-    @property
-    def preprocess(self) -> PreprocessSettings:
-        return self.settings.preprocess
-
-    @property
-    def predict(self) -> PredictSettings:
-        return self.settings.predict
-
-
-def make_model(
-    params: Params, settings: Settings, provenance: Mapping[str, Any] | None = None
-) -> Model:
-    """A model of a single network from its parameters (without a members axis)."""
-    network = build_network(settings.network, settings.sampling.patch_shape)
-    stacked = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], params)
-    return Model(network, stacked, settings, dict(provenance or {}))
-
-
-def combine_models(models: Sequence[Model]) -> Model:
-    """An ensemble, whose prediction is the mean of its members' probabilities.
-
-    The settings are the first model's.
-
-    Raises:
-        InputError: no models, or they differ in network, patch shape or preprocessing.
-    """
-    if not models:
-        raise InputError("no model given: name at least one run folder or .safetensors file")
-    first = models[0]
-    for number, model in enumerate(models[1:], start=2):
-        for name, ours, theirs in (
-            ("network", first.network, model.network),
-            ("patch shape", first.patch_shape, model.patch_shape),
-            ("preprocessing", first.preprocess, model.preprocess),
-        ):
-            if ours != theirs:
-                raise InputError(
-                    f"model {number} has another {name} than model 1: average only models of "
-                    "equal [network], [preprocess] and sampling.patch_shape"
-                )
-    if len(models) == 1:
-        return first
-    params = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *(m.params for m in models))
-    members = {"members": [model.provenance for model in models]}
-    return Model(first.network, params, first.settings, members)
+    provenance: dict[str, Any]
 
 
 def save_bundle(
@@ -125,14 +66,32 @@ def save_bundle(
     }
     metadata["sha256"] = _checksum(tensors, metadata)
     with written_beside(path) as beside:
-        try:
-            save_file(tensors, beside, metadata)
-        except SafetensorError as error:
-            raise OSError(str(error)) from None
+        # Not save_file, whose files only their owner can read.
+        beside.write_bytes(save(tensors, metadata))
 
 
 def load_model(path: str | Path) -> Model:
-    """Read a bundle, or the one in a run folder, and build its network.
+    """Read a trained model from a bundle, or from the one in a run folder.
+
+    Parameters lie on JAX's default device, and the network has the form that is fast there.
+
+    Raises:
+        InputError: as `read_bundle`.
+    """
+    bundle = read_bundle(path)
+    return make_model(bundle.params, bundle.settings)
+
+
+def make_model(params: Params, settings: Settings) -> Model:
+    """The model of parameters that were trained with these settings, computed where JAX does."""
+    shape = settings.sampling.patch_shape
+    network = build_network(settings.network, shape)
+    on_device = jax.tree.map(jnp.asarray, params)
+    return Model(on_device, network, shape, settings.preprocess, settings.predict)
+
+
+def read_bundle(path: str | Path) -> Bundle:
+    """Read a bundle, or the one in a run folder, and check it against the network.
 
     Raises:
         InputError: no bundle there, not a bundle, one of a newer kitsjax, a damaged one, or
@@ -147,9 +106,9 @@ def load_model(path: str | Path) -> Model:
             )
     tensors, metadata = _read(path)
     settings = _read_settings(path, metadata["settings"])
-    model = make_model(unflatten_dict(tensors, sep="/"), settings)
-    _check_network(path, model, tensors)
-    return Model(model.network, model.params, settings, json.loads(metadata["provenance"]))
+    bundle = Bundle(unflatten_dict(tensors, sep="/"), settings, json.loads(metadata["provenance"]))
+    _check_network(path, settings, tensors)
+    return bundle
 
 
 def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
@@ -195,9 +154,11 @@ def _read_settings(path: Path, text: str) -> Settings:
         ) from None
 
 
-def _check_network(path: Path, model: Model, tensors: Mapping[str, np.ndarray]) -> None:
-    window = jax.ShapeDtypeStruct((1, *model.patch_shape, 1), jnp.float32)
-    variables = jax.eval_shape(model.network.init, jax.random.key(0), window)
+def _check_network(path: Path, settings: Settings, tensors: Mapping[str, np.ndarray]) -> None:
+    shape = settings.sampling.patch_shape
+    window = jax.ShapeDtypeStruct((1, *shape, 1), jnp.float32)
+    network = build_network(settings.network, shape)
+    variables = jax.eval_shape(network.init, jax.random.key(0), window)
     expected = {
         name: (leaf.shape, leaf.dtype)
         for name, leaf in flatten_dict(variables["params"], sep="/").items()

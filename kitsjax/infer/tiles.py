@@ -2,12 +2,17 @@
 
 import itertools
 import math
-from typing import Literal
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from kitsjax.data.patches import Shape
+
+Count = Any
+"""An int, or a JAX integer whose value is not known yet."""
 
 
 def window_positions(shape: Shape, patch_shape: Shape, step: float) -> Int[np.ndarray, "n 3"]:
@@ -35,10 +40,29 @@ def window_positions(shape: Shape, patch_shape: Shape, step: float) -> Int[np.nd
 def _axis_positions(size: int, patch: int, step: float) -> list[int]:
     if size < patch:
         raise ValueError(f"an axis of {size} voxels is smaller than the patch's {patch}: pad first")
-    intervals = math.ceil((size - patch) / max(1.0, patch * step))
-    # Without an interval the window fills the axis; the division is then 0 / 1.
-    stride = (size - patch) / max(1, intervals)
-    return [round(i * stride) for i in range(intervals + 1)]
+    count = window_count(size - patch, patch, step)
+    return [window_start(index, size - patch, count) for index in range(count)]
+
+
+def window_count(room: Count, patch: int, step: float) -> Count:
+    """Number of windows on an axis that leaves `room` voxels beside the patch.
+
+    Of an integer or of a traced one, as is `window_start`: in integers alone, so that programs in
+    which the shape is not known beforehand place the same windows.
+    """
+    stride = Fraction(max(1.0, patch * step)).limit_denominator(1000)
+    return -(-room * stride.denominator // stride.numerator) + 1
+
+
+def window_start(index: Count, room: Count, count: Count) -> Count:
+    """First voxel of window `index` of `count` on an axis: index * room / (count - 1), rounded.
+
+    Halves go to even.
+    """
+    # A single window stands at 0 whatever it is divided by.
+    double = 2 * (count - 1 + (count == 1))
+    up, rest = divmod(2 * index * room + double // 2, double)
+    return up - (rest == 0) * (up % 2)
 
 
 def importance_map(
@@ -61,7 +85,7 @@ def _gaussian(edge: int) -> Float[np.ndarray, " edge"]:
     return np.exp(-0.5 * (distance / (edge / 8)) ** 2)
 
 
-def bucket_shape(shape: Shape, patch_shape: Shape, bucket: int) -> Shape:
+def bucket_shape(shape: Sequence[int], patch_shape: Shape, bucket: int) -> Shape:
     """Least shape in multiples of `bucket` that holds both the volume and a patch.
 
     One program is compiled a bucket: at 64, CTs of 0.8 x 0.8 x 3 mm and 512 x 512 x 300 voxels,
@@ -74,7 +98,7 @@ def bucket_shape(shape: Shape, patch_shape: Shape, bucket: int) -> Shape:
     return z, y, x
 
 
-def place_volume(shape: Shape, patch_shape: Shape) -> tuple[slice, slice, slice]:
+def place_volume(shape: Sequence[int], patch_shape: Shape) -> tuple[slice, slice, slice]:
     """Where a volume lies in its bucket: from the first voxel on, or amid a patch that is larger.
 
     On an axis that is smaller than the patch, the odd voxel of padding goes after the volume.

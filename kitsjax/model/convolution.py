@@ -1,5 +1,6 @@
-"""The 3x3x3 convolution in two forms that give the same numbers."""
+"""The 3x3x3 convolution in forms that give the same numbers."""
 
+from functools import partial
 from typing import Literal, get_args
 
 import jax
@@ -7,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-Form = Literal["direct", "planar"]
+Form = Literal["direct", "planar", "portable"]
 FORMS: tuple[Form, ...] = get_args(Form)
 
 Volumes = Float[Array, "b z y x i"]
@@ -19,11 +20,15 @@ def convolve(x: Volumes, kernel: Kernel, stride: int, form: Form) -> Float[Array
 
     An output axis has ceil(n / stride) voxels. `direct` is XLA's own 3D convolution, right for
     GPUs and TPUs; `planar` is made of 2D convolutions and matrix products, which XLA's CPU
-    backend runs several times faster, gradients most of all.
+    backend runs several times faster, gradients most of all. `portable` is, in a program exported
+    for several platforms, the right one on each.
     """
-    if form == "direct":
-        return _direct(x, kernel, stride)
-    return _planar(x, kernel) if stride == 1 else _planar_strided(x, kernel, stride)
+    planar = _planar if stride == 1 else partial(_planar_strided, stride=stride)
+    direct = partial(_direct, stride=stride)
+    if form == "portable":
+        out: Array = lax.platform_dependent(x, kernel, cpu=planar, default=direct)
+        return out
+    return direct(x, kernel) if form == "direct" else planar(x, kernel)
 
 
 def _direct(x: Volumes, kernel: Kernel, stride: int) -> Float[Array, "b Z Y X o"]:

@@ -9,10 +9,10 @@ from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from kitsjax.config import NetworkSettings
 from kitsjax.errors import InputError
 from kitsjax.labels import CLASSES
 from kitsjax.model.convolution import Form, convolve
+from kitsjax.settings import NetworkSettings
 
 SLOPE = 0.01
 """Negative slope of the leaky ReLU (nnU-Net)."""

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kitsjax.evaluate.lesions import OUTCOMES, count_outcomes
+from kitsjax.evaluate.lesions import count_outcomes
 from kitsjax.evaluate.results import INDIVIDUAL, MAJORITY, Evaluation, Lesion
-from kitsjax.labels import COLORS, CYST, EVALUATION_NAMES, TUMOR
+from kitsjax.labels import EVALUATION_NAMES
 from kitsjax.report.drawing import Drawing, new_figure, tick_integers
-from kitsjax.report.statistics import Sensitivity, sensitivity, size_halves
+from kitsjax.report.lesion_panels import draw_outcomes, draw_rates
+from kitsjax.report.statistics import sensitivity, size_halves
+from kitsjax.report.table import number
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -35,15 +36,6 @@ _TRUTHS = {
     INDIVIDUAL: ("the individual annotations", "#fdd0a2", "////", "s"),
 }
 _HALVES = {"low volume": ("#fdb863", "////"), "high volume": ("#8073ac", "")}
-_MARKS = {"tumor": ("o", "-", COLORS[TUMOR]), "cyst": ("s", ":", COLORS[CYST])}
-_OUTCOMES = {
-    "detected": ("#d9d9d9", ""),
-    "under-segmented": ("#56b4e9", "////"),
-    "over-segmented": ("#e69f00", "\\\\\\\\"),
-    "confused": ("#cc79a7", "xxxx"),
-    "omitted": ("#ffffff", "...."),
-    "false": ("#f0e442", "----"),
-}
 
 
 def plot_training(epochs: Sequence[Mapping[str, Any]]) -> Drawing:
@@ -59,7 +51,7 @@ def plot_training(epochs: Sequence[Mapping[str, Any]]) -> Drawing:
     if not epochs:
         return drawing._replace(caption="No epoch is done yet, so there is no curve to draw.")
     names = ("epoch", "train_loss", "validation_loss", "dice", "dice_average")
-    number, train, validation, dice, average = (
+    epoch, train, validation, dice, average = (
         np.array([row.get(name, np.nan) for row in epochs], float) for name in names
     )
     caption = (
@@ -70,23 +62,25 @@ def plot_training(epochs: Sequence[Mapping[str, Any]]) -> Drawing:
     losses = figure.add_subplot()
     scores = losses.twinx()
     mark = "o" if len(epochs) == 1 else None  # one epoch is no line
-    losses.plot(number, train, "b-", lw=1.2, marker=mark, label="training loss")
-    losses.plot(number, validation, "r--", lw=1.2, marker=mark, label="validation loss")
-    scores.plot(number, dice, color="green", alpha=0.25, lw=0.8)
-    (shown,) = scores.plot(number, average, "g-.", marker=mark, label="composite Dice, average")
+    losses.plot(epoch, train, "b-", lw=1.2, marker=mark, label="training loss")
+    losses.plot(epoch, validation, "r--", lw=1.2, marker=mark, label="validation loss")
+    scores.plot(epoch, dice, color="green", alpha=0.25, lw=0.8)
+    (shown,) = scores.plot(epoch, average, "g-.", marker=mark, label="composite Dice, average")
     handles = [*losses.get_lines(), shown]
     if np.isfinite(validation).any():
         least = int(np.nanargmin(validation))
-        losses.axvline(number[least], color="0.4", lw=1, ls=":", zorder=0)
+        losses.axvline(epoch[least], color="0.4", lw=1, ls=":", zorder=0)
         handles += losses.plot(
-            number[least], validation[least], "rv", ms=8, mec="black",
-            label=f"least validation loss: epoch {number[least]:g}",
+            epoch[least], validation[least], "rv", ms=8, mec="black",
+            label=f"least validation loss: epoch {epoch[least]:g}",
         )  # fmt: skip
-        lowest = f"{validation[least]:.3f}, at epoch {number[least]:g}"
+        lowest = f"{number(validation[least])}, at epoch {epoch[least]:g}"
         caption += f" Validation loss is least, {lowest}."
     if np.isfinite(average).any():
         best = int(np.nanargmax(average))
-        caption += f" The average Dice is highest, {average[best]:.3f}, at epoch {number[best]:g}."
+        caption += (
+            f" The average Dice is highest, {number(average[best])}, at epoch {epoch[best]:g}."
+        )
     losses.set(xlabel="epoch", ylabel="loss")
     scores.set(ylabel="Dice", ylim=(0, 1))
     tick_integers(losses.xaxis)
@@ -108,6 +102,8 @@ def plot_boxes(evaluation: Evaluation) -> Drawing:
     figure = new_figure(7, 4.2)
     medians = []
     handles: list[Artist] = []
+    counts = {kind: len(evaluation.table(kind)["tumor"]) for kind in kinds}
+    dots = max(counts.values()) <= MOST_DOTS
     panels = figure.subplots(1, 2, sharey=True)
     for axis, (column, title) in zip(panels, SCORES.items(), strict=True):
         scores = [
@@ -115,7 +111,7 @@ def plot_boxes(evaluation: Evaluation) -> Drawing:
             for kind in kinds
         ]
         handles = [
-            _draw_boxes(axis, kind, values, 0.4 * (place - (len(kinds) - 1) / 2))
+            _draw_boxes(axis, kind, values, 0.4 * (place - (len(kinds) - 1) / 2), dots)
             for place, (kind, values) in enumerate(zip(kinds, scores, strict=True))
         ]
         names = [name.replace(" + ", " +\n") for name in EVALUATION_NAMES.values()]
@@ -129,11 +125,10 @@ def plot_boxes(evaluation: Evaluation) -> Drawing:
         medians.append(f"Median {title} ({'/'.join(kinds)}): {listed}.")
     if len(kinds) > 1:
         figure.legend(handles, kinds, loc="outside lower center", ncols=2, frameon=False)
-    counts = {kind: len(evaluation.table(kind)["tumor"]) for kind in kinds}
     cases = " and ".join(f"n = {n} against {_TRUTHS[kind][0]}" for kind, n in counts.items())
     how = (
         "Box: quartiles and median; whiskers: the farthest case within 1.5 interquartile ranges; "
-        "points: outliers."
+        f"marks: outliers{'; points: all other cases' if dots else ''}."
         if max(counts.values()) >= LEAST_CASES
         else f"Each case is a mark and the line their median; a box takes {LEAST_CASES} cases."
     )
@@ -195,8 +190,8 @@ def plot_sensitivity(lesions: Sequence[Lesion]) -> Drawing:
     counts, rates = count_outcomes(lesions), sensitivity(lesions)
     figure = new_figure(7, 6.4)
     above, below = figure.subplots(2, 1, height_ratios=(3, 2))
-    _draw_rates(above, rates)
-    _draw_outcomes(below, counts)
+    draw_rates(above, rates)
+    draw_outcomes(below, counts)
     figure.legend(handles=above.containers, loc="outside upper center", ncols=2, frameon=False)
     figure.legend(handles=below.containers, loc="outside lower center", ncols=3, frameon=False)
     found = " and ".join(
@@ -215,14 +210,19 @@ def plot_sensitivity(lesions: Sequence[Lesion]) -> Drawing:
     return drawing._replace(caption=caption, figure=figure)
 
 
-def _draw_boxes(axis: Axes, kind: str, values: Sequence[np.ndarray], offset: float) -> Artist:
-    """The boxes of a kind of truth, one a class; returns what stands for it in a legend."""
+def _draw_boxes(
+    axis: Axes, kind: str, values: Sequence[np.ndarray], offset: float, dots: bool
+) -> Artist:
+    """The boxes of a kind of truth, one a class; returns what stands for it in a legend.
+
+    With `dots`, cases that are no outliers are drawn one by one, too.
+    """
     from matplotlib.patches import Patch
 
     _, color, hatch, mark = _TRUTHS[kind]
     few = max(map(len, values)) < LEAST_CASES
     places = np.arange(len(values)) + offset
-    axis.boxplot(
+    drawn = axis.boxplot(
         values, positions=places, widths=0.34, manage_ticks=False, patch_artist=True,
         showbox=not few, showcaps=not few, showfliers=not few,
         boxprops={"facecolor": color, "edgecolor": "0.25", "hatch": hatch},
@@ -232,64 +232,15 @@ def _draw_boxes(axis: Axes, kind: str, values: Sequence[np.ndarray], offset: flo
     key: Artist = Patch(facecolor=color, edgecolor="0.25", hatch=hatch)
     faint: dict[str, Any] = {"s": 10, "color": "0.1", "lw": 0, "alpha": 0.35}
     style = {"s": 26, "color": color, "edgecolors": "0.25", "lw": 0.8} if few else faint
-    for place, scores in zip(places, values, strict=True):
-        if len(scores) <= MOST_DOTS:
+    outliers = [line.get_ydata() for line in drawn["fliers"]] or [()] * len(values)
+    for place, scores, marked in zip(places, values, outliers, strict=True):
+        if dots:
+            scores = scores[~np.isin(scores, marked)]
             # Spread by the golden ratio: evenly for any number of cases, and without chance.
             x = place + 0.2 * ((np.arange(len(scores)) * 0.618 + 0.5) % 1 - 0.5)
-            dots = axis.scatter(x, scores, marker=mark, zorder=3, **style)
-            key = dots if few else key
+            points = axis.scatter(x, scores, marker=mark, zorder=3, **style)
+            key = points if few else key
     return key
-
-
-def _draw_rates(axis: Axes, rates: Mapping[str, Sequence[Sensitivity]]) -> None:
-    """A point each range of volumes and label, with the numbers of lesions as a table below."""
-    for place, (label, rows) in enumerate(rates.items()):
-        mark, line, color = _MARKS[label]
-        rate, low, high = (
-            np.array([getattr(row, name) for row in rows]) for name in ("rate", "low", "high")
-        )
-        where = np.arange(len(rows)) + 0.16 * (place - 0.5)
-        # Rounding can leave an interval's end on the wrong side of its rate by 1e-17.
-        errors = np.maximum([rate - low, high - rate], 0)
-        axis.errorbar(
-            where, rate, errors, marker=mark, ls=line, color=color, capsize=3, label=f"{label}s"
-        )
-    names = [
-        f"≥ {of.low_cm3:g}" if math.isinf(of.high_cm3) else f"{of.low_cm3:g}–{of.high_cm3:g}"
-        for of in next(iter(rates.values()))
-    ]
-    columns = zip(
-        names, *([str(row.lesions) for row in rows] for rows in rates.values()), strict=True
-    )
-    axis.set_xticks(range(len(names)), ["\n".join(column) for column in columns])
-    heads = "\n".join(["cm³", *(f"{label}s" for label in rates)])
-    axis.annotate(
-        heads, (0, 0), (-6, -axis.xaxis.get_tick_padding() - 3.5), ha="right", va="top",
-        xycoords="axes fraction", textcoords="offset points",
-    )  # fmt: skip
-    axis.set(ylabel="rate found", ylim=(-0.04, 1.04), xlim=(-0.5, len(names) - 0.5))
-    axis.grid(axis="y", alpha=0.3)
-
-
-def _draw_outcomes(axis: Axes, counts: Mapping[str, Mapping[str, int]]) -> None:
-    """A bar a label, its sections the outcomes, with their numbers where there is room."""
-    labels = list(counts)
-    start = np.zeros(len(labels))
-    most = max(sum(row.values()) for row in counts.values())
-    for outcome in OUTCOMES:
-        color, hatch = _OUTCOMES[outcome]
-        numbers = np.array([counts[label][outcome] for label in labels])
-        bars = axis.barh(
-            labels, numbers, left=start, color=color, hatch=hatch, edgecolor="0.25", lw=0.8,
-            height=0.6, label=outcome,
-        )  # fmt: skip
-        texts = [str(n) if n > 0.04 * most else "" for n in numbers]
-        box = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
-        for text in axis.bar_label(bars, texts, label_type="center"):
-            text.set_bbox(box if text.get_text() else None)
-        start += numbers
-    axis.set(xlabel="lesions", ylim=(len(labels) - 0.5, -0.5))
-    tick_integers(axis.xaxis)
 
 
 def _finite(values: Iterable[float]) -> np.ndarray:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from kitsjax.files import written_beside
+from kitsjax.files import remove_file, written_beside
 
 if TYPE_CHECKING:
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
+
+NOTEBOOK_DPI = 100
+"""Of a figure in a notebook: 700 pixels across, which any page has, in half the bytes of a file."""
 
 
 class Drawing(NamedTuple):
@@ -26,6 +30,14 @@ class Drawing(NamedTuple):
     title: str
     caption: str
     figure: Figure | None
+
+    def _repr_png_(self) -> bytes | None:
+        """How a notebook shows it; where there is no figure, the notebook shows the fields."""
+        if self.figure is None:
+            return None
+        image = BytesIO()
+        self.figure.savefig(image, format="png", dpi=NOTEBOOK_DPI, metadata={"Software": None})
+        return image.getvalue()
 
 
 def new_figure(width_in: float, height_in: float, dpi: int = 170) -> Figure:
@@ -55,12 +67,12 @@ def save_drawing(drawing: Drawing, folder: str | Path) -> list[Path]:
         The files written, PNG first.
 
     Raises:
-        InputError: the folder cannot be written.
+        InputError: the folder cannot be written, or a folder has the name of a file.
     """
     paths = [Path(folder) / f"{drawing.name}.{suffix}" for suffix in ("png", "pdf")]
     if drawing.figure is None:
         for path in paths:
-            path.unlink(missing_ok=True)
+            remove_file(path)
         return []
     for path in paths:
         save_figure(drawing.figure, path)

@@ -4,15 +4,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kitsjax.data.kits import find_cases
 from kitsjax.errors import InputError
-from kitsjax.evaluate.evaluation import find_predictions
 from kitsjax.evaluate.results import Evaluation
 from kitsjax.files import write_text
 from kitsjax.report.charts import plot_boxes, plot_sensitivity, plot_training, plot_volume
 from kitsjax.report.drawing import Drawing, save_drawing
 from kitsjax.report.page import render_page
-from kitsjax.report.slices import Files, plot_best, plot_worst
+from kitsjax.report.slices import plot_best, plot_worst
 from kitsjax.report.table import Table, to_csv, to_latex, to_markdown
 from kitsjax.report.tables import (
     case_table,
@@ -21,6 +19,7 @@ from kitsjax.report.tables import (
     sensitivity_table,
     tidy_scores,
 )
+from kitsjax.report.views import find_files
 
 PAGE_NAME = "report.html"
 
@@ -98,41 +97,16 @@ def draw_figures(
     """Every figure of the report, arguments as of `write_report`."""
     training = plot_training(epochs)
     if not epochs:
-        training = training._replace(caption="Not drawn: no training log, or no epoch in it.")
-    gone = ""
-    files: dict[str, Files] = {}
-    try:
+        why = "no training log, or no epoch in it; give the run's folder with --run"
+        training = training._replace(caption=f"Not drawn: {why}.")
+    files = None
+    if predictions or dataset:
         files = find_files(predictions or evaluation.predictions, dataset or evaluation.dataset)
-    except InputError as error:
-        if predictions or dataset:
-            raise
-        gone = f"Not drawn: {error}."
-    best, worst = plot_best(evaluation, files), plot_worst(evaluation, files)
-    if gone:
-        best, worst = best._replace(caption=gone), worst._replace(caption=gone)
     return [
         training,
-        best,
+        plot_best(evaluation, files),
         plot_boxes(evaluation),
         plot_volume(evaluation),
-        worst,
+        plot_worst(evaluation, files),
         plot_sensitivity(evaluation.lesions),
     ]
-
-
-def find_files(predictions: str | Path, dataset: str | Path) -> dict[str, Files]:
-    """{case id: its CT, prediction and majority label} of the cases predicted.
-
-    CT and label may be missing: the figures say so where they need them.
-
-    Raises:
-        InputError: no such folder, or no case in the data set.
-    """
-    predicted = find_predictions(predictions)
-    return {
-        case.case_id: Files(
-            case.image if case.image.is_file() else None, predicted[case.case_id], case.label
-        )
-        for case in find_cases(dataset, images=False)
-        if case.case_id in predicted
-    }

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kitsjax.data.geometry import check_same_grid
-from kitsjax.data.volume import read_label, read_volume
 from kitsjax.errors import InputError
 from kitsjax.evaluate.lesions import describe_case
-from kitsjax.evaluate.results import MAJORITY, Evaluation, Lesion
+from kitsjax.evaluate.results import MAJORITY, Evaluation
 from kitsjax.labels import CLASSES, COLORS, CYST, FOREGROUND, KIDNEY, PAINT_ORDER, TUMOR
 from kitsjax.report.drawing import Drawing, new_figure
+from kitsjax.report.views import (
+    WIDTH_TO_HEIGHT,
+    Files,
+    View,
+    best_slice,
+    cut_view,
+    find_files,
+    worst_slice,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,10 +33,6 @@ BEST, WORST = 4, 5
 WINDOW_HU = (-160, 240)
 """Shown range of a CT: width 400, level 40, the usual window for the abdomen."""
 
-MARGIN_MM, LEAST_HEIGHT_MM, WIDTH_TO_HEIGHT = 12.0, 150.0, 4 / 3
-"""Of a view: around all that is labeled; its least height, so that the surroundings show; and its
-shape, since two kidneys stand side by side."""
-
 _OPACITY = 0.35
 _LINES: dict[int, Any] = {KIDNEY: "dashed", TUMOR: "solid", CYST: "dotted"}
 _HOW = (
@@ -38,37 +40,13 @@ _HOW = (
     "dotted one; anterior is up, the patient's right on the left; bars are 50 mm long"
 )
 
-
-class Files(NamedTuple):
-    """The NIfTI files of a case: CT, prediction, majority label; None where there is none."""
-
-    image: Path | None
-    prediction: Path
-    truth: Path | None
-
-
-class View(NamedTuple):
-    """The part of an axial slice that is shown.
-
-    Attributes:
-        image: CT in HU (y, x); None where there is none.
-        prediction, truth: labels (y, x).
-        spacing_mm: (y, x).
-        without: why there is no CT, "" where there is one.
-    """
-
-    image: np.ndarray | None
-    prediction: np.ndarray
-    truth: np.ndarray
-    spacing_mm: tuple[float, float]
-    without: str = ""
-
+_MOST = "at the slice with most tumor, else most cyst, else most kidney"
 
 Views = dict[str, View | str]
 """By case id; instead of a view the reason why there is none."""
 
 
-def plot_best(evaluation: Evaluation, files: Mapping[str, Files]) -> Drawing:
+def plot_best(evaluation: Evaluation, files: Mapping[str, Files] | None = None) -> Drawing:
     """Figure 3 (F3): the four best cases by the mean of both Dice scores over all classes.
 
     Each at its `best_slice`. Scores are those against the majority, if there are any, otherwise
@@ -76,76 +54,71 @@ def plot_best(evaluation: Evaluation, files: Mapping[str, Files]) -> Drawing:
 
     Args:
         evaluation: of any number of cases.
-        files: by case id. Where one has gone or cannot be read, figure and caption say so, and
-            the other cases are drawn.
+        files: by case id; None: those in the folders that were scored. Where one has gone or cannot
+            be read, figure and caption say so, and the other cases are drawn.
     """
+    drawing = Drawing("figure_3_best", "Figure 3. The best cases", "", None)
+    found = _find_scored(evaluation) if files is None else files
+    if isinstance(found, str):
+        return drawing._replace(caption=found)
     means = _mean_scores(evaluation)
     shown = sorted(means, key=lambda case: (-means[case], case))[:BEST]
-    views: Views = {case: _view(files.get(case), best_slice) for case in shown}
+    views: Views = {case: cut_view(found.get(case), best_slice) for case in shown}
     listed = ", ".join(f"{case} ({means[case]:.3f})" for case in shown)
     lead = (
         f"The best cases ({len(shown)} of n = {len(means)}) by the mean of Dice and surface Dice "
-        f"over all classes, {_against(evaluation)}, each at the slice with most of its tumor: "
-        f"{listed}."
+        f"over all classes, {_against(evaluation)}, each {_MOST}: {listed}."
     )
+    if len(means) == 1:
+        drawing = drawing._replace(title="Figure 3. The case")
+        lead = (
+            "The case (n = 1) and the mean of its Dice and surface Dice over all classes, "
+            f"{_against(evaluation)}, {_MOST}: {listed}."
+        )
     titles = [f"{case}\nmean {means[case]:.3f}" for case in shown]
-    return _draw(Drawing("figure_3_best", "Figure 3. The best cases", lead, None), views, titles)
+    return _draw(drawing._replace(caption=lead), views, titles)
 
 
-def plot_worst(evaluation: Evaluation, files: Mapping[str, Files]) -> Drawing:
+def plot_worst(evaluation: Evaluation, files: Mapping[str, Files] | None = None) -> Drawing:
     """Figure 6 (F6): the five worst cases by tumor Dice, A to E, with their failure modes.
 
     Each at its `worst_slice`. Scores and arguments as of `plot_best`.
     """
+    drawing = Drawing("figure_6_worst", "Figure 6. The worst cases", "", None)
+    found = _find_scored(evaluation) if files is None else files
+    if isinstance(found, str):
+        return drawing._replace(caption=found)
     dice = _finite(evaluation, "dice").get("tumor", {})
     shown = sorted(dice, key=lambda case: (dice[case], case))[:WORST]
     views: Views = {}
     titles, modes = [], []
     for letter, case in zip("ABCDE", shown, strict=False):
         lesions = [lesion for lesion in evaluation.lesions if lesion.case_id == case]
-        views[case] = _view(files.get(case), partial(worst_slice, lesions=lesions))
+        views[case] = cut_view(found.get(case), partial(worst_slice, lesions=lesions))
         titles.append(f"{letter}  {case}\ntumor Dice {dice[case]:.3f}")
         modes.append(f"{letter}, {case}, Dice {dice[case]:.3f}: {describe_case(lesions)}.")
     lead = (
-        f"The worst cases ({len(shown)} of n = {len(dice)}) by tumor Dice, "
-        f"{_against(evaluation)}, each at the slice where its tumor is most wrong, and their "
-        f"failure modes. {' '.join(modes)}"
+        f"The worst cases ({len(shown)} of n = {len(dice)}) by tumor Dice, {_against(evaluation)}, "
+        "each at the slice where its tumor is most wrong, if it is, and their failure modes."
     )
-    return _draw(Drawing("figure_6_worst", "Figure 6. The worst cases", lead, None), views, titles)
+    if len(dice) == 1:
+        drawing = drawing._replace(title="Figure 6. The case and its failures")
+        lead = (
+            f"The case (n = 1) and its tumor Dice, {_against(evaluation)}, at the slice where its "
+            "tumor is most wrong, if it is, and its failure modes."
+        )
+    return _draw(drawing._replace(caption=" ".join([lead, *modes])), views, titles)
 
 
-def best_slice(prediction: np.ndarray, truth: np.ndarray) -> int:
-    """The slice with most tumor, else cyst, else kidney, of the truth, else of the prediction.
-
-    Label maps are (z, y, x). The middle one if nothing is labeled.
-    """
-    for label_map in (truth, prediction):
-        for value in (TUMOR, CYST, KIDNEY):
-            area = np.count_nonzero(label_map == value, axis=(1, 2))
-            if area.any():
-                return int(area.argmax())
-    return len(truth) // 2
-
-
-def worst_slice(prediction: np.ndarray, truth: np.ndarray, lesions: Sequence[Lesion]) -> int:
-    """The slice that shows best why the tumor Dice is low.
-
-    The largest failed lesion decides, of the tumors and the confused cysts: where it was omitted,
-    confused or falsely found, the slice that shows most of it. Otherwise the slice with most voxels
-    that are tumor in one label map only; without those, `best_slice`.
-    """
-    failed = [
-        lesion
-        for lesion in lesions
-        if lesion.outcome == "confused"
-        or (lesion.label == "tumor" and lesion.outcome != "detected")
-    ]
-    worst = max(failed, key=lambda lesion: lesion.volume_cm3, default=None)
-    if worst and worst.outcome in ("omitted", "confused", "false"):
-        # A file exchanged since scoring may have fewer slices.
-        return min(worst.slice, len(truth) - 1)
-    wrong = np.count_nonzero((prediction == TUMOR) != (truth == TUMOR), axis=(1, 2))
-    return int(wrong.argmax()) if wrong.any() else best_slice(prediction, truth)
+def _find_scored(evaluation: Evaluation) -> dict[str, Files] | str:
+    """The files that were scored, or what a caption says where these have gone."""
+    if not (evaluation.predictions and evaluation.dataset):
+        return "Not drawn: the folders of predictions and data set are not known."
+    try:
+        return find_files(evaluation.predictions, evaluation.dataset)
+    except InputError as error:
+        how = "Say with --predictions and --dataset where these folders are now."
+        return f"Not drawn: {error}. {how}"
 
 
 def _against(evaluation: Evaluation) -> str:
@@ -167,50 +140,6 @@ def _mean_scores(evaluation: Evaluation) -> dict[str, float]:
     columns = [by_case for table in tables for by_case in table.values()]
     cases = set.intersection(*map(set, columns)) if columns else set()
     return {case: float(np.mean([column[case] for column in columns])) for case in cases}
-
-
-def _view(files: Files | None, choose: Callable[[np.ndarray, np.ndarray], int]) -> View | str:
-    """What to show of a case, at the slice that `choose` picks from prediction and truth."""
-    if files is None or files.truth is None:
-        return f"there is no {'majority label' if files else 'file'} of it"
-    try:
-        prediction, truth = read_label(files.prediction), read_label(files.truth)
-        check_same_grid(prediction, truth)
-    except InputError as error:
-        return str(error)
-    z = choose(prediction.array, truth.array)
-    seen = np.maximum(prediction.array.max(axis=0), truth.array.max(axis=0)) > 0
-    window = _window(seen, truth.spacing_mm[1:])
-    image, without = None, "there is no CT"
-    if files.image is not None:
-        try:
-            volume = read_volume(files.image)
-            check_same_grid(volume, truth)
-            image, without = _cut(volume.array[z], window, -1024), ""
-        except InputError as error:
-            without = str(error)
-    labels = [_cut(volume.array[z], window, 0) for volume in (prediction, truth)]
-    return View(image, labels[0], labels[1], truth.spacing_mm[1:], without)
-
-
-def _window(seen: np.ndarray, spacing_mm: tuple[float, float]) -> list[tuple[int, int]]:
-    """First pixel and number of pixels, in y and x, of a rectangle around all that is seen."""
-    found = np.argwhere(seen) if seen.any() else np.array([(0, 0), np.subtract(seen.shape, 1)])
-    first, last = found.min(axis=0), found.max(axis=0)
-    tall, wide = (last + 1 - first) * spacing_mm + 2 * MARGIN_MM
-    height_mm = max(LEAST_HEIGHT_MM, tall, wide / WIDTH_TO_HEIGHT)
-    counts = np.rint(np.array([height_mm, height_mm * WIDTH_TO_HEIGHT]) / spacing_mm).astype(int)
-    spare = seen.shape - counts
-    # Within the image if it is large enough, otherwise around its middle.
-    start = np.clip((first + last + 1 - counts) // 2, 0, np.maximum(spare, 0))
-    start = np.where(spare < 0, spare // 2, start)
-    return [(int(begin), int(count)) for begin, count in zip(start, counts, strict=True)]
-
-
-def _cut(plane: np.ndarray, window: list[tuple[int, int]], outside: float) -> np.ndarray:
-    (y, height), (x, width) = window
-    padded = np.pad(plane, ((height, height), (width, width)), constant_values=outside)
-    return padded[y + height : y + 2 * height, x + width : x + 2 * width].copy()
 
 
 def _draw(empty: Drawing, views: Views, titles: Sequence[str]) -> Drawing:
@@ -246,7 +175,8 @@ def _figure(views: Sequence[View | str], titles: Sequence[str]) -> Figure:
     figure = new_figure(width_in, 2 * panel_in + 0.85)
     axes = figure.subplots(2, columns, squeeze=False)
     for column, view, title in zip(axes.T, views, titles, strict=True):
-        column[0].set_title(title, fontsize=9.5)
+        # A case's name may hold a dollar sign.
+        column[0].set_title(title, fontsize=9.5, parse_math=False)
         for row, axis in enumerate(column):
             axis.set(xticks=[], yticks=[])
             if isinstance(view, View):

@@ -2,6 +2,7 @@
 
 import csv
 import itertools
+import math
 import re
 import textwrap
 from collections.abc import Sequence
@@ -47,9 +48,18 @@ class Table:
         """The columns' names, each with its group, for formats whose cells cannot span."""
         return [", ".join(filter(None, (column.group, column.name))) for column in self.columns]
 
+    def _repr_markdown_(self) -> str:
+        """How a notebook shows it."""
+        return to_markdown(self)
+
 
 INDENT = "\u2003"
 """Of a row that belongs to the one above: an em space, which Markdown and HTML keep."""
+
+
+def number(value: float, digits: int = 3) -> str:
+    """A number as tables and captions show it: three decimals, or – where there is none."""
+    return "–" if math.isnan(value) else f"{value:.{digits}f}".replace("-", "−")
 
 
 def to_text(table: Table) -> str:
@@ -74,7 +84,7 @@ def to_text(table: Table) -> str:
     notes = [textwrap.fill(note, 88) for note in table.notes]
     text = "\n".join([*(text.rstrip() for text in lines), *([""] if notes else []), *notes])
     # Not every terminal's encoding has these, and a long run must not end in an error over one.
-    return text.translate({ord("–"): "-", ord("³"): "3", ord(INDENT): " "})
+    return text.translate({ord("–"): "-", ord("−"): "-", ord("³"): "3", ord(INDENT): " "})
 
 
 def to_markdown(table: Table) -> str:
@@ -99,41 +109,69 @@ _LATEX = str.maketrans(
     # A row that starts with one of these would be an argument of the line break above it.
     | {character: f"{{{character}}}" for character in "[*"}
     | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-    | {"–": "--", "³": "$^3$", INDENT: r"\quad{}"}
+    | {"–": "--", "−": "$-$", "³": "$^3$", INDENT: r"\quad{}"}
 )
 
 
-def to_latex(table: Table) -> str:
-    r"""The table as a float, its title the caption; needs \usepackage{booktabs}.
+WIDE_COLUMNS = 8
+"""From so many columns on, a table is set small, with its heads over several lines."""
 
-    Table 1 fits a text width of 122 mm at 10 points, with the paper's values too.
+MOST_ROWS = 40
+"""More rows than this do not fit on a page in LaTeX, so the table is a longtable."""
+
+
+def to_latex(table: Table) -> str:
+    r"""The table, its title the caption; its first line says which packages it needs.
+
+    A float, or of more than `MOST_ROWS` rows a longtable. Every table of the report fits a text
+    width of 122 mm at 10 points, Table 1 with the paper's values too.
     """
+    wide = len(table.columns) >= WIDE_COLUMNS
+    names = [column.name for column in table.columns]
+    cells = itertools.starmap(_latex_head, enumerate(names)) if wide else map(_latex, names)
+    head, *rows = [" & ".join(r) + r" \\" for r in (cells, *(map(_latex, r) for r in table.rows))]
+    heads = [r"\toprule", *_latex_groups(table), head, r"\midrule"]
+    notes = [rf"\par\smallskip{{\footnotesize {_latex(note)}\par}}" for note in table.notes]
+    caption = rf"\caption{{{_latex(table.title)}}}"
+    columns = f"l{'r' * (len(names) - 1)}"
+    # A wide one has little room between its columns, and then what the text width leaves.
+    small = [r"\footnotesize", r"\setlength{\tabcolsep}{2pt}"] if wide else []
+    columns = rf"@{{\extracolsep{{\fill}}}}{columns}@{{}}" if wide else columns
+    if len(table.rows) > MOST_ROWS:
+        first = [rf"\begin{{longtable}}{{{columns}}}", caption + r" \\"]
+        sides = [r"\setlength{\LTleft}{0pt}", r"\setlength{\LTright}{0pt}"] if wide else []
+        again = [r"\endfirsthead", *heads, r"\endhead", r"\bottomrule", r"\endfoot"]
+        lines = [
+            *(r"% \usepackage{booktabs,longtable}", r"\begingroup", *small, *sides),
+            *(*first, *heads, *again, *rows, r"\end{longtable}", *notes, r"\endgroup"),
+        ]
+    else:
+        kind, width = ("tabular*", r"{\linewidth}") if wide else ("tabular", "")
+        lines = [
+            *(r"% \usepackage{booktabs}", r"\begin{table}", r"\centering", caption, *small),
+            *(rf"\begin{{{kind}}}{width}{{{columns}}}", *heads, *rows, r"\bottomrule"),
+            *(rf"\end{{{kind}}}", *notes, r"\end{table}"),
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _latex_groups(table: Table) -> list[str]:
+    """The line of the groups and that of the rules under them, if there are any."""
+    if len(table.head) == 1:
+        return []
     groups, rules, first = [], [], 1
     for text, span in table.head[0]:
         groups.append(rf"\multicolumn{{{span}}}{{c}}{{{_latex(text)}}}" if text else "")
         rules.append(rf"\cmidrule(lr){{{first}-{first + span - 1}}}" if text else "")
         first += span
-    names = [column.name for column in table.columns]
-    grouped = [" & ".join(groups) + r" \\", "".join(rules)] if len(table.head) > 1 else []
-    head, *rows = [" & ".join(map(_latex, line)) + r" \\" for line in (names, *table.rows)]
-    notes = [rf"\par\smallskip{{\footnotesize {_latex(note)}\par}}" for note in table.notes]
-    lines = [
-        r"% \usepackage{booktabs}",
-        r"\begin{table}",
-        r"\centering",
-        rf"\caption{{{_latex(table.title)}}}",
-        rf"\begin{{tabular}}{{l{'r' * (len(names) - 1)}}}",
-        r"\toprule",
-        *grouped,
-        head,
-        r"\midrule",
-        *rows,
-        r"\bottomrule",
-        r"\end{tabular}",
-        *notes,
-        r"\end{table}",
-    ]
-    return "\n".join(lines) + "\n"
+    return [" & ".join(groups) + r" \\", "".join(rules)]
+
+
+def _latex_head(place: int, name: str) -> str:
+    """A column's name, small and over several lines: broken at spaces and hyphens."""
+    lines = r"\\".join(map(_latex, re.split(r" (?!%)|(?<=-)", name)))
+    side = "r" if place else "l"
+    return rf"\scriptsize\begin{{tabular}}[b]{{@{{}}{side}@{{}}}}{lines}\end{{tabular}}"
 
 
 def _markdown(text: str) -> str:

@@ -15,7 +15,7 @@ from kitsjax.report.statistics import (
     mean_interval,
     sensitivity,
 )
-from kitsjax.report.table import INDENT, Column, Table
+from kitsjax.report.table import INDENT, Column, Table, number
 
 SCORE_NAMES = {"dice": "Dice", "surface_dice": "Surface Dice"}
 """The scores as the paper's Table 1 names them."""
@@ -24,11 +24,6 @@ Means = Mapping[str, Mapping[str, float]]
 """{"kidney_and_mass": {"dice": x, "surface_dice": x}, "mass": ..., "tumor": ...}"""
 
 _TRUTHS = {MAJORITY: "the majority label", INDIVIDUAL: "individual annotations"}
-
-
-def number(value: float, digits: int = 3) -> str:
-    """A number as every table shows it: three decimals, or – where there is none."""
-    return "–" if math.isnan(value) else f"{value:.{digits}f}"
 
 
 class Published(NamedTuple):
@@ -54,6 +49,46 @@ PUBLISHED = {
 """What `compare` can name."""
 
 
+class Mean(NamedTuple):
+    """A mean score over cases with its 95 % bootstrap interval, as `statistics.mean_interval`.
+
+    Attributes:
+        evaluation_class: a key of `EVALUATION_CLASSES`.
+        score: "dice" or "surface_dice".
+        against: MAJORITY or INDIVIDUAL.
+        mean, low, high: nan where there is none.
+        cases: how many the mean is over.
+        published: what others report; nan if nobody was asked for, or they do not report it.
+    """
+
+    evaluation_class: str
+    score: str
+    against: str
+    mean: float
+    low: float
+    high: float
+    cases: int
+    published: float
+
+
+def score_means(evaluation: Evaluation, compare: str | None = None) -> list[Mean]:
+    """The numbers of Table 1, a row a mean: what `score_table` shows, for pandas or R.
+
+    Args:
+        evaluation: what was found; what was not scored has no rows.
+        compare: a key of `PUBLISHED`.
+    """
+    published = PUBLISHED[compare].means if compare else {}
+    means = []
+    for score, against in itertools.product(SCORE_NAMES, evaluation.against):
+        theirs = published.get((score, against), (math.nan,) * len(EVALUATION_NAMES))
+        for name, other in zip(EVALUATION_NAMES, theirs, strict=True):
+            values = list(evaluation.table(against, score)[name].values())
+            interval = mean_interval(values)
+            means.append(Mean(name, score, against, *interval, len(values), other))
+    return means
+
+
 def score_table(evaluation: Evaluation, compare: str | None = None) -> Table:
     """The paper's Table 1: mean Dice and surface Dice, each with its 95 % bootstrap interval.
 
@@ -64,14 +99,14 @@ def score_table(evaluation: Evaluation, compare: str | None = None) -> Table:
         evaluation: what was found.
         compare: a key of `PUBLISHED`, whose means are to stand under ours.
     """
-    means = {mean[:3]: mean for mean in _means(evaluation, compare)}
+    means = {mean[:3]: mean for mean in score_means(evaluation, compare)}
     columns = [(score, against) for score in SCORE_NAMES for against in evaluation.against]
     rows = []
     for name, title in EVALUATION_NAMES.items() if columns else ():
         own = [means[name, *column] for column in columns]
         rows.append((title, *(number(mean.mean) for mean in own)))
         if not all(math.isnan(mean.low) for mean in own):
-            intervals = (f"{number(mean.low)}–{number(mean.high)}" for mean in own)
+            intervals = (_interval(mean) for mean in own)
             rows.append((f"{INDENT}95 % interval", *intervals))
         if compare:
             rows.append((INDENT + compare, *(number(mean.published) for mean in own)))
@@ -88,13 +123,13 @@ def score_table(evaluation: Evaluation, compare: str | None = None) -> Table:
 
 def tidy_scores(evaluation: Evaluation, compare: str | None = None) -> Table:
     """The numbers of `score_table` for `to_csv`: every digit, a row a mean, unknown ones empty."""
-    fields = (*_Mean._fields[:-1], compare) if compare else _Mean._fields[:-1]
+    fields = (*Mean._fields[:-1], compare) if compare else Mean._fields[:-1]
     return Table(
         "Means over cases",
         tuple(map(Column, fields)),
         tuple(
             tuple("" if value != value else str(value) for value in mean[: len(fields)])
-            for mean in _means(evaluation, compare)
+            for mean in score_means(evaluation, compare)
         ),
     )
 
@@ -136,7 +171,7 @@ def sensitivity_table(
         low, high = ranges[0].low_cm3, ranges[0].high_cm3
         cells = [f"{low:g} or more" if math.isinf(high) else f"{low:g}–{high:g}"]
         for of in ranges:
-            ends = f"{100 * of.low:.0f}–{100 * of.high:.0f} %" if of.lesions else number(math.nan)
+            ends = f"{_percent(of.low)}–{_percent(of.high)} %" if of.lesions else number(math.nan)
             cells += [str(of.lesions), _share(of.found, of.lesions), ends, str(of.confused)]
         rows.append(tuple(cells))
     names = ("True", "Found", "95 % interval", "Confused")
@@ -187,42 +222,17 @@ def case_table(evaluation: Evaluation) -> Table:
     )
 
 
-class _Mean(NamedTuple):
-    evaluation_class: str
-    score: str
-    against: str
-    mean: float
-    low: float
-    high: float
-    cases: int
-    published: float
-
-
-def _means(evaluation: Evaluation, compare: str | None) -> list[_Mean]:
-    published = PUBLISHED[compare].means if compare else {}
-    means = []
-    for score, against in itertools.product(SCORE_NAMES, evaluation.against):
-        theirs = published.get((score, against), (math.nan,) * len(EVALUATION_NAMES))
-        for name, other in zip(EVALUATION_NAMES, theirs, strict=True):
-            values = list(evaluation.table(against, score)[name].values())
-            interval = mean_interval(values)
-            means.append(_Mean(name, score, against, *interval, len(values), other))
-    return means
-
-
 def _count_cases(evaluation: Evaluation) -> str:
     """How many cases the means are over, how sure they are, and what was not scored."""
-    counts = (
-        f"{len(evaluation.table(against)['tumor'])} against {_TRUTHS[against]}"
-        for against in evaluation.against
-    )
-    text = f"Cases scored: {', '.join(counts) or 'none'}."
+    counts = {a: len(evaluation.table(a)["tumor"]) for a in evaluation.against}
+    listed = (f"{count} against {_TRUTHS[against]}" for against, count in counts.items())
+    text = f"Cases scored: {', '.join(listed) or 'none'}."
     if evaluation.missing or evaluation.failures:
         text += (
             f" Not scored: {len(evaluation.missing)} without a prediction, "
             f"{len(evaluation.failures)} failed."
         )
-    takes = "" if len(evaluation.case_ids) > 1 else ", of which it takes two"
+    takes = "" if min(counts.values(), default=0) > 1 else "; an interval takes two cases"
     return f"{text} Intervals are by bootstrap over cases (BCa, {RESAMPLES:,} resamples){takes}."
 
 
@@ -251,4 +261,13 @@ def _describe_agreement(evaluation: Evaluation) -> str:
 
 
 def _share(count: int, total: int) -> str:
-    return f"{count} ({100 * count / total:.0f} %)" if total else str(count)
+    return f"{count} ({_percent(count, total)} %)" if total else str(count)
+
+
+def _percent(part: float, whole: float = 1) -> int:
+    # A half goes up: readers who check 1 of 8 expect 13, where Python's own rounding has 12.
+    return math.floor(100 * part / whole + 0.5)
+
+
+def _interval(mean: Mean) -> str:
+    return "–" if math.isnan(mean.low) else f"{number(mean.low)}–{number(mean.high)}"

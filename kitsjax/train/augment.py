@@ -22,8 +22,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int32, Integer, PRNGKeyArray
 
-from kitsjax.config import AugmentSettings, Range
 from kitsjax.data.patches import Shape
+from kitsjax.settings import AugmentSettings, Range
 
 Image = Float[Array, "z y x"]
 Label = Int32[Array, "z y x"]

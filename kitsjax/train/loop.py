@@ -12,12 +12,12 @@ import numpy as np
 import optax
 from flax import jax_utils
 
-from kitsjax.config import Settings
 from kitsjax.data.patches import PreprocessedCase
 from kitsjax.data.pipeline import Batch, batches
 from kitsjax.errors import InputError
 from kitsjax.labels import CLASSES, FOREGROUND
 from kitsjax.model.losses import composite_dice
+from kitsjax.settings import Settings
 from kitsjax.train.augment import source_shape
 from kitsjax.train.checkpoint import Checkpoints, Progress
 from kitsjax.train.optimizer import learning_rate
@@ -218,7 +218,9 @@ def _streams(
     training = batches(
         train_cases, sampling, source,
         seed=train.seed, start=progress.step, host=host, hosts=hosts,
+        label_source=settings.data.label_source,
     )  # fmt: skip
+    # On the majority label, so that runs on other sources compare.
     validation = batches(
         validation_cases, sampling, sampling.patch_shape,
         # Another stream of draws than the training's, even over the same cases.

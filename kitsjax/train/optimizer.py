@@ -2,7 +2,7 @@
 
 import optax
 
-from kitsjax.config import OptimizerSettings
+from kitsjax.settings import OptimizerSettings
 
 
 def learning_rate(settings: OptimizerSettings, steps: int) -> optax.Schedule:

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from kitsjax.config import Settings
+from kitsjax.settings import Settings
 
 GIB = 2**30
 

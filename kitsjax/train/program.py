@@ -2,14 +2,16 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from kitsjax.config import Settings
+from kitsjax.model.losses import deep_supervision_loss
 from kitsjax.model.unet import UNet, build_network
+from kitsjax.settings import Settings
 from kitsjax.train.augment import source_shape
 from kitsjax.train.optimizer import build_optimizer
 from kitsjax.train.step import (
@@ -17,9 +19,10 @@ from kitsjax.train.step import (
     Metrics,
     Params,
     TrainState,
+    augment_patches,
     check_batch,
-    make_eval_step,
-    make_train_step,
+    eval_step,
+    train_step,
 )
 
 
@@ -43,15 +46,20 @@ def build_program(settings: Settings) -> Program:
     check_batch(settings.sampling.batch_size, train.accumulate, jax.device_count())
     network = build_network(settings.network, shape)
     optimizer = build_optimizer(settings.optimizer, train.epochs * train.batches)
-    train_step = make_train_step(
-        network, optimizer, settings.loss, settings.augment, shape,
-        accumulate=train.accumulate, seed=train.seed,
+    loss = partial(deep_supervision_loss, settings=settings.loss, axis_name=AXIS)
+    augment = partial(
+        augment_patches, seed=train.seed, patch_shape=shape, settings=settings.augment
+    )
+    train_one = partial(
+        train_step, network=network, optimizer=optimizer, loss=loss, augment=augment,
+        accumulate=train.accumulate, axis_name=AXIS,
     )  # fmt: skip
+    eval_one = partial(eval_step, network=network, loss=loss, axis_name=AXIS)
     return Program(
         network,
         optimizer,
-        jax.pmap(train_step, axis_name=AXIS, donate_argnums=0),
-        jax.pmap(make_eval_step(network, settings.loss), axis_name=AXIS),
+        jax.pmap(train_one, axis_name=AXIS, donate_argnums=0),
+        jax.pmap(eval_one, axis_name=AXIS),
     )
 
 

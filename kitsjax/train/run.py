@@ -6,14 +6,14 @@ from pathlib import Path
 
 import jax
 
-from kitsjax.config import Settings
 from kitsjax.data.kits import Case, Split
 from kitsjax.data.patches import PreprocessedCase
 from kitsjax.data.prepare import DataSet, describe_preparation, prepare_data
 from kitsjax.devices import meet, start_devices
 from kitsjax.errors import InputError
 from kitsjax.infer.bundle import BUNDLE_NAME, load_model, save_bundle
-from kitsjax.infer.predict import predict_files
+from kitsjax.infer.files import predict_files
+from kitsjax.settings import Settings
 from kitsjax.train.loop import fit
 from kitsjax.train.run_folder import choose_split, open_run, package_versions
 from kitsjax.train.signals import Stopped

@@ -1,17 +1,20 @@
 """The folder of a run: its settings, package versions and split, and what a resume must match."""
 
+import hashlib
 import json
 import platform
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import jax
 
-from kitsjax.config import Settings, load_settings, to_toml
+from kitsjax.config import load_settings, to_toml
 from kitsjax.data.kits import Split, read_split, split_cases, write_split
 from kitsjax.errors import InputError
 from kitsjax.files import write_text
+from kitsjax.settings import Settings
 
 _PACKAGES = (
     "kitsjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "scipy",
@@ -79,6 +82,30 @@ def package_versions() -> dict[str, str]:
     versions = {name: version(name) for name in _PACKAGES}
     device = jax.devices()[0]
     return {"python": platform.python_version(), "device": device.device_kind, **versions}
+
+
+def describe_run(folder: str | Path) -> dict[str, Any]:
+    """Where a finished run's model comes from: package versions, split, scores; for its bundle.
+
+    Raises:
+        InputError: the run has not been finished.
+    """
+    folder = Path(folder)
+    try:
+        split = (folder / "split.json").read_bytes()
+        versions = json.loads((folder / "versions.json").read_text())
+        summary = json.loads((folder / "summary.json").read_text())
+    except (OSError, ValueError):
+        raise InputError(
+            f"{folder}: not a finished run (split.json, versions.json or summary.json is missing "
+            "or damaged); go on with it: bin/train.py --resume"
+        ) from None
+    cases = {name: len(case_ids) for name, case_ids in json.loads(split).items()}
+    return {
+        "versions": versions,
+        "split": {"sha256": hashlib.sha256(split).hexdigest(), **cases},
+        "scores": summary,
+    }
 
 
 def _check_same(stored: Settings, asked: Settings, folder: Path) -> None:

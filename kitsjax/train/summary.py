@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
 
-from kitsjax.config import Settings
 from kitsjax.data.geometry import Volume
 from kitsjax.data.kits import Case
 from kitsjax.data.volume import read_label, read_volume
@@ -17,6 +16,7 @@ from kitsjax.labels import EVALUATION_CLASSES
 from kitsjax.report.report import write_report
 from kitsjax.report.table import to_text
 from kitsjax.report.tables import Means, means_table, score_table
+from kitsjax.settings import Settings
 
 
 def report_scores(

@@ -41,6 +41,8 @@ def test_scoring_needs_a_truth_but_no_image(tmp_path):
     make_case(tmp_path, "case_00299/segmentations", ANNOTATION)
     make_case(tmp_path, "case_00588", "segmentation.nii.gz")
     cases = find_cases(tmp_path, images=False)
+    assert [case.has_truth for case in cases] == [True, True, False, True, True]
+    cases.pop(2)
     assert [case.number for case in cases] == [0, 21, 299, 588]
     assert [case.label.is_file() for case in cases] == [True, True, False, True]
     assert [case.image.is_file() for case in cases] == [True, False, False, False]
@@ -58,8 +60,10 @@ def test_a_truth_is_a_label_or_annotations(tmp_path):
     with pytest.raises(InputError, match="no case has a label"):
         find_cases(tmp_path, images=False)
     make_case(tmp_path, "case_00003/segmentations", ANNOTATION)
-    (case,) = find_cases(tmp_path, images=False)
+    *others, case = find_cases(tmp_path, images=False)
     assert case.case_id == "case_00003"
+    assert case.has_truth
+    assert not any(other.has_truth for other in others)
     # Training takes no case by its annotations alone.
     (case.folder / "imaging.nii.gz").touch()
     (tmp_path / "case_00001" / "imaging.nii.gz").touch()

@@ -1,17 +1,22 @@
-from itertools import islice
+from itertools import islice, product
 
 import numpy as np
 import pytest
 
-from kitsjax.config import SamplingSettings
+from kitsjax.data.annotated import ANNOTATIONS, load_instances, write_instances
+from kitsjax.data.annotations import Instance, paint_sample
+from kitsjax.data.patches import read_patch
 from kitsjax.data.pipeline import batches
+from kitsjax.errors import InputError
+from kitsjax.settings import SamplingSettings
 
 PATCH = (12, 12, 12)
+SOURCE = (16, 16, 16)
 
 
 def take(cases, count, *, batch_size=4, threads=2, **more):
     settings = SamplingSettings(patch_shape=PATCH, batch_size=batch_size, threads=threads)
-    return list(islice(batches(cases, settings, (16, 16, 16), seed=7, **more), count))
+    return list(islice(batches(cases, settings, SOURCE, seed=7, **more), count))
 
 
 def same(a, b):
@@ -32,7 +37,7 @@ def test_any_number_of_threads_gives_the_same_batches(cases):
 
 def test_another_seed_gives_other_batches(cases):
     settings = SamplingSettings(patch_shape=PATCH, batch_size=4)
-    other = next(batches(cases, settings, (16, 16, 16), seed=8))
+    other = next(batches(cases, settings, SOURCE, seed=8))
     assert not np.array_equal(other["image"], take(cases, 1)[0]["image"])
 
 
@@ -65,3 +70,80 @@ def test_foreground_rule_in_every_hosts_share(cases, hosts):
 def test_hosts_must_divide_the_batch(cases):
     with pytest.raises(ValueError, match="divide"):
         take(cases, 1, hosts=3)
+
+
+@pytest.fixture
+def annotated(cases):
+    """Each case with three annotations of a kidney and a cyst that overlap, random dots both."""
+    rng = np.random.default_rng(0)
+    for case in cases:
+        region = tuple(slice(2, n - 1) for n in case.shape)
+        masks = rng.random((2, 3, *(n - 3 for n in case.shape))) < 0.4
+        kinds = zip(("kidney", "cyst"), masks, strict=True)
+        instances = [Instance(kind, 1, region, drawn) for kind, drawn in kinds]
+        write_instances(case.folder / ANNOTATIONS, instances, [])
+    return cases
+
+
+def whole_label(case, choice):
+    return paint_sample(load_instances(case.folder / ANNOTATIONS), choice, case.shape)
+
+
+def visits(cases, stream):
+    """Case, start and label of every patch; the image's voxels tell where it lies."""
+    for batch in stream:
+        for number, image, label in zip(batch["case"], batch["image"], batch["label"], strict=True):
+            inside = np.argwhere(image)[0]
+            place = np.unravel_index(int(image[tuple(inside)]) - 1, cases[number].shape)
+            yield (
+                cases[number],
+                tuple(int(a - b) for a, b in zip(place, inside, strict=True)),
+                label,
+            )
+
+
+def test_patches_lie_at_the_same_places_whatever_the_label_source(annotated):
+    majority = take(annotated, 6)
+    for source in ("annotator_1", "sample"):
+        other = take(annotated, 6, label_source=source)
+        for one, two in zip(majority, other, strict=True):
+            assert all(np.array_equal(one[k], two[k]) for k in ("image", "case", "index"))
+    for case, start, label in visits(annotated, majority):
+        np.testing.assert_array_equal(label, read_patch(case.label(), start, SOURCE))
+
+
+def test_an_annotators_label_is_what_this_annotator_drew(annotated):
+    drawn = {c.case_id: whole_label(c, (1, 1)) for c in annotated}
+    stream = take(annotated, 6, label_source="annotator_2")
+    for case, start, label in visits(annotated, stream):
+        np.testing.assert_array_equal(label, read_patch(drawn[case.case_id], start, SOURCE))
+
+
+def test_every_visit_draws_a_sample_and_each_instance_apart(annotated):
+    """Nine samples a case: 80 visits miss one of the 27 with a probability of 27 (8/9)**80."""
+    choices = list(product(range(3), range(3)))
+    seen = {case.case_id: set() for case in annotated}
+    samples = {
+        case.case_id: [whole_label(case, choice) for choice in choices] for case in annotated
+    }
+    for case, start, label in visits(annotated, take(annotated, 60, label_source="sample")):
+        patches = [read_patch(sample, start, SOURCE) for sample in samples[case.case_id]]
+        (index,) = [i for i, patch in enumerate(patches) if np.array_equal(label, patch)]
+        seen[case.case_id].add(index)
+    assert [len(found) for found in seen.values()] == [9, 9, 9]
+
+
+def test_samples_depend_on_neither_threads_nor_a_resume_nor_hosts(annotated):
+    whole = take(annotated, 6, label_source="sample")
+    assert same(whole, take(annotated, 6, label_source="sample", threads=8))
+    assert same(whole[4:], take(annotated, 2, label_source="sample", start=4))
+    for host in range(2):
+        share = take(annotated, 6, label_source="sample", host=host, hosts=2)
+        for one, part in zip(whole, share, strict=True):
+            assert (one["index"][host::2] == part["index"]).all()
+            np.testing.assert_array_equal(one["label"][host::2], part["label"])
+
+
+def test_a_case_preprocessed_without_annotations_is_named(cases):
+    with pytest.raises(InputError, match=r"case_0000.*annotations: no such annotations"):
+        take(cases, 1, label_source="sample")

@@ -9,26 +9,28 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from kitsjax.config import PreprocessSettings
+from kitsjax.data.annotated import ANNOTATIONS, load_instances
 from kitsjax.data.geometry import Volume
 from kitsjax.data.kits import find_cases
 from kitsjax.data.patches import PreprocessedCase
 from kitsjax.data.preprocess import (
+    annotate_case,
     cache_folder,
     foreground_positions,
     normalize,
-    prepare_image,
+    preprocess,
     preprocess_case,
     preprocess_cases,
 )
 from kitsjax.data.volume import read_volume
 from kitsjax.errors import InputError
+from kitsjax.settings import PreprocessSettings
 
 SETTINGS = PreprocessSettings(spacing_mm=3.0)
 AFFINE = np.array([[0, 0, -1.5, 0], [0, -1.5, 0, 0], [-4.0, 0, 0, 0], [0, 0, 0, 1]])
 
 
-def write_case(root, number, shape=(10, 24, 24), edit=None):
+def write_case(root, number, shape=(10, 24, 24), edit=None, annotations=0):
     rng = np.random.default_rng(number)
     image = rng.normal(40, 100, shape).astype(np.float32)
     label = np.zeros(shape, np.uint8)
@@ -39,6 +41,10 @@ def write_case(root, number, shape=(10, 24, 24), edit=None):
     folder.mkdir(parents=True)
     nib.save(nib.Nifti1Image(image, AFFINE), folder / "imaging.nii.gz")
     nib.save(nib.Nifti1Image(label, AFFINE), folder / "aggregated_MAJ_seg.nii.gz")
+    for annotation in range(1, annotations + 1):
+        (folder / "segmentations").mkdir(exist_ok=True)
+        name = f"segmentations/kidney_instance-1_annotation-{annotation}.nii.gz"
+        nib.save(nib.Nifti1Image((label > 0).astype(np.uint8), AFFINE), folder / name)
 
 
 def test_normalize_clips_then_standardizes():
@@ -60,8 +66,8 @@ def test_constant_volume_gives_zeros(value):
 
 def test_half_precision_is_the_stored_number():
     volume = Volume(np.random.default_rng(0).normal(0, 300, (8, 9, 10)), (3.0, 3.0, 3.0), AFFINE)
-    half = prepare_image(volume, SETTINGS)
-    full = prepare_image(volume, PreprocessSettings(spacing_mm=3.0, dtype="float32"))
+    half = preprocess(volume, SETTINGS)
+    full = preprocess(volume, PreprocessSettings(spacing_mm=3.0, dtype="float32"))
     assert half.dtype == np.float16
     assert (half == full.astype(np.float16)).all()
     assert np.abs(half - full).max() <= 2**-11 * np.abs(full).max()
@@ -93,7 +99,7 @@ def test_preprocessed_case_on_disk(tmp_path):
     # 10 slices of 4 mm are 40 mm, which 13 voxels share.
     assert facts["spacing_mm"] == pytest.approx([40 / 13, 3.0, 3.0])
     raw = read_volume(tmp_path / "raw/case_00003/imaging.nii.gz")
-    assert (case.image() == prepare_image(raw, SETTINGS)).all()
+    assert (case.image() == preprocess(raw, SETTINGS)).all()
 
 
 def test_only_what_changed_is_made_again(tmp_path):
@@ -108,6 +114,65 @@ def test_only_what_changed_is_made_again(tmp_path):
     assert preprocess_cases(cases, folder, SETTINGS, 2).made == 1
     after = {c.case_id: (folder / c.case_id / "image.npy").stat().st_ino for c in cases}
     assert [before[c] == after[c] for c in sorted(before)] == [True, False, True]
+
+
+def made_at(folder):
+    """When each file of each preprocessed case was made."""
+    return {p.relative_to(folder): p.stat().st_mtime_ns for p in folder.rglob("*") if p.is_file()}
+
+
+def test_annotations_are_added_to_what_is_there_and_follow_their_files(tmp_path):
+    for number in range(3):
+        write_case(tmp_path / "raw", number, annotations=2)
+    cases, folder = find_cases(tmp_path / "raw"), tmp_path / "out"
+    for case in cases:
+        preprocess_case(case, folder / case.case_id, SETTINGS)
+    before = made_at(folder)
+    assert preprocess_cases(cases, folder, SETTINGS, 1, annotations=True).made == 3
+    added = made_at(folder)
+    assert {name: added[name] for name in before} == before
+    assert {name.parent.name for name in set(added) - set(before)} == {"annotations"}
+    assert preprocess_cases(cases, folder, SETTINGS, 1, annotations=True).kept == 3
+    assert preprocess_cases(cases, folder, SETTINGS, 1).kept == 3
+    (cases[1].annotations / "kidney_instance-1_annotation-2.nii.gz").unlink()
+    assert preprocess_cases(cases, folder, SETTINGS, 1).kept == 3
+    assert preprocess_cases(cases, folder, SETTINGS, 1, annotations=True).made == 1
+    changed = {name for name, when in made_at(folder).items() if when != added[name]}
+    assert {name.parent.as_posix() for name in changed} == {"case_00001/annotations"}
+    (kidney,) = load_instances(folder / "case_00001" / ANNOTATIONS)
+    assert kidney.annotations == (1,)
+    # A case whose image changed loses its old annotations with all the rest.
+    os.utime(cases[2].image)
+    assert preprocess_cases(cases, folder, SETTINGS, 1).made == 1
+    assert not (folder / "case_00002" / "annotations").exists()
+
+
+def test_a_case_without_annotations_fails_before_its_image_is_made(tmp_path):
+    write_case(tmp_path / "raw", 0)
+    write_case(tmp_path / "raw", 1, annotations=1)
+    cases, folder = find_cases(tmp_path / "raw"), tmp_path / "out"
+    report = preprocess_cases(cases, folder, SETTINGS, 1, annotations=True)
+    assert report.made == 1
+    ((case_id, message),) = report.failures
+    assert case_id == "case_00000"
+    assert message.startswith(f"{cases[0].folder}: has no individual annotations")
+    assert "data.label_source=majority" in message
+    assert [p.name for p in folder.iterdir()] == ["case_00001"]
+
+
+def test_annotations_that_cannot_be_written_leave_the_case_as_it_was(tmp_path, monkeypatch):
+    write_case(tmp_path / "raw", 0, annotations=1)
+    cases, folder = find_cases(tmp_path / "raw"), tmp_path / "out"
+    preprocess_case(cases[0], folder / "case_00000", SETTINGS)
+    before = made_at(folder)
+
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("kitsjax.data.annotated.np.concatenate", full)
+    with pytest.raises(InputError, match="No space left"):
+        annotate_case(cases[0], folder / "case_00000")
+    assert made_at(folder) == before
 
 
 def test_other_settings_have_another_folder():
@@ -163,7 +228,7 @@ def test_killed_run_keeps_finished_cases_and_leaves_none_half_written(tmp_path):
     code = (
         "import sys; from kitsjax.data.kits import find_cases;"
         "from kitsjax.data.preprocess import preprocess_cases;"
-        "from kitsjax.config import PreprocessSettings; from pathlib import Path\n"
+        "from kitsjax.settings import PreprocessSettings; from pathlib import Path\n"
         "if __name__ == '__main__':\n"
         "  raw, out = map(Path, sys.argv[1:])\n"
         "  preprocess_cases(find_cases(raw), out, PreprocessSettings(spacing_mm=3.0), 1)\n"

@@ -5,7 +5,7 @@ import shutil
 import pytest
 from tiny_run import run
 
-from kitsjax.evaluate.results import read_evaluation
+from kitsjax.evaluate.reading import read_evaluation
 
 pytestmark = pytest.mark.slow
 
@@ -70,6 +70,26 @@ def test_a_path_that_is_not_there_is_one_line(held_out, tmp_path, option):
     assert done.stderr.count("\n") == 1
     assert "/nowhere" in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [("--output", "file", "file: is a file"), ("--write-samples", "file", "file: is a file"),
+     ("--workers", "-1", "--workers")],
+)  # fmt: skip
+def test_options_that_will_not_do_are_refused_before_any_work(
+    held_out, tmp_path, option, value, message
+):
+    folder, _ = held_out
+    (tmp_path / "file").write_text("kept")
+    done = evaluate(
+        folder, folder / "run/predictions", tmp_path / "out", option, tmp_path / value
+        if value == "file" else value,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert message in done.stderr.splitlines()[-1]
+    assert "score:" not in done.stderr, "no bar has begun"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_report_of_the_runs_scores(held_out, tmp_path):

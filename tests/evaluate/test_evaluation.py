@@ -192,7 +192,7 @@ def test_a_bad_case_is_named_and_the_rest_is_scored(places):
         5: ("case_00005.nii.gz", "aggregated_MAJ_seg", "3, 0.8, 0.9", "3, 0.8, 0.8"),
         6: ("case_00006.nii.gz", "label values"),
         7: (str(bad), "case_00007.nii.gz", "shapes"),
-        99: ("case_00099.nii.gz", "no case"),
+        99: ("case_00099.nii.gz", "no case", "name it <case id>.nii.gz"),
     }.items():
         message = messages[f"case_000{number:02d}"]
         assert "\n" not in message
@@ -226,9 +226,57 @@ def test_killed_processes_fail_their_cases(places, monkeypatch):
 def test_folders_that_will_not_do(places, tmp_path):
     with pytest.raises(InputError, match=r"nowhere: no such folder"):
         run((places[0], tmp_path / "nowhere"))
+    with pytest.raises(InputError, match=r"case_00000.nii.gz: is a file"):
+        run((places[0], places[1] / "case_00000.nii.gz"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=r"empty: holds no <case id>.nii.gz"):
+        run((places[0], tmp_path / "empty"))
+
+
+def test_a_case_predicted_twice_fails_alone(places):
     write(places[1] / "case_00000.nii", merge(draw(0)))
-    with pytest.raises(InputError, match="there twice"):
-        run(places)
+    found = run(places)
+    assert found.case_ids == ["case_00001", "case_00002"]
+    ((case_id, message),) = found.failures
+    assert case_id == "case_00000"
+    assert "case_00000.nii and case_00000.nii.gz are of one case" in message
+
+
+def test_predictions_of_other_cases_and_probabilities_are_passed_over(places):
+    write(places[1] / "case_00001_probabilities.nii.gz", merge(draw(1)))
+    before = run(places)
+    assert before.failures == ()
+    cases = find_cases(places[0], images=False)
+    found = evaluate(cases[1:], places[1], workers=1, others=["case_00000"], progress=False)
+    assert (found.failures, found.missing) == ((), ())
+    assert repr(found.scores) == repr(before.scores[6:])
+
+
+@pytest.mark.parametrize("kind", ["kidney", "tumor"])
+def test_annotations_that_lack_what_the_majority_has_fail_their_case(places, kind):
+    folder = places[0] / "case_00001/segmentations"
+    for path in folder.glob(f"{kind}*"):
+        path.unlink()
+    (failure,) = run(places).failures
+    assert failure.case_id == "case_00001"
+    assert f"{folder}: holds no {kind}, though aggregated_MAJ_seg" in failure.message
+    assert run(places, against=["majority"]).failures == ()
+
+
+def test_a_case_without_the_annotations_that_others_have_fails(places):
+    write_case(places[0], 3, annotated=False)
+    write(places[1] / "case_00003.nii.gz", merge(draw(3)))
+    (failure,) = run(places).failures
+    assert "case_00003: has no individual annotations; add them" in failure.message
+    assert len(run(places, against=["majority"]).case_ids) == 4
+
+
+def test_a_case_without_any_truth_is_missed_by_nobody(places):
+    (places[0] / "case_00004").mkdir()
+    assert (run(places).failures, run(places).missing) == ((), ())
+    write(places[1] / "case_00004.nii.gz", merge(draw(4)))
+    (failure,) = run(places).failures
+    assert "case_00004: has neither label nor annotations" in failure.message
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="the real data for development checks is absent")

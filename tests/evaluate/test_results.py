@@ -2,16 +2,17 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
 from kitsjax.errors import InputError
+from kitsjax.evaluate.reading import read_evaluation
 from kitsjax.evaluate.results import (
     Evaluation,
     Failure,
     Lesion,
     Score,
-    read_evaluation,
     write_evaluation,
 )
 from kitsjax.labels import EVALUATION_CLASSES
@@ -36,7 +37,10 @@ def evaluation():
             *case("case_00000", "individual", [0.0, 0.1, 0.2], [0.3, 0.4, 0.5]),
             *case("case_00001", "majority", [0.0] * 3, [0.0] * 3),
         ),
-        samples=(score("case_00000", "tumor", "group_0/kidney_i1a1_cyst_tumor.nii.gz"),),
+        samples=tuple(
+            score("case_00000", name, "group_0/kidney_i1a1_cyst_tumor.nii.gz")
+            for name in EVALUATION_CLASSES
+        ),
         lesions=(
             Lesion("case_00000", "prediction", "cyst", 1, 0.1, "false", *[math.nan] * 3, 7),
         ),
@@ -97,7 +101,7 @@ def test_no_evaluation_there(tmp_path):
 def test_damaged_files_are_named(tmp_path, evaluation, name, text):
     write_evaluation(tmp_path, evaluation)
     (tmp_path / name).write_text(text)
-    with pytest.raises(InputError, match=rf"{name}: .*run evaluate again"):
+    with pytest.raises(InputError, match=rf"{name}: .*run bin/evaluate.py again"):
         read_evaluation(tmp_path)
 
 
@@ -116,8 +120,101 @@ def test_a_newer_format_is_refused(tmp_path, evaluation):
     write_evaluation(tmp_path, evaluation)
     path = tmp_path / "evaluation.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 99}))
-    with pytest.raises(InputError, match="newer than"):
+    with pytest.raises(InputError, match=f"^{path}: of format 99, newer than 1"):
         read_evaluation(tmp_path)
+
+
+DAMAGE = {
+    "class": ("scores.csv", "00000,mass,", "00000,liver,", "line 3: evaluation_class is 'liver'"),
+    "against": ("scores.csv", "mass,majority", "mass,mine", "line 2: against is 'mine'"),
+    "sample": ("samples.csv", "group_0/kidney_i1a1_cyst_tumor.nii.gz", "", "against is ''"),
+    "case": ("scores.csv", "case_00000,tumor,maj", ",tumor,maj", "line 4: case_id is ''"),
+    "samples": ("scores.csv", "majority,1,0.1,", "majority,0,0.1,", "line 2: samples is 0"),
+    "integer": ("scores.csv", "majority,1,0.1,", "majority,1.0,0.1,", "samples is '1.0'"),
+    "number": ("scores.csv", "majority,1,0.1,", "majority,1,x,", "line 2: dice is 'x'"),
+    "high": ("scores.csv", "majority,1,0.1,", "majority,1,2.5,", "line 2: dice is 2.5"),
+    "low": ("scores.csv", "majority,1,0.1,", "majority,1,-1,", "line 2: dice is -1.0"),
+    "nan": ("scores.csv", "majority,1,0.1,", "majority,1,nan,", "line 2: dice is nan"),
+    "distance": ("scores.csv", "0.4,1.5,", "0.4,inf,", "hausdorff95_mm is inf"),
+    "volume": ("scores.csv", "1.5,10.0", "1.5,nan", "line 2: prediction_cm3 is nan"),
+    "tumors": ("scores.csv", "11.0,1\n", "11.0,-1\n", "line 2: tumors is -1"),
+    "gap": ("scores.csv", "case_00000,mass,maj", "\ncase_00000,mass,maj", "line 3: 0 cells,"),
+    "mark": ("scores.csv", "case_id", "\ufeffcase_id", "line 1: column 1 is '\\ufeffcase_id', not"),
+    "source": ("lesions.csv", "prediction", "x", "line 2: source is 'x'"),
+    "label": ("lesions.csv", "cyst", "kidney", "line 2: label is 'kidney'"),
+    "outcome": ("lesions.csv", ",false,", ",eaten,", "line 2: outcome is 'eaten'"),
+    "no prediction": ("lesions.csv", ",false,", ",omitted,", "line 2: outcome is 'omitted'"),
+    "slice": ("lesions.csv", "nan,7", "nan,-7", "line 2: slice is -7"),
+    "stranger": ("lesions.csv", "case_00000", "case_00099", "rows of 'case_00099', of which"),
+    "format": ("evaluation.json", '"format": 1', '"format": "1"', "format is '1'"),
+    "folder": ("evaluation.json", '"/elsewhere"', "null", "dataset is None"),
+    "missing": ("evaluation.json", '"case_00003"', "3", "missing is [3]"),
+    "failure": ("evaluation.json", '"message"', '"why"', "failures is [{"),
+    "versions": ("evaluation.json", '"kitsjax": "0"', '"kitsjax": 0', "versions is {'kitsjax': 0}"),
+    "key": ("evaluation.json", '"dataset"', '"data"', "no dataset"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "old", "new", "what"), DAMAGE.values(), ids=DAMAGE)
+def test_what_evaluate_cannot_have_written_is_named(tmp_path, evaluation, name, old, new, what):
+    write_evaluation(tmp_path, evaluation)
+    path = tmp_path / name
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new, 1))
+    with pytest.raises(InputError) as error:
+        read_evaluation(tmp_path)
+    assert str(error.value).startswith(f"{path}: not as evaluate wrote it (")
+    assert what in str(error.value)
+    assert str(error.value).endswith("; run bin/evaluate.py again")
+    assert "\n" not in str(error.value)
+
+
+def test_a_line_that_is_no_text_is_named(tmp_path, evaluation):
+    write_evaluation(tmp_path, evaluation)
+    path = tmp_path / "scores.csv"
+    path.write_bytes(path.read_bytes().replace(b"case_00001,", b"c\xe4se,", 1))
+    with pytest.raises(InputError, match=r"scores\.csv: .*line 8 is no UTF-8 text"):
+        read_evaluation(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("drop", "what"),
+    [
+        ([1], "no row of case_00000, mass, majority"),
+        ([0, 1, 2], "no row of case_00000, majority, which other cases have"),
+        ([3, 4, 5], "samples.csv: .*1 rows of case_00000, .* has the mean of 0"),
+        ([8], "no row of case_00001, tumor, majority"),
+    ],
+)
+def test_a_case_that_is_not_whole_is_named(tmp_path, evaluation, drop, what):
+    kept = tuple(score for at, score in enumerate(evaluation.scores) if at not in drop)
+    write_evaluation(tmp_path, evaluation)
+    lines = [",".join(map(str, row)) + "\n" for row in (Score._fields, *kept)]
+    (tmp_path / "scores.csv").write_text("".join(lines))
+    with pytest.raises(InputError, match=what):
+        read_evaluation(tmp_path)
+
+
+def test_a_row_twice_and_a_sample_too_few_are_named(tmp_path, evaluation):
+    twice = replace(evaluation, scores=(*evaluation.scores, evaluation.scores[1]))
+    write_evaluation(tmp_path, twice)
+    with pytest.raises(InputError, match=r"scores\.csv: .*line 11: the same score as line 3"):
+        read_evaluation(tmp_path)
+    write_evaluation(tmp_path, replace(evaluation, samples=evaluation.samples[:2]))
+    with pytest.raises(InputError, match=r"samples\.csv: .*0 rows of case_00000, tumor"):
+        read_evaluation(tmp_path)
+
+
+def test_a_share_may_exceed_one_by_rounding_alone(tmp_path, evaluation):
+    scores = [s._replace(dice=1 + 2e-16, surface_dice=1.0) for s in evaluation.scores]
+    write_evaluation(tmp_path, replace(evaluation, scores=tuple(scores)))
+    assert read_evaluation(tmp_path).scores[0].dice > 1
+
+
+def test_a_folder_in_the_place_of_an_official_table_is_one_line(tmp_path, evaluation):
+    (tmp_path / "evaluation_samples.csv").mkdir()
+    with pytest.raises(InputError, match=r"evaluation_samples\.csv: cannot remove"):
+        write_evaluation(tmp_path, Evaluation(scores=evaluation.scores[:3]))
 
 
 def test_nothing_half_written_where_writing_is_impossible(tmp_path, evaluation):

@@ -1,15 +1,16 @@
+import errno
 import json
 
 import jax
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from kitsjax.config import load_settings, to_toml
 from kitsjax.errors import InputError
-from kitsjax.infer.bundle import BUNDLE_NAME, load_model, make_model, save_bundle
+from kitsjax.infer.bundle import BUNDLE_NAME, load_model, make_model, read_bundle, save_bundle
 
 SETTINGS = load_settings(
     None, ["network.features=2", "network.heads=2", "sampling.patch_shape=[16, 16, 16]"]
@@ -42,28 +43,41 @@ def rewrite(path, **changed):
 
 
 def test_round_trip_is_exact(bundle, params):
-    model = load_model(bundle)
-    assert model.settings == SETTINGS
-    assert model.provenance == PROVENANCE
-    found, expected = flatten_dict(model.params), flatten_dict(params)
+    read = read_bundle(bundle)
+    assert read.settings == SETTINGS
+    assert read.provenance == PROVENANCE
+    found, expected = flatten_dict(read.params), flatten_dict(params)
     assert found.keys() == expected.keys()
     for name, leaf in expected.items():
-        assert found[name].shape == (1, *leaf.shape)
+        assert found[name].shape == leaf.shape
         assert found[name].dtype == leaf.dtype
-        assert np.asarray(found[name][0]).tobytes() == np.asarray(leaf).tobytes()
+        assert np.asarray(found[name]).tobytes() == np.asarray(leaf).tobytes()
     assert [path.name for path in bundle.parent.iterdir()] == [BUNDLE_NAME]
 
 
 def test_the_loaded_network_computes_and_is_hashable(bundle):
     model = load_model(bundle)
     assert hash(model.network) == hash(make_model({}, SETTINGS).network)
-    single = jax.tree.map(lambda leaf: leaf[0], model.params)
-    logits = jax.eval_shape(model.network.apply, {"params": single}, np.zeros((1, 16, 16, 16, 1)))
+    variables = {"params": model.params}
+    logits = jax.eval_shape(model.network.apply, variables, np.zeros((1, 16, 16, 16, 1)))
     assert logits[0].shape == (1, 16, 16, 16, 4)
+    assert model.patch_shape == (16, 16, 16)
+    assert (model.preprocess, model.predict) == (SETTINGS.preprocess, SETTINGS.predict)
+
+
+def test_a_model_is_a_pytree_of_its_parameters(bundle, params):
+    model = load_model(bundle)
+    assert jax.tree.structure(model.params) == jax.tree.structure(params)
+    assert len(jax.tree.leaves(model)) == len(jax.tree.leaves(params))
+    doubled = jax.jit(lambda model: jax.tree.map(lambda leaf: 2 * leaf, model))(model)
+    assert doubled.network == model.network
+    np.testing.assert_array_equal(
+        jax.tree.leaves(doubled)[0], 2 * np.asarray(jax.tree.leaves(model)[0])
+    )
 
 
 def test_a_run_folder_is_read_and_one_without_a_model_refused(bundle, tmp_path):
-    assert load_model(bundle.parent).settings == SETTINGS
+    assert read_bundle(bundle.parent).settings == SETTINGS
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=f"empty: holds no {BUNDLE_NAME}"):
         load_model(tmp_path / "empty")
@@ -142,12 +156,12 @@ def test_settings_that_this_version_does_not_know_are_refused(params, tmp_path, 
 
 
 def test_a_bundle_that_cannot_be_written_leaves_the_old_one(params, bundle, monkeypatch):
-    def fail(tensors, path, metadata):
-        path.write_bytes(b"half")
-        raise SafetensorError("I/O error: No space left on device")
+    def fail(path, content):
+        path.open("wb").write(content[: len(content) // 2])
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("kitsjax.infer.bundle.save_file", fail)
+    monkeypatch.setattr("pathlib.Path.write_bytes", fail)
     with pytest.raises(InputError, match=r"cannot write .*No space left"):
         save_bundle(bundle, params, SETTINGS, {})
     assert [path.name for path in bundle.parent.iterdir()] == [BUNDLE_NAME]
-    assert load_model(bundle).provenance == PROVENANCE
+    assert read_bundle(bundle).provenance == PROVENANCE

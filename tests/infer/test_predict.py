@@ -1,32 +1,33 @@
+import dataclasses
 import itertools
 from dataclasses import dataclass
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import nibabel
 import numpy as np
 import pytest
+from threshold_model import bright_cube, threshold_model
 
-from kitsjax.config import PredictSettings, load_settings
-from kitsjax.data.geometry import Volume, kits_geometry
-from kitsjax.data.volume import read_volume, write_volume
+from kitsjax.config import load_settings
+from kitsjax.data.geometry import make_volume
 from kitsjax.errors import InputError
-from kitsjax.infer.bundle import Model, combine_models, make_model
+from kitsjax.infer.bundle import make_model
+from kitsjax.infer.model import Model, stack_members
 from kitsjax.infer.predict import (
-    find_inputs,
-    predict_files,
     predict_label,
     predict_probabilities,
+    probabilities,
     segment,
 )
 from kitsjax.infer.tiles import importance_map, window_positions
 from kitsjax.labels import CLASSES
+from kitsjax.settings import PredictSettings
 
 PATCH = (8, 8, 8)
 SETTINGS = PredictSettings(bucket=16)
-PARAMS = {"factors": jnp.array([[0.0, 1.0, 2.0, -1.0]])}
-"""Of `Voxelwise`, one member."""
+PARAMS = {"factors": jnp.array([0.0, 1.0, 2.0, -1.0])}
+"""Of `Voxelwise`."""
 
 
 @dataclass
@@ -52,8 +53,11 @@ class Voxelwise(nn.Module):
 
 
 def voxel_model(network):
-    settings = load_settings(None, [f"sampling.patch_shape={list(PATCH)}"])
-    return Model(network, PARAMS, settings)
+    return make_test_model(network, PARAMS, load_settings(None, ["predict.bucket=16"]), PATCH)
+
+
+def make_test_model(network, params, settings, patch_shape=(16, 16, 16)):
+    return Model(params, network, patch_shape, settings.preprocess, settings.predict)
 
 
 def count_batch():
@@ -79,7 +83,7 @@ def softmax(logits, axis):
     return e / e.sum(axis, keepdims=True)
 
 
-def voxelwise_probabilities(image, factors=PARAMS["factors"][0]):
+def voxelwise_probabilities(image, factors=PARAMS["factors"]):
     return softmax(np.asarray(factors)[:, None, None, None] * image, 0)
 
 
@@ -88,10 +92,11 @@ def voxelwise_probabilities(image, factors=PARAMS["factors"][0]):
 def test_windows_are_a_partition_of_unity(shape, mirror):
     settings = PredictSettings(bucket=16, mirror=mirror, batch_size=3)
     image = random_image(shape)
-    found = predict_probabilities(voxel_model(Voxelwise()), image, settings)
+    ensemble = stack_members(voxel_model(Voxelwise()))
+    found = predict_probabilities(ensemble, image, settings)
     assert found.shape == (len(CLASSES), *shape)
     np.testing.assert_allclose(found, voxelwise_probabilities(image), atol=2e-6)
-    label = predict_label(voxel_model(Voxelwise()), image, settings)
+    label = predict_label(ensemble, image, settings)
     assert label.dtype == np.uint8
     np.testing.assert_array_equal(label, found.argmax(0))
 
@@ -131,10 +136,11 @@ def by_window(network, params):
 def test_equals_plain_loops_where_windows_disagree(shape, weighting, mirror):
     settings = PredictSettings(bucket=16, weighting=weighting, mirror=mirror, batch_size=4)
     image = random_image(shape)
-    single = {"factors": PARAMS["factors"][0]}
-    expected = naive_probabilities(by_window(Positional(), single), image, settings, PATCH)
-    found = predict_probabilities(voxel_model(Positional()), image, settings)
+    expected = naive_probabilities(by_window(Positional(), PARAMS), image, settings, PATCH)
+    model = dataclasses.replace(voxel_model(Positional()), predict=settings)
+    found = predict_probabilities(stack_members(model), image, settings)
     np.testing.assert_allclose(found, expected, atol=2e-6)
+    np.testing.assert_allclose(probabilities(model, image), expected, atol=2e-6)
 
 
 @pytest.fixture(scope="module")
@@ -173,13 +179,13 @@ def test_equals_plain_loops_with_the_real_network_and_averages_an_ensemble(small
     image = random_image((20, 16, 30))
     expected = []
     for model in small_models:
-        single = jax.tree.map(lambda leaf: leaf[0], model.params)
-        network = by_window(model.network, single)
+        network = by_window(model.network, model.params)
         expected.append(naive_probabilities(network, image, settings, patch_shape))
     assert np.abs(expected[0] - expected[1]).max() > 0.1
-    ensemble = combine_models(small_models)
-    found = predict_probabilities(ensemble, image, settings)
+    found = predict_probabilities(stack_members(small_models), image, settings)
     np.testing.assert_allclose(found, np.mean(expected, 0), atol=1e-5)
+    models = [dataclasses.replace(model, predict=settings) for model in small_models]
+    np.testing.assert_allclose(probabilities(models, image), found, atol=1e-6)
 
 
 def test_an_ensemble_refuses_other_networks_and_nothing(small_models, small_settings):
@@ -187,143 +193,107 @@ def test_an_ensemble_refuses_other_networks_and_nothing(small_models, small_sett
         update={"preprocess": small_settings.preprocess.model_copy(update={"spacing_mm": 3.0})}
     )
     with pytest.raises(InputError, match="model 2 has another preprocessing"):
-        combine_models([small_models[0], Model(small_models[0].network, PARAMS, other)])
+        stack_members([small_models[0], make_model(small_models[0].params, other)])
     with pytest.raises(InputError, match="no model given"):
-        combine_models([])
+        stack_members([])
 
 
 def test_shapes_of_a_bucket_share_a_program_and_compute_only_their_windows():
     network = Voxelwise(tag=1)
     COUNTS.traces = COUNTS.batches = 0
-    predict_label(voxel_model(network), random_image((16, 16, 16)), SETTINGS)
+    predict_label(stack_members(voxel_model(network)), random_image((16, 16, 16)), SETTINGS)
     jax.effects_barrier()
     traces = COUNTS.traces
     assert traces > 0
     # Three windows an axis, two at a time.
     assert COUNTS.batches == 14
-    predict_label(voxel_model(network), random_image((9, 8, 3)), SETTINGS)
+    predict_label(stack_members(voxel_model(network)), random_image((9, 8, 3)), SETTINGS)
     jax.effects_barrier()
     assert COUNTS.traces == traces
     # Two windows along z, one along the others.
     assert COUNTS.batches == 14 + 1
-    predict_label(voxel_model(network), random_image((17, 8, 3)), SETTINGS)
+    predict_label(stack_members(voxel_model(network)), random_image((17, 8, 3)), SETTINGS)
     assert COUNTS.traces > traces
 
 
 def test_float16_images_are_computed_in_float32():
     image = random_image((10, 8, 8)).astype(np.float16)
-    found = predict_probabilities(voxel_model(Voxelwise()), image, SETTINGS)
+    found = predict_probabilities(stack_members(voxel_model(Voxelwise())), image, SETTINGS)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, voxelwise_probabilities(image.astype(np.float32)), atol=2e-6)
 
 
-def bright_cube(shape=(20, 30, 30)):
-    """0 HU with an off-center cube of 1000 HU."""
-    array = np.zeros(shape, np.float32)
-    array[8:16, 10:20, 6:14] = 1000
-    return array
+def test_probabilities_under_jit_are_the_same(small_models):
+    image = jnp.asarray(random_image((17, 12, 20)))
+    expected = probabilities(small_models[0], image)
+    found = jax.jit(probabilities)(small_models[0], image)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    np.testing.assert_allclose(expected.sum(0), 1, atol=1e-6)
 
 
-def threshold_model(settings):
-    """Label 2 (tumor) above normalized intensity 1.5, else background."""
-    return Model(Threshold(), {"cut": jnp.array([1.5])}, settings)
+def test_probabilities_map_over_stacked_models(small_models):
+    image = random_image((16, 12, 18))
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *small_models)
+    found = jax.vmap(probabilities, in_axes=(0, None))(stacked, image)
+    for model, one in zip(small_models, found, strict=True):
+        np.testing.assert_allclose(one, probabilities(model, image), atol=1e-5)
+    np.testing.assert_allclose(found.mean(0), probabilities(small_models, image), atol=1e-5)
 
 
-class Threshold(nn.Module):
-    @nn.compact
-    def __call__(self, x):
-        cut = self.param("cut", nn.initializers.zeros, ())
-        return (jnp.concatenate([cut - x, cut - x - 9, x - cut, cut - x - 9], axis=-1),)
+def test_gradients_pass_through_windows_to_image_and_parameters():
+    image = random_image((12, 9, 8)).astype(np.float64)
+    model = voxel_model(Positional())
+
+    def tumor(model, image):
+        return probabilities(model, image)[2].sum()
+
+    by_model, by_image = jax.grad(tumor, argnums=(0, 1))(model, jnp.asarray(image, jnp.float32))
+    assert jax.tree.structure(by_model) == jax.tree.structure(model)
+    assert by_image.shape == image.shape
+    direction = random_image(image.shape, seed=1)
+    step = 1e-2
+    ahead, behind = (
+        tumor(model, jnp.asarray(image + sign * step * direction, jnp.float32)) for sign in (1, -1)
+    )
+    np.testing.assert_allclose((by_image * direction).sum(), (ahead - behind) / 2 / step, rtol=1e-2)
+
+    def at(factor):
+        params = {"factors": PARAMS["factors"].at[2].add(factor)}
+        return tumor(dataclasses.replace(model, params=params), image)
+
+    np.testing.assert_allclose(
+        by_model.params["factors"][2], (at(step) - at(-step)) / 2 / step, rtol=1e-2
+    )
 
 
-def test_segment_returns_the_native_shape_and_finds_a_cube(small_settings):
+def test_a_trained_networks_saliency_is_finite_and_not_zero(small_models):
+    image = jnp.asarray(random_image((20, 16, 24)))
+    saliency = jax.grad(lambda image: probabilities(small_models[0], image)[2].sum())(image)
+    assert jnp.isfinite(saliency).all()
+    assert (saliency != 0).mean() > 0.9
+
+
+def test_segment_returns_labels_on_the_native_grid_and_finds_a_cube():
     array = bright_cube()
-    volume = Volume(array, (3.0, 1.0, 1.0), np.diag([3.0, 1.0, 1.0, 1.0]))
-    label = segment(threshold_model(small_settings), volume)
-    assert label.shape == array.shape
-    assert label.dtype == np.uint8
-    assert set(np.unique(label)) == {0, 2}
-    overlap = np.sum((label == 2) & (array > 0))
-    assert 2 * overlap / (np.sum(label == 2) + np.sum(array > 0)) > 0.85
+    volume = make_volume(array, (3.0, 1.0, 1.0))
+    label = segment(threshold_model(), volume)
+    assert label.array.shape == array.shape
+    assert label.array.dtype == np.uint8
+    assert (label.spacing_mm, label.file) == (volume.spacing_mm, volume.file)
+    np.testing.assert_array_equal(label.affine, volume.affine)
+    assert set(np.unique(label.array)) == {0, 2}
+    overlap = np.sum((label.array == 2) & (array > 0))
+    assert 2 * overlap / (np.sum(label.array == 2) + np.sum(array > 0)) > 0.85
 
 
-def test_predict_files_writes_the_inputs_geometry_and_goes_on_past_bad_files(
-    small_settings, tmp_path
-):
-    geometry = kits_geometry((20, 30, 30), (3.0, 1.0, 1.0))
-    folder, output = tmp_path / "in", tmp_path / "deep" / "out"
-    folder.mkdir()
-    for name in ("b.nii.gz", "d.nii.gz"):
-        write_volume(folder / name, bright_cube(), geometry)
-    (folder / "a.nii.gz").write_text("no NIfTI")
-    (folder / "c.nii").write_bytes((folder / "d.nii.gz").read_bytes()[:500])
-    (folder / "notes.txt").write_text("no CT")
-    model = threshold_model(small_settings)
-    files = find_inputs(folder, output)
-    failures = predict_files(model, files, probabilities=True)
-    assert [path.name for path, _ in failures] == ["a.nii.gz", "c.nii"]
-    assert all(str(path) in message for path, message in failures)
-    masks = {"b.nii.gz", "d.nii.gz", "b_probabilities.nii.gz", "d_probabilities.nii.gz"}
-    assert {path.name for path in output.iterdir()} == masks
-    expected = segment(model, read_volume(folder / "d.nii.gz"))
-    mask = read_volume(output / "d.nii.gz")
-    np.testing.assert_array_equal(mask.array, expected)
-    np.testing.assert_array_equal(mask.file.nifti["sform_code"], geometry.nifti["sform_code"])
-    np.testing.assert_array_equal(mask.affine, read_volume(folder / "d.nii.gz").affine)
-    probabilities = read_probabilities(output / "d_probabilities.nii.gz")
-    np.testing.assert_allclose(probabilities.sum(-1), 1, atol=1e-6)
-    np.testing.assert_array_equal(probabilities.argmax(-1), expected)
-
-
-def read_probabilities(path):
-    image = nibabel.load(path)
-    assert image.get_data_dtype() == np.float32
-    return np.asanyarray(image.dataobj)
-
-
-def test_predict_files_lists_outputs_that_cannot_be_written(small_settings, tmp_path):
-    source = tmp_path / "ct.nii.gz"
-    write_volume(source, bright_cube(), kits_geometry((20, 30, 30), (3.0, 1.0, 1.0)))
-    (tmp_path / "file").write_text("not a folder")
-    model = threshold_model(small_settings)
-    failures = predict_files(model, find_inputs(source, tmp_path / "file"))
-    assert [path for path, _ in failures] == [source]
-    assert (tmp_path / "file").read_text() == "not a folder"
-
-
-def test_find_inputs(tmp_path):
-    for name in ("kits/case_00001", "kits/case_00000", "flat"):
-        (tmp_path / name).mkdir(parents=True)
-    cts = [tmp_path / f"kits/case_0000{n}/imaging.nii.gz" for n in (0, 1)]
-    flat = [tmp_path / "flat" / name for name in ("a.nii", "b.nii.gz")]
-    mask = tmp_path / "kits/case_00000/aggregated_MAJ_seg.nii.gz"
-    for path in [*cts, *flat, mask, tmp_path / "flat/._b.nii.gz", tmp_path / "flat/x.txt"]:
-        path.touch()
-    out = tmp_path / "out"
-    masks = [out / f"case_0000{n}.nii.gz" for n in (0, 1)]
-    assert find_inputs(tmp_path / "kits", out) == list(zip(cts, masks, strict=True))
-    assert find_inputs(cts[0].parent, out) == [(cts[0], masks[0])]
-    assert find_inputs(cts[1], out) == [(cts[1], masks[1])]
-    link = tmp_path / "links/case_00009/imaging.nii.gz"
-    link.parent.mkdir(parents=True)
-    link.symlink_to(cts[0])
-    assert find_inputs(link, out) == [(link, out / "case_00009.nii.gz")]
-    assert find_inputs(flat[0], out) == [(flat[0], out / "a.nii.gz")]
-    assert find_inputs(tmp_path / "flat", out) == [
-        (flat[0], out / "a.nii.gz"),
-        (flat[1], out / "b.nii.gz"),
-    ]
-
-
-def test_find_inputs_refuses_nothing_clashes_and_outputs_that_are_inputs(tmp_path):
-    with pytest.raises(InputError, match="no CT there"):
-        find_inputs(tmp_path / "absent", tmp_path / "out")
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="no CT there"):
-        find_inputs(tmp_path / "empty", tmp_path / "out")
-    (tmp_path / "a.nii.gz").touch()
-    with pytest.raises(InputError, match="would replace an input"):
-        find_inputs(tmp_path / "a.nii.gz", tmp_path)
-    (tmp_path / "a.nii").touch()
-    with pytest.raises(InputError, match="would both be written"):
-        find_inputs(tmp_path, tmp_path / "out")
+def test_segment_mirrors_when_asked():
+    volume = make_volume(random_image((12, 12, 12)), (2.0, 2.0, 2.0))
+    settings = load_settings(None, ["preprocess.spacing_mm=2", "predict.bucket=16"])
+    model = make_test_model(Positional(), PARAMS, settings, PATCH)
+    plain, mirrored = segment(model, volume), segment(model, volume, mirror=True)
+    assert (plain.array != mirrored.array).any()
+    always = dataclasses.replace(
+        model, predict=settings.predict.model_copy(update={"mirror": True})
+    )
+    np.testing.assert_array_equal(segment(always, volume).array, mirrored.array)
+    np.testing.assert_array_equal(segment(always, volume, mirror=False).array, plain.array)

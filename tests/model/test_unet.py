@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kitsjax.config import NetworkSettings
 from kitsjax.errors import InputError
 from kitsjax.model.unet import Up, build_network, norm_relu, stage_features
+from kitsjax.settings import NetworkSettings
 
 PATCH = (16, 16, 16)
 SMALL = NetworkSettings(features=4, max_features=6, heads=2, dtype="float32")

@@ -14,6 +14,7 @@ from kitsjax.labels import EVALUATION_CLASSES
 from kitsjax.report.charts import (
     BINS,
     LEAST_CASES,
+    MOST_DOTS,
     plot_boxes,
     plot_sensitivity,
     plot_training,
@@ -71,7 +72,7 @@ def test_training_curves_have_the_paper_colors_and_their_values():
 
 def test_the_epoch_of_the_least_validation_loss_is_marked_and_named():
     drawing = plot_training([epoch(number) for number in range(1, 11)])
-    assert "least, -0.500, at epoch 6." in drawing.caption
+    assert "least, −0.500, at epoch 6." in drawing.caption
     assert "highest, 0.400, at epoch 10." in drawing.caption
     (mark,) = (line for line in lines(drawing.figure.axes[0], "r") if line.get_marker() == "v")
     assert (mark.get_xdata()[0], mark.get_ydata()[0]) == (6, -0.5)
@@ -118,6 +119,30 @@ def test_few_cases_are_dots_without_boxes():
         assert not axis.patches
         assert [len(dots.get_offsets()) for dots in axis.collections] == [LEAST_CASES - 1] * 6
     assert "a box takes 5 cases" in drawing.caption
+
+
+def test_every_case_is_drawn_once():
+    low = evaluation(30)
+    # One case far below all others: an outlier in every box.
+    scores = tuple(
+        score._replace(dice=0.01, surface_dice=0.01) if score.case_id == "case_00007" else score
+        for score in low.scores
+    )
+    drawing = plot_boxes(Evaluation(scores))
+    assert "marks: outliers; points: all other cases." in drawing.caption
+    for axis in drawing.figure.axes:
+        points = [dots.get_offsets()[:, 1].tolist() for dots in axis.collections]
+        marks = [
+            list(line.get_ydata()) for line in axis.get_lines() if line.get_marker() in ("o", "s")
+        ]
+        assert len(points) == len(marks) == 6
+        for dots, outliers in zip(points, marks, strict=True):
+            assert 0.01 in outliers
+            assert len(dots) + len(outliers) == 30
+            assert not set(dots) & set(outliers)
+    many = plot_boxes(evaluation(MOST_DOTS + 1))
+    assert not any(axis.collections for axis in many.figure.axes)
+    assert "marks: outliers." in many.caption
 
 
 def test_histograms_count_every_case_with_a_single_tumor_once():

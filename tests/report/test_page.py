@@ -129,6 +129,13 @@ def test_every_table_row_has_as_many_cells_as_its_head(html):
         assert len(widths) == 1
 
 
+def test_only_tables_of_many_columns_are_wider_than_the_text(page):
+    kinds = {a["aria-labelledby"]: a["class"] for a in page.all("div") if "aria-labelledby" in a}
+    assert {name: "wide" in kind.split() for name, kind in kinds.items()} == {
+        "table-1": False, "table-2": False, "table-3": False, "table-4": True,
+    }  # fmt: skip
+
+
 def test_definitions_state_what_was_scored_with(page):
     for _, tolerance_mm in EVALUATION_CLASSES.values():
         assert f"{tolerance_mm:.3f} mm" in page.text

@@ -62,8 +62,9 @@ def scored(tmp_path_factory):
     lesions = tuple(
         Lesion(case_id, "truth", "tumor", 1, 4.0, "detected", 0.9, 0.1, 0.0, 1) for case_id in CASES
     )
+    samples = tuple(s._replace(against="a") for s in scores if s.against == "individual")
     return Evaluation(
-        scores, lesions=lesions, predictions=str(predictions), dataset=str(dataset),
+        scores, samples, lesions, predictions=str(predictions), dataset=str(dataset),
         versions={"kitsjax": "0"},
     )  # fmt: skip
 
@@ -113,8 +114,16 @@ def test_figures_of_an_earlier_report_do_not_stay(scored, tmp_path):
     assert names(tmp_path) == TABLES | CHARTS | {"report.html", "mine.png"}
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "stale" not in page
-    assert "Not drawn: no training log, or no epoch in it." in page
+    assert "Not drawn: no training log, or no epoch in it; give the run" in page
     assert page.count("Not drawn: /nowhere/kits21: no such data folder") == 2
+    assert page.count("Say with --predictions and --dataset where these folders are now.") == 2
+
+
+def test_a_folder_in_the_place_of_a_figure_is_one_line(scored, tmp_path):
+    (tmp_path / "figure_2_training.png").mkdir()
+    for epochs in ((), EPOCHS):
+        with pytest.raises(InputError, match=r"figure_2_training\.png: cannot "):
+            write_report(scored, tmp_path, epochs)
 
 
 def test_one_case_is_reported(scored, tmp_path):
@@ -177,11 +186,40 @@ def test_the_command_prints_table_1_and_where_the_page_is(scored, tmp_path):
 
 def test_the_command_refuses_in_one_line_and_writes_nothing(scored, tmp_path):
     output = tmp_path / "report"
+    (tmp_path / "file").touch()
+    taken = command("--scores", tmp_path / "no", "--output", tmp_path / "file")
     missing = command("--scores", tmp_path / "no", "--output", output)
     write_evaluation(tmp_path / "scores", scored)
     no_log = command("--scores", tmp_path / "scores", "--output", output, "--run", tmp_path)
-    for done, named in ((missing, tmp_path / "no"), (no_log, tmp_path / "metrics.jsonl")):
+    (tmp_path / "metrics.jsonl").write_text('{"kind": "epoch", "epoch": 1}\n[1, 2]\n')
+    bad_log = command("--scores", tmp_path / "scores", "--output", output)
+    for done, named in (
+        (taken, f"{tmp_path / 'file'}: is a file"),
+        (missing, tmp_path / "no"),
+        (no_log, tmp_path / "metrics.jsonl"),
+        (bad_log, f"{tmp_path / 'metrics.jsonl'}, line 2: "),
+    ):
         assert done.returncode == 2
         assert done.stderr.count("\n") == 1
         assert str(named) in done.stderr
     assert not output.exists()
+
+
+def test_the_report_is_there_even_if_nobody_reads_what_is_printed(scored, tmp_path):
+    write_evaluation(tmp_path / "scores", scored)
+    arguments = ["--scores", tmp_path / "scores", "--output", tmp_path / "report"]
+    command_line = [sys.executable, ROOT / "bin" / "report.py", *map(str, arguments)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command_line, **pipes) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
+    assert (tmp_path / "report" / "report.html").is_file()
+
+
+def test_the_command_starts_before_it_loads_what_it_needs():
+    code = (
+        "import runpy, sys; runpy.run_path(sys.argv[1]);"
+        "sys.exit(any(name in sys.modules for name in ('numpy', 'scipy', 'kitsjax.report.report')))"
+    )
+    subprocess.run([sys.executable, "-c", code, ROOT / "bin" / "report.py"], check=True)

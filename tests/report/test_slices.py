@@ -215,6 +215,8 @@ def test_an_image_or_label_of_another_shape_is_not_drawn_over(files, tmp_path):
 
 @pytest.mark.parametrize("plot", [plot_best, plot_worst])
 def test_too_few_cases_are_said_and_do_not_fail(plot, files):
+    assert plot(Evaluation()).figure is None
+    assert plot(Evaluation()).caption.endswith("data set are not known.")
     nothing = plot(Evaluation(), {})
     assert nothing.figure is None
     assert nothing.caption == "No case was scored, so none can be shown."
@@ -226,7 +228,43 @@ def test_too_few_cases_are_said_and_do_not_fail(plot, files):
     assert plot(unknown, files).figure is None
     one = plot(Evaluation(score_rows({"case_00001": 0.5})), files)
     assert len(one.figure.axes) == 2
-    assert "1 of n = 1" in one.caption
+    assert "The case (n = 1) and " in one.caption
+    for text in (one.title, one.caption):
+        assert "best" not in text
+        assert "worst" not in text
+
+
+def test_without_files_those_that_were_scored_are_shown(files, tmp_path):
+    dataset, predictions = tmp_path / "data", tmp_path / "predictions"
+    for case_id, (image, prediction, truth) in files.items():
+        for path, copy in (
+            (image, dataset / case_id / "imaging.nii.gz"),
+            (truth, dataset / case_id / "aggregated_MAJ_seg.nii.gz"),
+            (prediction, predictions / f"{case_id}.nii.gz"),
+        ):
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.symlink_to(path)
+    evaluation = Evaluation(score_rows(DICE), predictions=str(predictions), dataset=str(dataset))
+    for plot in (plot_best, plot_worst):
+        own, given = plot(evaluation), plot(evaluation, files)
+        assert own[:3] == given[:3]
+        assert len(own.figure.axes) == len(given.figure.axes) == 6
+        gone = plot(replace(evaluation, dataset=str(tmp_path / "gone")))
+        assert gone.figure is None
+        assert gone.caption.startswith(f"Not drawn: {tmp_path / 'gone'}: no such data folder")
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_name_that_is_no_formula_is_drawn(files, tmp_path):
+    name = r"$\frac{x$"
+    drawing = plot_best(Evaluation(score_rows({name: 0.5})), {name: files["case_00001"]})
+    assert len(save_drawing(drawing, tmp_path)) == 2
+    assert drawing.figure.axes[0].get_title().startswith(name)
+
+
+def test_captions_hold_for_cases_without_a_tumor(files):
+    drawing = plot_best(Evaluation(score_rows(DICE)), files)
+    assert "each at the slice with most tumor, else most cyst, else most kidney" in drawing.caption
 
 
 @pytest.mark.filterwarnings("error")

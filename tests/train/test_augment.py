@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from kitsjax.config import AugmentSettings
+from kitsjax.settings import AugmentSettings
 from kitsjax.train import augment as A
 
 SPATIAL = ("rotate", "scale")

@@ -3,8 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kitsjax.config import OptimizerSettings
 from kitsjax.errors import InputError
+from kitsjax.settings import OptimizerSettings
 from kitsjax.train.checkpoint import Checkpoints, Progress
 from kitsjax.train.optimizer import build_optimizer
 

@@ -3,7 +3,7 @@ import numpy as np
 import optax
 import pytest
 
-from kitsjax.config import OptimizerSettings
+from kitsjax.settings import OptimizerSettings
 from kitsjax.train.optimizer import build_optimizer, learning_rate
 
 

@@ -40,7 +40,13 @@ def test_resume_without_a_run_begins_one(tmp_path):
 
 @pytest.mark.parametrize(
     "override",
-    ["train.seed=1", "train.epochs=7", "network.features=8", "preprocess.spacing_mm=2.5"],
+    [
+        "train.seed=1",
+        "train.epochs=7",
+        "network.features=8",
+        "preprocess.spacing_mm=2.5",
+        "data.label_source=sample",
+    ],
 )
 def test_resume_refuses_what_changes_the_computation(tmp_path, override):
     begin(settings(tmp_path))

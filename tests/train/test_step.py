@@ -1,34 +1,51 @@
-"""The step on one device and on eight forced ones (tests/conftest.py)."""
+"""The steps under pmap on eight forced devices (tests/conftest.py), and in a reader's own loop."""
 
+import textwrap
+from functools import partial
+
+import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import jax_utils
 
-from kitsjax.config import AugmentSettings, LossSettings, NetworkSettings, OptimizerSettings
+import kitsjax as kj
 from kitsjax.errors import InputError
-from kitsjax.model.unet import build_network
+from kitsjax.model.losses import deep_supervision_loss
+from kitsjax.model.unet import UNet, build_network
+from kitsjax.settings import AugmentSettings, LossSettings, NetworkSettings, OptimizerSettings
 from kitsjax.train.augment import source_shape
 from kitsjax.train.optimizer import build_optimizer
 from kitsjax.train.step import (
     AXIS,
+    augment_patches,
     check_batch,
+    eval_step,
     init_state,
-    make_eval_step,
-    make_train_step,
+    sample_keys,
     shard,
+    train_step,
 )
 
 SHAPE = (16, 16, 16)
 AUGMENT = AugmentSettings()
 
 
-def make(per_batch=True, accumulate=1, loss=None):
+def make(per_batch=True, accumulate=1):
+    """The program's state and steps, to be mapped over AXIS."""
     network = build_network(NetworkSettings(features=4, heads=2), SHAPE)
     optimizer = build_optimizer(OptimizerSettings(learning_rate=0.01), 10)
-    loss = loss or LossSettings(dice_per_batch=per_batch)
-    step = make_train_step(network, optimizer, loss, AUGMENT, SHAPE, accumulate=accumulate, seed=5)
-    return init_state(network, optimizer, 0), step, make_eval_step(network, loss)
+    settings = LossSettings(dice_per_batch=per_batch)
+    loss = partial(deep_supervision_loss, settings=settings, axis_name=AXIS)
+    augment = partial(augment_patches, seed=5, patch_shape=SHAPE, settings=AUGMENT)
+    step = partial(
+        train_step, network=network, optimizer=optimizer, loss=loss, augment=augment,
+        accumulate=accumulate, axis_name=AXIS,
+    )  # fmt: skip
+    evaluate = partial(eval_step, network=network, loss=loss, axis_name=AXIS)
+    return init_state(network, optimizer, 0), step, evaluate
 
 
 def make_batch(number, size=8):
@@ -115,3 +132,94 @@ def test_batch_must_fit_the_devices():
     check_batch(8, 2, 4)
     with pytest.raises(InputError, match="such as 8"):
         check_batch(4, 1, 8)
+
+
+class Small(nn.Module):
+    """A reader's own network: its parameters depend on the patch, and it has one output."""
+
+    @nn.compact
+    def __call__(self, x):
+        position = self.param("position", nn.initializers.normal(), (*x.shape[1:4], 1))
+        hidden = nn.relu(nn.Conv(4, (3, 3, 3))(x + position))
+        return (nn.Dense(4)(hidden),)
+
+
+def focal_loss(outputs, label):
+    """Lin et al. 2017, gamma 2, mean over the batch."""
+    log_chance = jnp.take_along_axis(jax.nn.log_softmax(outputs[0]), label[..., None], -1)
+    return -((1 - jnp.exp(log_chance)) ** 2 * log_chance).mean()
+
+
+def noisy(batch):
+    """A reader's own augmentation, of the index alone."""
+    keys = sample_keys(3, batch["index"])
+    noise = jax.vmap(lambda key: jax.random.normal(key, (8, 8, 8)))(keys)
+    return batch["image"] + noise, batch["label"].astype(jnp.int32)
+
+
+def small_batch(number, size=4):
+    image = np.random.default_rng(number).normal(size=(size, 8, 8, 8)).astype(np.float32)
+    index = np.arange(number * size, number * size + size, dtype=np.int32)
+    return {"image": image, "label": (image > 0.5).astype(np.uint8), "index": index}
+
+
+def small_run(compiled, state, devices=0, steps=3):
+    """A reader's own loop; 0 devices: jit. The last state and every step's metrics."""
+    rows = []
+    state = jax_utils.replicate(state, jax.devices()[:devices]) if devices else state
+    for number in range(steps):
+        batch = small_batch(number)
+        state, metrics = compiled(state, shard(batch, devices) if devices else batch)
+        rows.append([float(value.ravel()[-1]) for value in metrics.values()])
+    return (jax_utils.unreplicate(state) if devices else state), np.array(rows)
+
+
+def test_a_readers_own_pieces_are_the_same_under_jit_pmap_and_accumulation():
+    network, optimizer = Small(), optax.adam(1e-2)
+    state = init_state(network, optimizer, 0, patch_shape=(8, 8, 8))
+    step = partial(train_step, network=network, optimizer=optimizer, loss=focal_loss, augment=noisy)
+    two = jax.devices()[:2]
+    mapped = jax.pmap(partial(step, axis_name="half"), axis_name="half", devices=two)
+    one, rows = small_run(jax.jit(step), state)
+    for other, other_rows in (
+        small_run(mapped, state, devices=2),
+        small_run(jax.jit(partial(step, accumulate=2)), state),
+    ):
+        assert np.allclose(rows, other_rows, rtol=1e-5)
+        assert largest_difference(one.params, other.params) < 1e-5
+        assert int(one.step) == int(other.step) == 3
+    assert largest_difference(one.params, state.params) > 1e-2
+    _, plain = small_run(jax.jit(partial(step, augment=None)), state)
+    assert abs(plain[0, 0] - rows[0, 0]) > 1e-4, "the augmentation did nothing"
+
+
+def test_example_of_train_step_learns():
+    example = textwrap.dedent(train_step.__doc__.split("reused:\n\n")[1])
+    batch = small_batch(0)
+    names = {
+        "jax": jax, "optax": optax, "kj": kj, "partial": partial, "UNet": UNet,
+        "batches": [batch] * 20,
+    }  # fmt: skip
+    exec(example, names)
+    start = init_state(names["network"], names["optimizer"], 0).params
+    evaluate = jax.jit(partial(eval_step, network=names["network"], loss=names["loss"]))
+    before, after = evaluate(start, batch), evaluate(names["state"].params, batch)
+    assert int(names["state"].step) == 20
+    assert float(after["loss"]) < 0.5 * float(before["loss"])
+    assert float(after["counts"].sum()) == batch["label"].size + float(after["counts"][:, 1].sum())
+
+
+def test_errors_of_a_readers_own_loop_say_what_to_do():
+    class Bare(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return nn.Dense(4)(x)
+
+    optimizer, batch = optax.sgd(0.1), small_batch(0)
+    for network, accumulate, words in ((Bare(), 1, "Bare.*tuple"), (Small(), 3, "batch of 4")):
+        state = init_state(network, optimizer, 0, patch_shape=(8, 8, 8))
+        with pytest.raises(InputError, match=words):
+            train_step(
+                state, batch, network=network, optimizer=optimizer, loss=focal_loss,
+                accumulate=accumulate,
+            )  # fmt: skip

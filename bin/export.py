@@ -1,0 +1,56 @@
+"""Export a trained model: a bundle to predict with, or a program that needs JAX and NumPy alone.
+
+python bin/export.py --model runs/phantom --format bundle --output phantom.safetensors
+python bin/export.py --model runs/phantom --format stablehlo --output program/
+"""
+
+import argparse
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from kitsjax.command import guarded
+from kitsjax.errors import InputError
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--model", required=True, nargs="+", metavar="PATH",
+        help="run folder, or bundle; a program averages several",
+    )  # fmt: skip
+    parser.add_argument("--format", choices=("bundle", "stablehlo"), default="bundle")
+    parser.add_argument(
+        "--output", required=True, metavar="PATH", help=".safetensors file, or a program's folder"
+    )
+    parser.add_argument(
+        "--dtype", choices=("float32", "bfloat16"), default="float32", help="of a program"
+    )
+    parser.add_argument("--mirror", action="store_true", help="a program that averages mirrorings")
+    args = parser.parse_args()
+
+    from kitsjax.infer.bundle import load_model, read_bundle, save_bundle
+    from kitsjax.infer.export import save_program
+    from kitsjax.train.run_folder import describe_run
+
+    output = Path(args.output)
+    if args.format == "stablehlo":
+        models = [load_model(path) for path in args.model]
+        mirroring = models[0].predict.model_copy(update={"mirror": args.mirror})
+        save_program(output, [replace(models[0], predict=mirroring), *models[1:]], dtype=args.dtype)
+    elif len(args.model) > 1:
+        raise InputError("a bundle holds one model: export each, and give predict.py all of them")
+    elif output.suffix != ".safetensors":
+        raise InputError(f"--output {output}: let a bundle's name end in .safetensors")
+    else:
+        provenance = describe_run(args.model[0])
+        bundle = read_bundle(args.model[0])
+        save_bundle(output, bundle.params, bundle.settings, bundle.provenance | provenance)
+    print(f"{args.format}: {output.resolve()}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(main))

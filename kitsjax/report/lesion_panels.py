@@ -1,0 +1,79 @@
+"""The panels of Figure 7: rates of detection by volume, and the outcomes of all lesions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from kitsjax.evaluate.lesions import OUTCOMES
+from kitsjax.labels import COLORS, CYST, TUMOR
+from kitsjax.report.drawing import tick_integers
+from kitsjax.report.statistics import Sensitivity
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# Hatches, marks and dashes as well as colors, for the color-blind and for print.
+_MARKS = {"tumor": ("o", "-", COLORS[TUMOR]), "cyst": ("s", ":", COLORS[CYST])}
+_OUTCOMES = {
+    "detected": ("#d9d9d9", ""),
+    "under-segmented": ("#56b4e9", "////"),
+    "over-segmented": ("#e69f00", "\\\\\\\\"),
+    "confused": ("#cc79a7", "xxxx"),
+    "omitted": ("#ffffff", "...."),
+    "false": ("#f0e442", "----"),
+}
+
+
+def draw_rates(axis: Axes, rates: Mapping[str, Sequence[Sensitivity]]) -> None:
+    """A point each range of volumes and label, with the numbers of lesions as a table below."""
+    for place, (label, rows) in enumerate(rates.items()):
+        mark, line, color = _MARKS[label]
+        rate, low, high = (
+            np.array([getattr(row, name) for row in rows]) for name in ("rate", "low", "high")
+        )
+        where = np.arange(len(rows)) + 0.16 * (place - 0.5)
+        # Rounding can leave an interval's end on the wrong side of its rate by 1e-17.
+        errors = np.maximum([rate - low, high - rate], 0)
+        axis.errorbar(
+            where, rate, errors, marker=mark, ls=line, color=color, capsize=3, label=f"{label}s"
+        )
+    names = [
+        f"≥ {of.low_cm3:g}" if math.isinf(of.high_cm3) else f"{of.low_cm3:g}–{of.high_cm3:g}"
+        for of in next(iter(rates.values()))
+    ]
+    columns = zip(
+        names, *([str(row.lesions) for row in rows] for rows in rates.values()), strict=True
+    )
+    axis.set_xticks(range(len(names)), ["\n".join(column) for column in columns])
+    heads = "\n".join(["cm³", *(f"{label}s" for label in rates)])
+    axis.annotate(
+        heads, (0, 0), (-6, -axis.xaxis.get_tick_padding() - 3.5), ha="right", va="top",
+        xycoords="axes fraction", textcoords="offset points",
+    )  # fmt: skip
+    axis.set(ylabel="rate found", ylim=(-0.04, 1.04), xlim=(-0.5, len(names) - 0.5))
+    axis.grid(axis="y", alpha=0.3)
+
+
+def draw_outcomes(axis: Axes, counts: Mapping[str, Mapping[str, int]]) -> None:
+    """A bar a label, its sections the outcomes, with their numbers where there is room."""
+    labels = list(counts)
+    start = np.zeros(len(labels))
+    most = max(sum(row.values()) for row in counts.values())
+    for outcome in OUTCOMES:
+        color, hatch = _OUTCOMES[outcome]
+        numbers = np.array([counts[label][outcome] for label in labels])
+        bars = axis.barh(
+            labels, numbers, left=start, color=color, hatch=hatch, edgecolor="0.25", lw=0.8,
+            height=0.6, label=outcome,
+        )  # fmt: skip
+        texts = [str(n) if n > 0.04 * most else "" for n in numbers]
+        box = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
+        for text in axis.bar_label(bars, texts, label_type="center"):
+            text.set_bbox(box if text.get_text() else None)
+        start += numbers
+    axis.set(xlabel="lesions", ylim=(len(labels) - 0.5, -0.5))
+    tick_integers(axis.xaxis)

@@ -1,0 +1,77 @@
+"""A trained model leaves its run folder: bundle, program and Python give the run's own masks."""
+
+import json
+from hashlib import sha256
+
+import jax.export
+import numpy as np
+import pytest
+from tiny_run import run
+
+import kitsjax as kj
+from kitsjax.data.resample import resample_label
+from kitsjax.infer.bundle import read_bundle
+
+
+@pytest.fixture
+def folder(finished):
+    """The run folder."""
+    return finished[0] / "run"
+
+
+@pytest.fixture
+def held_out(finished, folder):
+    """The held-out case's CT and the mask that training wrote."""
+    (mask,) = (folder / "predictions").iterdir()
+    case_id = mask.name.removesuffix(".nii.gz")
+    ct = finished[0] / "data" / "phantom" / case_id / "imaging.nii.gz"
+    return ct, kj.read_label(mask).array
+
+
+def test_a_bundle_predicts_the_runs_masks_and_tells_where_it_comes_from(folder, held_out, tmp_path):
+    ct, expected = held_out
+    bundle = tmp_path / "tiny.safetensors"
+    done = run("export", "--model", folder, "--format", "bundle", "--output", bundle)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert str(bundle) in done.stdout
+    provenance = read_bundle(bundle).provenance
+    assert provenance["split"]["held_out"] == 1
+    split = (folder / "split.json").read_bytes()
+    assert provenance["split"]["sha256"] == sha256(split).hexdigest()
+    assert provenance["scores"] == json.loads((folder / "summary.json").read_text())
+    assert provenance["versions"]["jax"]
+    done = run("predict", "--model", bundle, "--input", ct, "--output", tmp_path / "masks")
+    assert done.returncode == 0
+    (mask,) = (tmp_path / "masks").iterdir()
+    np.testing.assert_array_equal(kj.read_label(mask).array, expected)
+
+
+def test_python_and_a_program_give_the_runs_mask(folder, held_out, tmp_path):
+    ct, expected = held_out
+    model, volume = kj.load_model(folder), kj.read_volume(ct)
+    label = kj.segment(model, volume)
+    np.testing.assert_array_equal(label.array, expected)
+    image = kj.preprocess(volume, model.preprocess)
+    found = np.asarray(kj.probabilities(model, image).argmax(0), np.uint8)
+    np.testing.assert_array_equal(resample_label(found, volume.array.shape), expected)
+    done = run("export", "--model", folder, "--format", "stablehlo", "--output", tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    exported = jax.export.deserialize((tmp_path / "program.stablehlo").read_bytes())
+    np.testing.assert_array_equal(exported.call(image), found)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model", "{run}", "{run}", "--output", "x.safetensors"], "a bundle holds one model"),
+        (["--model", "{run}", "--output", "x"], "end in .safetensors"),
+        (["--model", "{run}/absent", "--output", "x.safetensors"], "absent: not a finished run"),
+        (["--model", "{run}/absent", "--format", "stablehlo", "--output", "x"], "absent"),
+    ],
+)
+def test_mistakes_are_one_line(folder, tmp_path, arguments, message):
+    done = run("export", *(a.format(run=folder) for a in arguments), cwd=tmp_path)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())
