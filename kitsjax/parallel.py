@@ -51,7 +51,7 @@ def map_cases(
     except BrokenProcessPool:
         raise InputError(
             f"{description}: a worker process was killed, most likely for lack of memory; run "
-            "again with fewer workers"
+            "again with fewer workers (in a script of your own: under if __name__ == '__main__')"
         ) from None
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from kitsjax.data.annotations import Instance, paint_sample
-from kitsjax.data.patches import PreprocessedCase, Shape, read_patch
+from kitsjax.data.patches import PreprocessedCase, Shape, map_array, read_patch
 from kitsjax.data.resample import resample_label
 from kitsjax.errors import InputError
 from kitsjax.files import written_beside
@@ -80,7 +80,7 @@ def load_instances(folder: Path) -> list[Instance]:
     """
     try:
         described = json.loads((folder / "instances.json").read_text())["instances"]
-        voxels = np.load(folder / "masks.npy", mmap_mode="r")
+        voxels = map_array(folder / "masks.npy")
     except FileNotFoundError:
         raise InputError(
             f"{folder}: no such annotations; preprocess with this run's data.label_source"

@@ -125,7 +125,7 @@ def preprocess_case(case: Case, folder: Path, settings: PreprocessSettings) -> N
         np.save(beside / "label.npy", resampled)
         for value in FOREGROUND:
             positions = foreground_positions(
-                resampled, value, settings.foreground_voxels, int(case.case_id[-5:])
+                resampled, value, settings.foreground_voxels, case.number
             )
             np.save(beside / f"foreground_{value}.npy", positions)
         (beside / "case.json").write_text(json.dumps(description, indent=1))

@@ -21,11 +21,23 @@ EPSILON = 1e-5
 """Added to the variance in the instance norm (nnU-Net, PyTorch's default)."""
 
 _GAIN = 2 / (1 + SLOPE**2)
-_he_normal = nn.initializers.variance_scaling(_GAIN, "fan_in", "normal")
-# PyTorch counts a transposed convolution's fan_in as output channels times kernel voxels.
-_he_normal_transposed = nn.initializers.variance_scaling(
-    _GAIN, "fan_in", "normal", in_axis=-1, out_axis=-2
-)
+
+
+def _he_normal(key: Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Array:
+    return _draw(key, shape, math.prod(shape[:-1]), dtype)
+
+
+def _he_normal_transposed(
+    key: Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32
+) -> Array:
+    # PyTorch counts a transposed convolution's fan_in as output channels times kernel voxels.
+    return _draw(key, shape, math.prod(shape[:-2]) * shape[-1], dtype)
+
+
+def _draw(key: Array, shape: tuple[int, ...], fan_in: int, dtype: DTypeLike) -> Array:
+    # As a vector: the same bits, and XLA compiles a draw of five axes several times slower.
+    vector = jax.random.normal(key, (math.prod(shape),), dtype)
+    return (math.sqrt(_GAIN / fan_in) * vector).reshape(shape)
 
 
 class ConvNormRelu(nn.Module):

@@ -63,13 +63,16 @@ def init_state(
             which those of a fully convolutional network do not. Nothing of this size is computed.
     """
 
-    @jax.jit
-    def init(key: Array) -> TrainState:
-        image = jax.ShapeDtypeStruct((1, *patch_shape, 1), jnp.float32)
-        params = network.lazy_init(key, image)["params"]
-        return TrainState(jnp.int32(0), params, optimizer.init(params))
+    return _init_state(network, optimizer, jax.random.key(seed), patch_shape)
 
-    return init(jax.random.key(seed))
+
+@partial(jax.jit, static_argnums=(0, 1, 3))
+def _init_state(
+    network: nn.Module, optimizer: optax.GradientTransformation, key: Array, patch_shape: Shape
+) -> TrainState:
+    image = jax.ShapeDtypeStruct((1, *patch_shape, 1), jnp.float32)
+    params = network.lazy_init(key, image)["params"]
+    return TrainState(jnp.int32(0), params, optimizer.init(params))
 
 
 def train_step(

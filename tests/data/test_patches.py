@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from kitsjax.data.patches import draw_start, enlarged, forced_foreground, read_patch
+from kitsjax.data.patches import draw_start, enlarged, forced_foreground, map_array, read_patch
 
 PATCH = (12, 12, 12)
 
@@ -71,3 +71,21 @@ def test_source_patch_has_the_patch_at_its_center():
     big, small = read_patch(array, at, source), read_patch(array, start, PATCH)
     crop = tuple(slice((b - 12) // 2, (b - 12) // 2 + 12) for b in source)
     assert (big[crop] == small).all()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "uint8", "int32", "bool"])
+@pytest.mark.parametrize("shape", [(3, 4, 5), (7,), (0, 3)])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_arrays_are_mapped_as_numpy_reads_them(tmp_path, dtype, shape, order):
+    array = np.random.default_rng(0).integers(0, 2, shape).astype(dtype)
+    np.save(tmp_path / "a.npy", array if order == "C" else np.asfortranarray(array))
+    found = map_array(tmp_path / "a.npy")
+    assert (found.dtype, found.shape) == (array.dtype, array.shape)
+    np.testing.assert_array_equal(found, array)
+    assert not found.flags.writeable or found.size == 0
+
+
+def test_files_that_are_no_arrays_are_refused(tmp_path):
+    np.save(tmp_path / "a.npy", np.array([{}]))
+    with pytest.raises(ValueError, match=r"a\.npy: not an array that preprocessing wrote"):
+        map_array(tmp_path / "a.npy")
