@@ -20,7 +20,9 @@ from kitsjax.labels import FOREGROUND
 
 Shape = tuple[int, int, int]
 
-_HEADER = re.compile(rb"'descr': '([<>|][biuf][0-9]+)', 'fortran_order': (True|False), 'shape': \(([0-9, ]*)\)")
+_HEADER = re.compile(
+    rb"'descr': '([<>|][biuf][0-9]+)', 'fortran_order': (True|False), 'shape': \(([0-9, ]*)\)"
+)
 
 
 @dataclass(frozen=True)
