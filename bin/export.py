@@ -30,6 +30,8 @@ def main() -> int:
     )
     parser.add_argument("--mirror", action="store_true", help="a program that averages mirrorings")
     args = parser.parse_args()
+    if args.format == "bundle" and (args.mirror or args.dtype != "float32"):
+        parser.error("--mirror and --dtype are of a program; of a bundle, predict.py decides")
 
     from kitsjax.infer.bundle import load_model, read_bundle, save_bundle
     from kitsjax.infer.export import save_program
@@ -45,9 +47,11 @@ def main() -> int:
     elif output.suffix != ".safetensors":
         raise InputError(f"--output {output}: let a bundle's name end in .safetensors")
     else:
-        provenance = describe_run(args.model[0])
         bundle = read_bundle(args.model[0])
-        save_bundle(output, bundle.params, bundle.settings, bundle.provenance | provenance)
+        provenance = bundle.provenance
+        if Path(args.model[0]).is_dir():
+            provenance |= describe_run(args.model[0])
+        save_bundle(output, bundle.params, bundle.settings, provenance)
     print(f"{args.format}: {output.resolve()}")
     return 0
 

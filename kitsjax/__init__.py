@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from kitsjax.data.geometry import Volume, make_volume
     from kitsjax.data.preprocess import preprocess
     from kitsjax.data.volume import read_label, read_volume, write_volume
-    from kitsjax.evaluate.scoring import score
+    from kitsjax.errors import InputError
+    from kitsjax.evaluate.scoring import ClassScore, score
     from kitsjax.infer.bundle import load_model
     from kitsjax.infer.model import Model
     from kitsjax.infer.predict import probabilities, segment
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _MODULES = {
+    "ClassScore": "evaluate.scoring",
+    "InputError": "errors",
     "Model": "infer.model",
     "TrainState": "train.step",
     "Volume": "data.geometry",
@@ -37,6 +40,8 @@ _MODULES = {
 }
 
 __all__ = [
+    "ClassScore",
+    "InputError",
     "Model",
     "TrainState",
     "Volume",
@@ -64,4 +69,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_MODULES})
+    return [*__all__, "__version__"]

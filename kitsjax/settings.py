@@ -152,7 +152,7 @@ class LossSettings(Section):
         False, description="one Dice over the whole global batch instead of one a sample"
     )
     boundary_weight: float = Field(
-        0.0, ge=0, description="factor of the proxy of surface Dice (X2); 0: not computed"
+        0.0, ge=0, le=1000, description="factor of the proxy of surface Dice (X2); 0: not computed"
     )
     boundary_tolerance: int = Field(
         1, ge=0, le=16, description="how far surfaces may lie apart in it, voxels along each axis"

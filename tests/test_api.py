@@ -35,6 +35,72 @@ def test_the_readme_uses_names_that_exist():
     assert used <= set(kitsjax.__all__)
 
 
+def test_what_a_reader_may_get_wrong_says_what_is_wrong(tmp_path):
+    model = kitsjax.load_model(ROOT / "notebooks" / "phantom.safetensors")
+    array = np.zeros((8, 9, 10), np.float32)
+    for bad in (np.nan, np.inf):
+        array[3, 4, 5] = bad
+        with pytest.raises(kitsjax.InputError, match="not finite"):
+            kitsjax.segment(model, kitsjax.make_volume(array, (3, 1, 1)))
+    with pytest.raises(kitsjax.InputError, match="correct the spacing"):
+        kitsjax.segment(model, kitsjax.make_volume(array, (10_000,) * 3))
+    for spacing_mm in ((0, 1, 1), (-1, 1, 1), (np.nan, 1, 1), (1, 1)):
+        with pytest.raises(ValueError, match="three positive lengths"):
+            kitsjax.make_volume(array, spacing_mm)
+    with pytest.raises(ValueError, match="three axes"):
+        kitsjax.make_volume(array[0], (1, 1, 1))
+    assert len(repr(model)) < 500
+
+
+WRONG_TYPES = """
+import sys, numpy as np, kitsjax as kj
+model = kj.load_model(sys.argv[1])
+array = np.zeros((8, 9, 10), np.float32)
+volume = kj.make_volume(array, (3, 1, 1))
+for call, said in (
+    (lambda: kj.segment(model, array), "segment takes a volume"),
+    (lambda: kj.segment(model, "scan.nii.gz"), "segment takes a volume"),
+    (lambda: kj.segment("runs/phantom", volume), "a model is what load_model returns"),
+    (lambda: kj.probabilities(model, volume), "an image is"),
+    (lambda: kj.probabilities(model, array[0]), "an image is"),
+    (lambda: kj.probabilities(model, array.astype(int)), "an image is"),
+):
+    try:
+        call()
+    except TypeError as error:
+        assert said in str(error), error
+    else:
+        raise AssertionError(said)
+"""
+
+
+def test_wrong_types_are_told_what_to_give():
+    # In a process of its own, without the tests' checks of annotations, as a reader has it.
+    bundle = ROOT / "notebooks" / "phantom.safetensors"
+    subprocess.run([sys.executable, "-c", WRONG_TYPES, str(bundle)], check=True)
+
+
+def test_score_refuses_what_are_no_label_maps():
+    label = np.zeros((9, 10, 11), np.uint8)
+    for wrong in (label[None], label[0], label > 0, label.astype(float), label + np.uint8(7),
+                  label[:0]):  # fmt: skip
+        with pytest.raises(ValueError, match="a label map is"):
+            kitsjax.score(wrong, wrong, (1, 1, 1))
+    with pytest.raises(ValueError, match="three positive lengths"):
+        kitsjax.score(label, label, (0, 1, 1))
+
+
+def test_a_volume_without_a_file_is_written_where_its_affine_says(tmp_path):
+    made = kitsjax.make_volume(np.arange(24, dtype=np.float32).reshape(2, 3, 4), (3, 1, 2))
+    affine = made.affine.copy()
+    affine[:3, 3] = 5, -6, 7
+    volume = kitsjax.Volume(made.array, made.spacing_mm, affine)
+    kitsjax.write_volume(tmp_path / "v.nii.gz", volume)
+    read = kitsjax.read_volume(tmp_path / "v.nii.gz")
+    np.testing.assert_array_equal(read.array, volume.array)
+    np.testing.assert_allclose(read.affine, affine)
+
+
 def test_score_takes_arrays_and_volumes():
     label = np.zeros((9, 10, 11), np.uint8)
     label[2:7, 2:7, 2:7] = labels.KIDNEY

@@ -105,18 +105,35 @@ def make_volume(array: np.ndarray, spacing_mm: Sequence[float]) -> Volume:
 
     Args:
         spacing_mm: (z, y, x); the world's origin is voxel 0.
+
+    Raises:
+        ValueError: the array has not three axes, or the spacing is no three positive lengths.
     """
+    check_spacing(spacing_mm)
+    if np.ndim(array) != 3 or not np.size(array):
+        raise ValueError(f"a volume has three axes (z, y, x) and voxels, not shape {array.shape}")
     z, y, x = (float(edge) for edge in spacing_mm)
     file = kits_geometry(array.shape, spacing_mm)
     return Volume(np.ascontiguousarray(array), (z, y, x), file.affine.astype(float), file)
 
 
+def check_spacing(spacing_mm: Sequence[float]) -> None:
+    """Raise ValueError unless these are three finite lengths above 0."""
+    if len(spacing_mm) != 3 or not all(0 < edge < np.inf for edge in spacing_mm):
+        raise ValueError(f"a spacing is three positive lengths (z, y, x) in mm, not {spacing_mm}")
+
+
 def kits_geometry(shape: Sequence[int], spacing_mm: Sequence[float]) -> FileGeometry:
     """The layout of a KiTS21 file: house orientation, world origin at voxel 0, sform only."""
     sz, sy, sx = spacing_mm
+    affine = np.array([[0, 0, -sx, 0], [0, -sy, 0, 0], [-sz, 0, 0, 0], [0, 0, 0, 1.0]])
+    return file_geometry(shape, affine)
+
+
+def file_geometry(shape: Sequence[int], affine: np.ndarray) -> FileGeometry:
+    """The layout of a file of house orientation, from a volume's shape and affine."""
     header = nib.Nifti1Header()
     header.set_data_shape(tuple(shape))
-    affine = np.array([[0, 0, -sx, 0], [0, -sy, 0, 0], [-sz, 0, 0, 0], [0, 0, 0, 1.0]])
     header.set_qform(affine, code="unknown")
     header.set_sform(affine, code="aligned")
     header.set_xyzt_units("mm")

@@ -1,5 +1,6 @@
 """From the data settings to preprocessed cases: phantom if asked for, discovery, preprocessing."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,6 +8,7 @@ from kitsjax.data.annotated import MAJORITY
 from kitsjax.data.kits import Case, find_cases
 from kitsjax.data.phantom import make_phantom
 from kitsjax.data.preprocess import PreprocessReport, cache_folder, preprocess_cases
+from kitsjax.errors import InputError
 from kitsjax.settings import DataSettings, PhantomSettings, PreprocessSettings
 
 
@@ -32,11 +34,25 @@ def prepare_data(
     if data.make_phantom:
         make_phantom(data.root, phantom.cases, phantom.matrix, phantom.seed, data.workers)
     cases = find_cases(data.root)
+    _check_annotator(data, cases)
     cache = data.cache or Path(data.root).resolve().parent / "preprocessed" / Path(data.root).name
     folder = cache_folder(cache, preprocess)
     annotations = data.label_source != MAJORITY
     report = preprocess_cases(cases, folder, preprocess, data.workers, annotations)
     return DataSet(cases, folder, report)
+
+
+def _check_annotator(data: DataSettings, cases: Sequence[Case]) -> None:
+    """Refuse an annotator of whom there is nothing: a case that lacks one takes another's."""
+    annotator = data.label_source.removeprefix("annotator_")
+    annotated = [case.annotations for case in cases if case.annotations]
+    if annotator == data.label_source or not annotated:
+        return
+    if not any(any(folder.glob(f"*_annotation-{annotator}.nii.gz")) for folder in annotated):
+        raise InputError(
+            f"{data.root}: no case has an annotation {annotator} (data.label_source = "
+            f"{data.label_source}); choose another annotator"
+        )
 
 
 def describe_preparation(data_set: DataSet) -> str:

@@ -13,6 +13,7 @@ The foreground positions are the majority label's, whatever label is trained on.
 
 import hashlib
 import json
+import math
 import resource
 import sys
 from collections.abc import Iterable, Sequence
@@ -24,7 +25,7 @@ import numpy as np
 
 from kitsjax.data.annotated import ANNOTATIONS, resample_instance, write_instances
 from kitsjax.data.annotations import read_instances
-from kitsjax.data.geometry import Volume, check_same_grid
+from kitsjax.data.geometry import Volume, check_same_grid, format_numbers
 from kitsjax.data.kits import ANNOTATIONS_NAME, Case
 from kitsjax.data.patches import PreprocessedCase
 from kitsjax.data.resample import resample_image, resample_label, resampled_shape
@@ -37,6 +38,10 @@ from kitsjax.settings import PreprocessSettings
 
 FORMAT = 1
 """Raised when the meaning of a stored file changes, so that old caches are made anew."""
+
+
+MOST_VOXELS = 2**30
+"""Of a preprocessed image: a cube of two meters at 1.99 mm, and 4 GiB."""
 
 
 @dataclass(frozen=True)
@@ -83,9 +88,22 @@ def preprocess(volume: Volume, settings: PreprocessSettings) -> np.ndarray:
     Returns:
         (z, y, x) array of `settings.dtype` with the volume's extent: its voxels are of extent over
         shape, which is isotropic but for the rounding of the shape.
+
+    Raises:
+        InputError: voxels that are not finite, or so large that they cannot be mm.
     """
     shape = resampled_shape(volume.array.shape, volume.spacing_mm, settings.spacing_mm)
-    resampled = resample_image(volume.array, shape)
+    name = volume.file.path if volume.file and volume.file.path else "CT"
+    if math.prod(shape) > MOST_VOXELS:
+        raise InputError(
+            f"{name}: voxels of {format_numbers(volume.spacing_mm)} mm make {shape} at "
+            f"{settings.spacing_mm:g} mm; correct the spacing"
+        )
+    with np.errstate(over="ignore", invalid="ignore"):
+        resampled = resample_image(volume.array, shape)
+    # The spline hands on what is not finite, and there are fewer voxels to look at.
+    if not np.isfinite(resampled).all():
+        raise InputError(f"{name}: holds voxels that are not finite numbers; give it in HU")
     return normalize(resampled, settings).astype(settings.dtype)
 
 

@@ -16,7 +16,14 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.imageglobals import logger as nibabel_logger
 from nibabel.spatialimages import HeaderDataError
 
-from kitsjax.data.geometry import FileGeometry, Geometry, Volume, format_matrix, format_numbers
+from kitsjax.data.geometry import (
+    FileGeometry,
+    Geometry,
+    Volume,
+    file_geometry,
+    format_matrix,
+    format_numbers,
+)
 from kitsjax.errors import InputError
 from kitsjax.files import written_beside
 
@@ -114,10 +121,15 @@ def write_volume(
     float32. Otherwise as `write_label`.
 
     Args:
-        like: the layout of the file; None: that of the file which the volume came from.
+        like: the layout of the file; None: that of the file which the volume came from, or, of a
+            volume that came from none, house orientation with its affine.
+
+    Raises:
+        ValueError: an array without `like`, or one that does not fit it.
+        InputError: as `write_label`.
     """
     if isinstance(volume, Volume):
-        like = like or volume.file
+        like = like or volume.file or file_geometry(volume.array.shape, volume.affine)
         volume = volume.array
     if like is None:
         raise ValueError("an array alone has no place: give `like`, or a volume by make_volume")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from kitsjax.data.geometry import Volume, check_same_grid
+from kitsjax.data.geometry import Volume, check_same_grid, check_spacing
 from kitsjax.evaluate.metrics import compare_surfaces, dice
 from kitsjax.evaluate.surfaces import (
     Block,
@@ -64,7 +64,7 @@ def score(
         spacing_mm: (z, y, x); None: that of the volumes.
 
     Raises:
-        ValueError: arrays of different shapes, or without a spacing.
+        ValueError: not label maps (z, y, x) of one shape, or no spacing of theirs.
         InputError: volumes on different grids.
     """
     if isinstance(prediction, Volume) and isinstance(truth, Volume):
@@ -78,7 +78,19 @@ def score(
             f"label maps {found.shape} and {true.shape} with spacing {spacing_mm}: give two of one "
             "shape, and spacing_mm of arrays"
         )
+    for label in (found, true):
+        _check_label(label)
+    check_spacing(spacing_mm)
     return score_case(measure_label(found, spacing_mm), measure_label(true, spacing_mm), spacing_mm)
+
+
+def _check_label(label: np.ndarray) -> None:
+    whole = label.ndim == 3 and label.size and label.dtype.kind in "iu"
+    if not whole or label.min() < 0 or label.max() >= len(CLASSES):
+        raise ValueError(
+            f"a label map is (z, y, x) integers from 0 to {len(CLASSES) - 1}, not {label.dtype} "
+            f"{label.shape} of other values"
+        )
 
 
 def measure_label(label: np.ndarray, spacing_mm: Spacing) -> dict[str, Measure]:

@@ -20,7 +20,7 @@ from kitsjax.settings import PredictSettings, PreprocessSettings
     data_fields=("params",),
     meta_fields=("network", "patch_shape", "preprocess", "predict"),
 )
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Model:
     """A trained network: a pytree whose leaves are its parameters; all else is static.
 
@@ -40,6 +40,10 @@ class Model:
     patch_shape: Shape
     preprocess: PreprocessSettings
     predict: PredictSettings
+
+    def __repr__(self) -> str:
+        count = sum(jnp.size(leaf) for leaf in jax.tree.leaves(self.params))
+        return f"Model({count:,} parameters, windows {self.patch_shape}, {self.preprocess!r})"
 
 
 Models = Model | Sequence[Model]
@@ -62,11 +66,15 @@ def stack_members(models: Models) -> Ensemble:
     """One model or several as an ensemble; it predicts as the first one's settings say.
 
     Raises:
+        TypeError: something else than models.
         InputError: no models, or they differ in network, patch shape or preprocessing.
     """
     members = [models] if isinstance(models, Model) else list(models)
+    for member in members:
+        if not isinstance(member, Model):
+            raise TypeError(f"a model is what load_model returns, not {type(member).__name__}")
     if not members:
-        raise InputError("no model given: name at least one run folder or .safetensors file")
+        raise InputError("no model given; give at least one")
     first = members[0]
     for number, model in enumerate(members[1:], start=2):
         for name, ours, theirs in (

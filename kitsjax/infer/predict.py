@@ -42,6 +42,9 @@ def probabilities(
     Raises:
         InputError: the models differ in network, patch shape or preprocessing.
     """
+    is_image = not isinstance(image, Volume) and np.ndim(image) == 3
+    if not (is_image and jnp.issubdtype(image.dtype, jnp.floating)):
+        raise TypeError("an image is (z, y, x) of a float type, as preprocess makes it of a volume")
     first, members = stack_members(model)
     settings = _choose(first, mirror)
     padded = _pad(image, first.patch_shape, 1)
@@ -68,6 +71,8 @@ def segment(model: Models, volume: Volume, *, mirror: bool | None = None) -> Vol
     Raises:
         InputError: the models differ in network, patch shape or preprocessing.
     """
+    if not isinstance(volume, Volume):
+        raise TypeError("segment takes a volume: of read_volume, or make_volume(array, spacing_mm)")
     ensemble = stack_members(model)
     image = preprocess(volume, ensemble.model.preprocess)
     label = predict_label(ensemble, image, _choose(ensemble.model, mirror))

@@ -95,12 +95,12 @@ def describe_run(folder: str | Path) -> dict[str, Any]:
         split = (folder / "split.json").read_bytes()
         versions = json.loads((folder / "versions.json").read_text())
         summary = json.loads((folder / "summary.json").read_text())
-    except (OSError, ValueError):
+        cases = {name: len(case_ids) for name, case_ids in json.loads(split).items()}
+    except (OSError, ValueError, AttributeError, TypeError):
         raise InputError(
             f"{folder}: not a finished run (split.json, versions.json or summary.json is missing "
             "or damaged); go on with it: bin/train.py --resume"
         ) from None
-    cases = {name: len(case_ids) for name, case_ids in json.loads(split).items()}
     return {
         "versions": versions,
         "split": {"sha256": hashlib.sha256(split).hexdigest(), **cases},

@@ -18,11 +18,12 @@ from kitsjax.data.annotations import Instance, paint_sample, read_instances
 from kitsjax.data.kits import find_cases
 from kitsjax.data.patches import PreprocessedCase, read_patch
 from kitsjax.data.phantom import make_phantom
+from kitsjax.data.prepare import prepare_data
 from kitsjax.data.preprocess import preprocess_cases
 from kitsjax.data.resample import resample_label
 from kitsjax.data.volume import read_label
 from kitsjax.errors import InputError
-from kitsjax.settings import PreprocessSettings
+from kitsjax.settings import DataSettings, PhantomSettings, PreprocessSettings
 
 KINDS = ("kidney", "kidney", "tumor", "cyst", "cyst")
 
@@ -148,3 +149,13 @@ def test_a_phantoms_annotations_are_preprocessed_as_its_label_is(tmp_path):
 def test_missing_annotations_are_named(tmp_path):
     with pytest.raises(InputError, match="none: no such annotations"):
         load_instances(tmp_path / "none")
+
+
+def test_an_annotator_of_whom_there_is_nothing_is_refused(tmp_path):
+    folder = tmp_path / "case_00000"
+    (folder / "segmentations").mkdir(parents=True)
+    for name in ("imaging", "aggregated_MAJ_seg", "segmentations/kidney_instance-1_annotation-3"):
+        (folder / f"{name}.nii.gz").touch()
+    asked = DataSettings(root=str(tmp_path), label_source="annotator_9")
+    with pytest.raises(InputError, match=r"no case has an annotation 9 .*another annotator"):
+        prepare_data(asked, PhantomSettings(), PreprocessSettings())

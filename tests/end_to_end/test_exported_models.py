@@ -65,7 +65,8 @@ def test_python_and_a_program_give_the_runs_mask(folder, held_out, tmp_path):
     [
         (["--model", "{run}", "{run}", "--output", "x.safetensors"], "a bundle holds one model"),
         (["--model", "{run}", "--output", "x"], "end in .safetensors"),
-        (["--model", "{run}/absent", "--output", "x.safetensors"], "absent: not a finished run"),
+        (["--model", "{run}", "--mirror", "--output", "x.safetensors"], "of a program"),
+        (["--model", "{run}/absent", "--output", "x.safetensors"], "absent"),
         (["--model", "{run}/absent", "--format", "stablehlo", "--output", "x"], "absent"),
     ],
 )
