@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from kitsjax.command import USAGE_STATUS, guarded
+from kitsjax.errors import InputError
 
 
 def main() -> int:
@@ -24,7 +25,7 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=0, help="processes (0: one a core)")
     args = parser.parse_args()
     if args.workers < 0:
-        parser.error("--workers: give a number of processes, or 0 for one a core")
+        raise InputError("--workers: give a number of processes, or 0 for one a core")
 
     from kitsjax.data.kits import find_cases, read_split
     from kitsjax.evaluate.evaluation import BOTH, evaluate
@@ -42,11 +43,10 @@ def main() -> int:
         cases = [case for case in cases if case.case_id in held_out]
     against = BOTH if args.against == "both" else (args.against,)
     found = evaluate(cases, args.predictions, against, args.workers, args.write_samples, ids)
-    place = "nothing is written"
+    place = str(Path(args.output).resolve()) if found.scores else "nothing is written"
     if found.scores:
         write_evaluation(args.output, found)
         print(f"\n{to_text(score_table(found))}\n")
-        place = str(Path(args.output).resolve())
     print(f"{len(found.case_ids)} of {sum(c.has_truth for c in cases)} cases scored: {place}")
     failed = [message for _, message in found.failures]
     if not args.allow_missing:

@@ -31,7 +31,7 @@ def main() -> int:
     parser.add_argument("--mirror", action="store_true", help="a program that averages mirrorings")
     args = parser.parse_args()
     if args.format == "bundle" and (args.mirror or args.dtype != "float32"):
-        parser.error("--mirror and --dtype are of a program; of a bundle, predict.py decides")
+        raise InputError("--mirror and --dtype are of a program; of a bundle, predict.py decides")
 
     from kitsjax.infer.bundle import load_model, read_bundle, save_bundle
     from kitsjax.infer.export import save_program
