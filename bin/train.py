@@ -2,6 +2,7 @@
 
 python bin/train.py --config configs/phantom.toml
 python bin/train.py --config configs/kits21_paper.toml --set data.root=/data/kits21 --resume
+python bin/train.py --config configs/kits21_paper.toml --plan --target v5e:2x2
 """
 
 import sys
@@ -14,9 +15,27 @@ def main() -> int:
     parser.add_argument(
         "--resume", action="store_true", help="go on with the run in run.folder, exactly"
     )
+    parser.add_argument(
+        "--plan", action="store_true",
+        help="say whether the settings fit, and how fast they could be at best, and train nothing; "
+        "exit status 1 if they do not fit",
+    )  # fmt: skip
+    parser.add_argument(
+        "--target", metavar="SLICE", default="",
+        help="with --plan: a TPU that need not be here, such as v5e:2x2; takes minutes and libtpu",
+    )  # fmt: skip
     args = parser.parse_args()
+    if args.target and not args.plan:
+        parser.error("--target goes with --plan")
     settings = resolve_settings(args)
     # Worker processes import this file anew: what loads JAX stays inside main.
+    if args.plan:
+        from kitsjax.train.forecast import forecast
+        from kitsjax.train.forecast_text import describe_forecast
+
+        found = forecast(settings, args.target)
+        print(describe_forecast(found, settings))
+        return 0 if found.fits else 1
     from kitsjax.train.run import run
 
     return run(settings, resume=args.resume)

@@ -10,11 +10,15 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from typing import TypeVar
 
 from tqdm import tqdm
 
 from kitsjax.errors import InputError
+
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+"""What the libraries behind NumPy read when they are loaded."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -68,11 +72,33 @@ def _in_processes(
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, context, _end_with_parent) as pool:
         try:
-            jobs = {pool.submit(_caught, function, item): item for item in items}
+            with _cores_shared_by(workers):
+                jobs = {pool.submit(_caught, function, item): item for item in items}
             for job in as_completed(jobs):
                 yield jobs[job], job.result()
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _cores_shared_by(workers: int) -> Iterator[None]:
+    """Processes started meanwhile use their share of the cores in NumPy's matrix products.
+
+    Otherwise each would start a thread a core, and they would spend their time waiting for another.
+    """
+    share = max(1, _cores() // workers)
+    before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
+    try:
+        for name, value in before.items():
+            fewer = value is not None and value.isdigit() and 0 < int(value) < share
+            os.environ[name] = value if fewer and value else str(share)
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _end_with_parent() -> None:

@@ -136,8 +136,10 @@ class NetworkSettings(Section):
         "auto", description="computation; auto: bfloat16 on GPU and TPU, float32 on the CPU"
     )
     remat: bool = Field(False, description="recompute activations in the backward pass")
-    convolution: Literal["auto", "direct", "planar"] = Field(
-        "auto", description="form of the 3D convolution; auto: planar on the CPU, else direct"
+    convolution: Literal["auto", "direct", "planar", "stacked"] = Field(
+        "auto",
+        description="form of the 3D convolution; auto: planar on the CPU, stacked on a TPU, else "
+        "direct",
     )
 
 

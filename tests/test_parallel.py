@@ -146,3 +146,24 @@ def is_running(process):
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+def threads_of_worker(_: int) -> dict[str, str | None]:
+    return {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+
+
+def test_workers_share_the_cores(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "4096")
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    (_, first), (_, second) = map_cases(threads_of_worker, [1, 2], 2, "test", progress=False)
+    share = str(max(1, len(os.sched_getaffinity(0)) // 2))
+    assert first == second == {"OMP_NUM_THREADS": share, "OPENBLAS_NUM_THREADS": share}
+    # This process keeps what it had.
+    assert threads_of_worker(0) == {"OMP_NUM_THREADS": "4096", "OPENBLAS_NUM_THREADS": None}
+
+
+def test_workers_keep_a_smaller_number_of_threads(monkeypatch):
+    monkeypatch.setattr("kitsjax.parallel._cores", lambda: 64)
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    found = dict(map_cases(threads_of_worker, [1, 2], 2, "test", progress=False))
+    assert found[1] == {"OMP_NUM_THREADS": "3", "OPENBLAS_NUM_THREADS": "32"}

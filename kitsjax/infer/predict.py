@@ -1,8 +1,11 @@
 """Whole-volume prediction: class probabilities of an image, a label map of a CT (V1, R1)."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import SingleDeviceSharding
 from jaxtyping import Array, Float, Num, UInt8
 
 from kitsjax.data.geometry import Volume
@@ -113,6 +116,31 @@ def _sum_bucket(
     padded = _pad(image, model.patch_shape, settings.bucket)
     importance = tiles.importance_map(model.patch_shape, settings.weighting)
     return _sum_any(model.network, ensemble.members, padded, extent, importance, settings=settings)
+
+
+def lower_prediction(
+    ensemble: Ensemble, shape: Shape, settings: PredictSettings, device: jax.Device
+) -> Any:
+    """The program of `predict_label` before its compilation, for a device that need not be here.
+
+    Args:
+        ensemble: parameters or their shapes, each with the axis of members.
+        shape: (z, y, x) of the preprocessed image.
+    """
+    there = SingleDeviceSharding(device)
+
+    def place(array: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=there)
+
+    model = ensemble.model
+    bucket = tiles.bucket_shape(shape, model.patch_shape, settings.bucket)
+    image = place(jax.ShapeDtypeStruct(bucket, model.preprocess.dtype))
+    edge = place(jax.ShapeDtypeStruct((), np.int32))
+    importance = place(tiles.importance_map(model.patch_shape, settings.weighting))
+    members = jax.tree.map(place, ensemble.members)
+    return _sum_any.lower(
+        model.network, members, image, (edge, edge, edge), importance, settings=settings
+    )
 
 
 def _choose(model: Model, mirror: bool | None) -> PredictSettings:

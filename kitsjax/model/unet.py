@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from kitsjax.errors import InputError
 from kitsjax.labels import CLASSES
-from kitsjax.model.convolution import Form, convolve
+from kitsjax.model.convolution import FASTEST_FORM, Form, convolve, upsample
 from kitsjax.settings import NetworkSettings
 
 SLOPE = 0.01
@@ -125,22 +125,18 @@ class Block(nn.Module):
 
 
 class Up(nn.Module):
-    """2x2x2 transposed convolution of stride 2, with bias.
-
-    Kernel and stride are equal, so no two input voxels meet in the output: one matrix product to
-    8 * features and a rearrangement, which is faster than a transposed convolution everywhere.
-    """
+    """2x2x2 transposed convolution of stride 2, with bias."""
 
     features: int
     dtype: DTypeLike
+    form: Form
 
     @nn.compact
     def __call__(self, x: Float[Array, "b z y x i"]) -> Float[Array, "b 2*z 2*y 2*x o"]:
         kernel = self.param("kernel", _he_normal_transposed, (2, 2, 2, x.shape[-1], self.features))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        b, z, y, w = x.shape[:4]
-        out = jnp.einsum("bzyxi,klmio->bzkylxmo", x.astype(self.dtype), kernel.astype(self.dtype))
-        return out.reshape(b, 2 * z, 2 * y, 2 * w, self.features) + bias.astype(self.dtype)
+        x = upsample(x.astype(self.dtype), kernel.astype(self.dtype), self.form)
+        return x + bias.astype(self.dtype)
 
 
 class Head(nn.Module):
@@ -192,7 +188,7 @@ class UNet(nn.Module):
         logits = []
         for level in reversed(range(stages - 1)):
             features = self.stage_features[level]
-            x = Up(features, self.dtype, name=f"up_{level}")(x)
+            x = Up(features, self.dtype, self.form, name=f"up_{level}")(x)
             x = jnp.concatenate([x, skips[level]], axis=-1)
             x = block(features, 1, self.dtype, self.form, name=f"decoder_{level}")(x)
             if level < self.heads:
@@ -256,13 +252,13 @@ def build_network(
             f"sampling.patch_shape = {list(patch_shape)} with network.smallest = "
             f"{settings.smallest}: set network.heads to at most {levels}"
         )
-    on_cpu = (platform or jax.default_backend()) == "cpu"
+    platform = platform or jax.default_backend()
     dtype = settings.dtype
     if dtype == "auto":
-        dtype = "float32" if on_cpu else "bfloat16"
+        dtype = "float32" if platform == "cpu" else "bfloat16"
     form: Form
     if settings.convolution == "auto":
-        form = "planar" if on_cpu else "direct"
+        form = FASTEST_FORM.get(platform, "direct")
     else:
         form = settings.convolution
     return UNet(

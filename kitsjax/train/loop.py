@@ -22,7 +22,7 @@ from kitsjax.train.augment import source_shape
 from kitsjax.train.checkpoint import Checkpoints, Progress
 from kitsjax.train.optimizer import learning_rate
 from kitsjax.train.plan import describe_plan
-from kitsjax.train.program import Program, build_program, compile_train_step
+from kitsjax.train.program import Program, build_program, lower_train_step
 from kitsjax.train.signals import Stopped, watch_signals
 from kitsjax.train.step import Metrics, Params, TrainState, init_state, shard
 from kitsjax.train.tracking import Row, Tracker
@@ -57,7 +57,7 @@ def fit(settings: Settings, folder: Path, train_cases: Cases, validation_cases: 
         if lead:
             # A single process cannot lower what all processes are to run together.
             alone = jax.process_count() == 1
-            compiled = compile_train_step(settings, program, state) if alone else None
+            compiled = lower_train_step(settings, program, state).compile() if alone else None
             cases = len(train_cases), len(validation_cases)
             print(
                 describe_plan(settings, state.params, compiled, folder, cases, progress.step),

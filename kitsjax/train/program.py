@@ -1,6 +1,6 @@
 """The pure part of a run, mapped over the devices, and what XLA says that it costs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -36,15 +36,19 @@ class Program:
     eval_step: Callable[[Params, Any], Metrics]
 
 
-def build_program(settings: Settings) -> Program:
+def build_program(settings: Settings, devices: Sequence[jax.Device] | None = None) -> Program:
     """The program that the settings describe, not yet compiled.
+
+    Args:
+        devices: that it is for, which need not be here; None: all of this run's.
 
     Raises:
         InputError: the patch, the heads or the batch do not fit the network or the devices.
     """
     train, shape = settings.train, settings.sampling.patch_shape
-    check_batch(settings.sampling.batch_size, train.accumulate, jax.device_count())
-    network = build_network(settings.network, shape)
+    check_batch(settings.sampling.batch_size, train.accumulate, len(devices or jax.devices()))
+    platform = devices[0].platform if devices else None
+    network = build_network(settings.network, shape, platform)
     optimizer = build_optimizer(settings.optimizer, train.epochs * train.batches)
     loss = partial(deep_supervision_loss, settings=settings.loss, axis_name=AXIS)
     augment = partial(
@@ -58,25 +62,33 @@ def build_program(settings: Settings) -> Program:
     return Program(
         network,
         optimizer,
-        jax.pmap(train_one, axis_name=AXIS, donate_argnums=0),
-        jax.pmap(eval_one, axis_name=AXIS),
+        jax.pmap(train_one, axis_name=AXIS, donate_argnums=0, devices=devices),
+        jax.pmap(eval_one, axis_name=AXIS, devices=devices),
     )
 
 
-def compile_train_step(settings: Settings, program: Program, state: TrainState) -> Any:
-    """The compiled train step for XLA's analysis; the compilation cache hands it on to the run.
+def lower_train_step(
+    settings: Settings,
+    program: Program,
+    state: TrainState,
+    devices: Sequence[jax.Device] | None = None,
+) -> Any:
+    """The train step before its compilation, for XLA's analysis.
+
+    Compiled for this machine's devices, the compilation cache hands it on to the run.
 
     Args:
         state: of one device, arrays or their shapes.
+        devices: as in `build_program`.
     """
-    devices, sampling = jax.local_device_count(), settings.sampling
-    share = sampling.batch_size // jax.device_count()
-    source = source_shape(sampling.patch_shape, settings.augment)
-    image = jax.ShapeDtypeStruct((devices, share, *source), settings.preprocess.dtype)
+    local = len(devices) if devices else jax.local_device_count()
+    share = settings.sampling.batch_size // len(devices or jax.devices())
+    source = source_shape(settings.sampling.patch_shape, settings.augment)
+    image = jax.ShapeDtypeStruct((local, share, *source), settings.preprocess.dtype)
     batch = {
         "image": image,
         "label": image.update(dtype=jnp.uint8),
-        "index": jax.ShapeDtypeStruct((devices, share), jnp.int32),
+        "index": jax.ShapeDtypeStruct((local, share), jnp.int32),
     }
-    states = jax.tree.map(lambda x: jax.ShapeDtypeStruct((devices, *x.shape), x.dtype), state)
-    return program.train_step.lower(states, batch).compile()  # type: ignore[attr-defined]
+    states = jax.tree.map(lambda x: jax.ShapeDtypeStruct((local, *x.shape), x.dtype), state)
+    return program.train_step.lower(states, batch)  # type: ignore[attr-defined]

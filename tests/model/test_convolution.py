@@ -5,9 +5,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kitsjax.model.convolution import FORMS, convolve
+from kitsjax.model.convolution import (
+    FORMS,
+    OWN_GRADIENT_CHANNELS,
+    WINOGRAD_CHANNELS,
+    convolve,
+    upsample,
+)
 
-SHAPES = [((1, 4, 6, 8, 1), 2), ((2, 8, 4, 6, 3), 5), ((3, 2, 2, 2, 4), 3)]
+# Odd and single planes, and channels on all sides of the limits between methods.
+SHAPES = [
+    ((1, 4, 6, 8, 1), 2), ((2, 5, 4, 6, 3), 5), ((3, 2, 2, 2, 4), 3), ((2, 1, 3, 3, 2), 2),
+    ((1, 4, 2, 2, WINOGRAD_CHANNELS), WINOGRAD_CHANNELS),
+    ((1, 3, 4, 4, OWN_GRADIENT_CHANNELS), OWN_GRADIENT_CHANNELS),
+]  # fmt: skip
 
 
 def by_definition(x: np.ndarray, kernel: np.ndarray, stride: int) -> np.ndarray:
@@ -35,11 +46,13 @@ def operands(request: pytest.FixtureRequest) -> tuple[np.ndarray, np.ndarray]:
 def test_convolve_is_pytorchs_formula(operands, form, stride):
     x, kernel = operands
     found = convolve(jnp.asarray(x), jnp.asarray(kernel), stride, form)
-    np.testing.assert_allclose(found, by_definition(x, kernel, stride), rtol=1e-5, atol=1e-5)
+    expected = by_definition(x, kernel, stride)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=2e-6 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("stride", [1, 2])
-def test_forms_have_equal_gradients(operands, stride):
+@pytest.mark.parametrize("form", FORMS[1:])
+def test_forms_have_equal_gradients(operands, form, stride):
     x, kernel = operands
 
     def gradients(form):
@@ -49,7 +62,7 @@ def test_forms_have_equal_gradients(operands, stride):
 
         return jax.jit(jax.grad(loss, argnums=(0, 1)))(x, kernel)
 
-    for found, expected in zip(gradients("planar"), gradients("direct"), strict=True):
+    for found, expected in zip(gradients(form), gradients("direct"), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
 
 
@@ -60,3 +73,25 @@ def test_planar_keeps_bfloat16(operands):
     expected = convolve(x.astype(jnp.float32), kernel.astype(jnp.float32), 1, "direct")
     scale = float(jnp.abs(expected).max())
     np.testing.assert_allclose(found.astype(jnp.float32), expected, atol=0.02 * scale)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_upsample_gives_every_voxel_a_block_of_its_own(form):
+    rng = np.random.default_rng(0)
+    x, kernel = rng.normal(size=(2, 3, 2, 4, 5)), rng.normal(size=(2, 2, 2, 5, 3))
+    expected = np.zeros((2, 6, 4, 8, 3))
+    for at in np.ndindex(2, 2, 2):
+        expected[:, at[0] :: 2, at[1] :: 2, at[2] :: 2] = x @ kernel[at]
+    found = upsample(jnp.asarray(x, jnp.float32), jnp.asarray(kernel, jnp.float32), form)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_forms_of_upsample_have_equal_gradients():
+    x = jax.random.normal(jax.random.key(0), (2, 3, 2, 4, 5))
+    kernel = jax.random.normal(jax.random.key(1), (2, 2, 2, 5, 3))
+
+    def gradients(form):
+        return jax.grad(lambda x, k: jnp.square(upsample(x, k, form)).sum(), (0, 1))(x, kernel)
+
+    for found, expected in zip(gradients("stacked"), gradients("direct"), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-4)

@@ -107,7 +107,7 @@ def test_an_input_that_cannot_be_divided_is_refused():
 
 @pytest.mark.parametrize(
     ("platform", "form", "dtype"),
-    [("cpu", "planar", "float32"), ("gpu", "direct", "bfloat16"), ("tpu", "direct", "bfloat16")],
+    [("cpu", "planar", "float32"), ("gpu", "direct", "bfloat16"), ("tpu", "stacked", "bfloat16")],
 )
 def test_auto_follows_the_platform(platform, form, dtype):
     network = build_network(NetworkSettings(), (128, 128, 128), platform)
@@ -220,7 +220,7 @@ def test_norm_of_a_constant_is_the_shift():
 def test_up_is_a_transposed_convolution():
     """out[2 z + k, ...] = x[z, ...] @ kernel[k, ...] + bias: no overlap, none left out."""
     x = jax.random.normal(jax.random.key(0), (2, 2, 3, 4, 5))
-    up = Up(3, jnp.float32)
+    up = Up(3, jnp.float32, "direct")
     params = up.init(jax.random.key(1), x)
     params["params"]["bias"] = jnp.array([1.0, 2.0, 3.0])
     found = up.apply(params, x)

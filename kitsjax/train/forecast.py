@@ -1,0 +1,194 @@
+"""Before renting: whether a run fits a device, and how fast it could be there at best.
+
+The train step and the predictor are compiled for the device, which need not be there: libtpu's
+compiler takes a TPU's description. XLA then tells their memory, operations and bytes.
+"""
+
+import math
+import os
+import re
+from dataclasses import dataclass, field
+from functools import partial
+from importlib.util import find_spec
+from typing import Any, Protocol
+
+import jax
+
+from kitsjax.errors import InputError
+from kitsjax.infer.model import Ensemble, Model
+from kitsjax.infer.predict import lower_prediction
+from kitsjax.infer.tiles import bucket_shape, window_positions
+from kitsjax.settings import Settings
+from kitsjax.train.chips import CHIPS, GIB, Chip
+from kitsjax.train.plan import count_parameters
+from kitsjax.train.program import build_program, lower_train_step
+from kitsjax.train.step import TrainState, init_state
+
+CT_SHAPE = (256, 256, 256)
+"""Working voxels of the CT that prediction is forecast for: half a meter a side at 1.99 mm."""
+
+# What libtpu asks of its surroundings where there is no TPU.
+_COMPILE_ONLY = {
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-4",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+}
+
+
+class Lowered(Protocol):
+    """A program before its compilation, as jax.jit(f).lower(...) returns it."""
+
+    def compile(self) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What XLA says of a compiled program, for one device.
+
+    Attributes:
+        flops, moved_bytes: of one execution, the body of a loop counted once.
+        parts: bytes by what they hold.
+        refused: the compiler's own words if the device's memory does not hold it; "" if it does.
+    """
+
+    flops: float = math.nan
+    moved_bytes: float = math.nan
+    parts: dict[str, float] = field(default_factory=dict)
+    refused: str = ""
+
+    @property
+    def total_bytes(self) -> float:
+        return sum(self.parts.values())
+
+    def floor_seconds(self, chip: Chip) -> float:
+        """No execution is faster: operations or bytes, whichever takes the chip longer."""
+        return max(self.flops / chip.flops, self.moved_bytes / chip.bandwidth)
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """The settings' programs on so many of a device.
+
+    Attributes:
+        chip: None where the device is not in `CHIPS`.
+        memory_bytes: of one device; nan where the system does not tell.
+        windows: batches of windows of a CT of `CT_SHAPE`; `predict` has the cost of one.
+    """
+
+    kind: str
+    devices: int
+    chip: Chip | None
+    memory_bytes: float
+    parameters: int
+    train: Cost
+    predict: Cost
+    windows: int
+
+    @property
+    def fits(self) -> bool:
+        """Both programs, in the memory of each device."""
+        return all(self.holds(cost) for cost in (self.train, self.predict))
+
+    def holds(self, cost: Cost) -> bool:
+        """Whether a program fits; one of unknown room does unless the compiler refused it."""
+        return not cost.refused and not cost.total_bytes > self.memory_bytes
+
+
+def forecast(settings: Settings, target: str = "") -> Forecast:
+    """Compile the settings' train step and predictor; takes minutes for the presets.
+
+    Args:
+        target: a TPU slice by generation and chips ("v5e:2x2", "v4:2x2x1", "v5p:2x2x1",
+            "v6e:2x2"), for which libtpu must be installed, or empty: this machine's devices.
+
+    Raises:
+        InputError: an unknown target, no libtpu, or the batch does not fit the devices' number.
+    """
+    devices = tpu_devices(target) if target else jax.local_devices()
+    program = build_program(settings, devices)
+    state = jax.eval_shape(partial(init_state, program.network, program.optimizer, 0))
+    train = _measure(lower_train_step(settings, program, state, devices), _train_parts(state))
+    sampling, preprocess = settings.sampling, settings.preprocess
+    model = Model(state.params, program.network, sampling.patch_shape, preprocess, settings.predict)
+    stacked = jax.tree.map(lambda x: jax.ShapeDtypeStruct((1, *x.shape), x.dtype), state.params)
+    lowered = lower_prediction(Ensemble(model, stacked), CT_SHAPE, settings.predict, devices[0])
+    predict = _measure(lowered, {"parameters": _bytes(state.params)})
+    kind = devices[0].device_kind
+    chip = CHIPS.get(kind)
+    memory = chip.memory_bytes if chip else _memory_bytes(devices[0])
+    extent = bucket_shape(CT_SHAPE, sampling.patch_shape, 1)
+    positions = window_positions(extent, sampling.patch_shape, settings.predict.step)
+    batches = math.ceil(len(positions) / settings.predict.batch_size)
+    count = count_parameters(state.params)
+    return Forecast(kind, len(devices), chip, memory, count, train, predict, batches)
+
+
+def tpu_devices(target: str) -> list[Any]:
+    """Devices to compile for, of a TPU slice that need not exist here; see `forecast`."""
+    if find_spec("libtpu") is None:
+        raise InputError("--target needs libtpu's compiler: python -m pip install 'libtpu>=0.0.42'")
+    generation = target.partition(":")[0]
+    if not re.fullmatch(r"v(4|5e|5p|6e):\d+x\d+(x\d+)?", target):
+        raise InputError(f"--target {target}: not a TPU slice; write it as v5e:2x2 or v4:2x2x1")
+    # The CPU is all there is to run on, and nothing is run.
+    jax.config.update("jax_platforms", "cpu")
+    os.environ.update(_COMPILE_ONLY)
+    from jax.experimental import topologies
+
+    # A v4 chip's two cores are one device, as on a TPU VM.
+    options = {"chip_config_name": "megacore"} if generation == "v4" else {}
+    try:
+        topology = topologies.get_topology_desc(target, "tpu", **options)
+    except (jax.errors.JaxRuntimeError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"--target {target}: libtpu knows no such slice ({reason})") from error
+    return list(topology.devices)
+
+
+def _train_parts(state: TrainState) -> dict[str, float]:
+    return {"parameters": _bytes(state.params), "momentum": _bytes(state.opt_state)}
+
+
+def _measure(lowered: Lowered, known: dict[str, float]) -> Cost:
+    """Compile and ask XLA; `known` are the arguments that have names of their own."""
+    try:
+        compiled = lowered.compile()
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error) and "out of memory" not in str(error):
+            raise
+        return _refused(str(error))
+    costs, memory = compiled.cost_analysis() or {}, compiled.memory_analysis()
+    arguments = memory.argument_size_in_bytes
+    parts = {
+        **known,
+        "input": max(0.0, arguments - sum(known.values())),
+        # What the donated state does not make room for.
+        "output": max(0.0, memory.output_size_in_bytes - memory.alias_size_in_bytes),
+        "activations and temporary": memory.temp_size_in_bytes,
+        "program": memory.generated_code_size_in_bytes,
+    }
+    moved = costs.get("bytes accessed", math.nan)
+    return Cost(costs.get("flops", math.nan), moved, parts)
+
+
+def _refused(message: str) -> Cost:
+    """The cost of a program that the compiler found too large; its size where it says so."""
+    used = re.search(r"Used ([\d.]+)([GM]) of", message)
+    parts = {}
+    if used:
+        parts["all"] = float(used[1]) * {"G": GIB, "M": 2**20}[used[2]]
+    lines = [line for line in message.splitlines() if "Used" in line] or message.splitlines()
+    return Cost(parts=parts, refused=lines[0].strip())
+
+
+def _bytes(tree: Any) -> float:
+    return float(sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(tree)))
+
+
+def _memory_bytes(device: Any) -> float:
+    """Of a device that is here and not in the table."""
+    if device.platform == "cpu":
+        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    stats = device.memory_stats() or {}
+    return float(stats.get("bytes_limit", math.nan))

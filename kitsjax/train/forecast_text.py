@@ -1,0 +1,95 @@
+"""A forecast in words: what `bin/train.py --plan` prints."""
+
+from kitsjax.settings import Settings
+from kitsjax.train.chips import GIB, Chip
+from kitsjax.train.forecast import CT_SHAPE, Cost, Forecast
+
+
+def describe_forecast(found: Forecast, settings: Settings) -> str:
+    """What `bin/train.py --plan` prints."""
+    chip, train, predict = found.chip, settings.train, settings.predict
+    share = settings.sampling.batch_size // found.devices
+    patch = " x ".join(map(str, settings.sampling.patch_shape))
+    rows = [("device", _describe_device(found))]
+    rows.append(("network", f"{found.parameters:,} parameters, {settings.network.heads} heads"))
+    rows.append(("batch", f"{settings.sampling.batch_size} patches of {patch}, {share} a device"))
+    rows.append(("train", _describe_memory(found, found.train)))
+    if not found.train.refused:
+        rows.append(("", _describe_work(found.train, chip, "step")))
+    steps = train.epochs * train.batches
+    if chip and not found.train.refused:
+        floor = found.train.floor_seconds(chip)
+        # A validation step is the forward third of a train step.
+        whole = floor * (steps + train.epochs * train.validation_batches / 3)
+        rows.append(("", f"{steps:,} steps and the validation: {_seconds(whole)} at best"))
+    rows.append(("predict", _describe_memory(found, found.predict)))
+    if not found.predict.refused:
+        rows.append(("", _describe_work(found.predict, chip, f"{predict.batch_size} windows")))
+    if chip and not found.predict.refused:
+        whole = found.windows * found.predict.floor_seconds(chip)
+        size = " x ".join(map(str, CT_SHAPE))
+        edge_cm = CT_SHAPE[0] * settings.preprocess.spacing_mm / 10
+        rows.append(("", f"a CT of {size} ({edge_cm:.0f} cm): {_seconds(whole)} at best"))
+    rows += [("change", advice) for advice in _advise(found, settings)]
+    return "\n".join(f"{name:>8}  {text}" for name, text in rows)
+
+
+def _describe_device(found: Forecast) -> str:
+    text = f"{found.devices} x {found.chip.name if found.chip else found.kind}"
+    if found.chip is None:
+        return f"{text}, whose rates are not in kitsjax/train/chips.py"
+    return (
+        f"{text}: {found.memory_bytes / GIB:.0f} GiB, {found.chip.flops / 1e12:.0f} TFLOP/s "
+        f"(bfloat16) and {found.chip.bandwidth / 1e9:.0f} GB/s each"
+    )
+
+
+def _describe_memory(found: Forecast, cost: Cost) -> str:
+    verdict = "fits" if found.holds(cost) else "DOES NOT FIT"
+    if not cost.parts:
+        return f"{verdict}: {cost.refused}"
+    parts = ", ".join(f"{name} {size / GIB:.2f}" for name, size in cost.parts.items())
+    return (
+        f"{verdict}: {cost.total_bytes / GIB:.1f} of {found.memory_bytes / GIB:.0f} GiB a device "
+        f"({parts})"
+    )
+
+
+def _describe_work(cost: Cost, chip: Chip | None, unit: str) -> str:
+    text = f"{cost.flops / 1e12:.3g} TFLOP and {cost.moved_bytes / GIB:.3g} GiB moved a {unit}"
+    if chip is None:
+        return text
+    bound = "bytes" if cost.moved_bytes / chip.bandwidth > cost.flops / chip.flops else "arithmetic"
+    return f"{text}: {_seconds(cost.floor_seconds(chip))} at best, bound by {bound}"
+
+
+def _advise(found: Forecast, settings: Settings) -> list[str]:
+    """What to change, the least harm first; nothing if all fits."""
+    advice = []
+    if not found.holds(found.train):
+        share = settings.sampling.batch_size // found.devices
+        if not settings.network.remat:
+            advice.append("--set network.remat=true: the same numbers, a third more arithmetic")
+        if share > settings.train.accumulate:
+            advice.append(
+                f"--set train.accumulate={2 * settings.train.accumulate}: half the batch at a time"
+            )
+        if share > 1:
+            advice.append(
+                f"a slice of {found.devices * 2} chips, a smaller share of the batch each"
+            )
+        if settings.network.max_features > 320:
+            advice.append(
+                "--set network.max_features=320: nnU-Net's cap, a third of the parameters"
+            )
+        advice.append("a device with more memory")
+    if not found.holds(found.predict):
+        advice.append("--set predict.batch_size=1: one window at a time")
+    return advice
+
+
+def _seconds(seconds: float) -> str:
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds * 1000:.3g} ms"
