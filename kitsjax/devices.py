@@ -10,10 +10,14 @@ from jax.experimental import multihost_utils
 from kitsjax.settings import RunSettings
 
 
-def start_devices(settings: RunSettings) -> None:
+def start_devices(settings: RunSettings, keep_memory: bool = False) -> None:
     """Join the run's other processes, if any, and keep compiled programs between starts.
 
     Must come before anything else asks JAX for a device.
+
+    Args:
+        keep_memory: on a CPU, keep what is freed for later, as training wants it, which needs the
+            same again at every step.
     """
     if settings.compilation_cache:
         cache = Path(settings.compilation_cache).expanduser()
@@ -25,7 +29,7 @@ def start_devices(settings: RunSettings) -> None:
         jax.distributed.initialize()
     elif settings.coordinator:
         jax.distributed.initialize(settings.coordinator, settings.processes, settings.process)
-    if sys.platform == "linux" and jax.default_backend() == "cpu":
+    if keep_memory and sys.platform == "linux" and jax.default_backend() == "cpu":
         _keep_freed_memory()
 
 

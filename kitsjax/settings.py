@@ -198,7 +198,11 @@ class PredictSettings(Section):
         "gaussian", description="importance within a window; gaussian: sigma = patch / 8"
     )
     mirror: bool = Field(False, description="average the predictions of all eight mirrorings")
-    batch_size: int = Field(2, ge=1, description="windows computed at a time")
+    batch_size: int = Field(
+        0, ge=0,
+        description="windows computed at a time; 0: one on a CPU, where more only take memory, "
+        "else two",
+    )  # fmt: skip
     bucket: int = Field(
         64, ge=1, description="volumes are padded to multiples of this edge, so few shapes compile"
     )

@@ -41,10 +41,13 @@ class PreprocessedCase:
         z, y, x = json.loads((self.folder / "case.json").read_text())["shape"]
         return z, y, x
 
-    @cached_property
+    @property
     def foreground(self) -> dict[int, np.ndarray]:
-        """Stored voxel positions (n, 3) of each foreground value present."""
-        lists = {v: np.array(map_array(self.folder / f"foreground_{v}.npy")) for v in FOREGROUND}
+        """Stored voxel positions (n, 3) of each foreground value present.
+
+        Memory-mapped, and not kept: training's memory must not grow with the number of cases.
+        """
+        lists = {v: map_array(self.folder / f"foreground_{v}.npy") for v in FOREGROUND}
         return {v: positions for v, positions in lists.items() if len(positions)}
 
     # Mapped anew at every read: an open map holds a file descriptor, of which a process has few
@@ -97,9 +100,10 @@ def draw_start(
     Otherwise, or in a case without any foreground: uniform over the positions within the volume,
     the last one included; along an axis shorter than the patch it is centered.
     """
-    if foreground and case.foreground:
-        value = rng.choice(sorted(case.foreground))
-        center = rng.choice(case.foreground[value])
+    positions = case.foreground if foreground else {}
+    if positions:
+        value = rng.choice(sorted(positions))
+        center = rng.choice(positions[value])
         z, y, x = (int(c) - p // 2 for c, p in zip(center, patch_shape, strict=True))
         return z, y, x
     room = [s - p for s, p in zip(case.shape, patch_shape, strict=True)]

@@ -46,6 +46,7 @@ def sum_windows(
     room = [size - edge for size, edge in zip(extent, shape, strict=True)]
     counts = [window_count(r, edge, settings.step) for r, edge in zip(room, shape, strict=True)]
     count = counts[0] * counts[1] * counts[2]
+    batch_size = windows_at_a_time(settings, jax.default_backend())
 
     # Recomputed for a gradient: what a network keeps of one window is more than the whole image.
     @jax.checkpoint
@@ -53,7 +54,7 @@ def sum_windows(
         return _window_probabilities(network, members, patches, settings.mirror)
 
     def add_batch(batch: Int[Array, ""], sums: Float[Array, "k Z Y X"]) -> Float[Array, "k Z Y X"]:
-        numbers = [batch * settings.batch_size + n for n in range(settings.batch_size)]
+        numbers = [batch * batch_size + n for n in range(batch_size)]
         starts = [_window_corner(number, room, counts) for number in numbers]
         patches = jnp.stack([lax.dynamic_slice(image, start, shape) for start in starts])
         windows = compute(members, patches.astype(jnp.float32))
@@ -65,9 +66,14 @@ def sum_windows(
             sums = lax.dynamic_update_slice(sums, before + weights * window, corner)
         return sums
 
-    batches = -(-count // settings.batch_size)
+    batches = -(-count // batch_size)
     sums = jnp.zeros((len(CLASSES), *image.shape), jnp.float32)
     return lax.fori_loop(0, batches, add_batch, sums)
+
+
+def windows_at_a_time(settings: PredictSettings, platform: str) -> int:
+    """`predict.batch_size`, or what is best on a platform ("cpu", "gpu", "tpu") if that is 0."""
+    return settings.batch_size or (1 if platform == "cpu" else 2)
 
 
 def normalize_sums(sums: Float[Array, "k Z Y X"]) -> Float[Array, "k Z Y X"]:

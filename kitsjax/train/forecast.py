@@ -17,6 +17,7 @@ import jax
 from kitsjax.errors import InputError
 from kitsjax.infer.model import Ensemble, Model
 from kitsjax.infer.predict import lower_prediction
+from kitsjax.infer.sweep import windows_at_a_time
 from kitsjax.infer.tiles import bucket_shape, window_positions
 from kitsjax.settings import Settings
 from kitsjax.train.chips import CHIPS, GIB, Chip
@@ -73,7 +74,8 @@ class Forecast:
     Attributes:
         chip: None where the device is not in `CHIPS`.
         memory_bytes: of one device; nan where the system does not tell.
-        windows: batches of windows of a CT of `CT_SHAPE`; `predict` has the cost of one.
+        windows: computed at a time, of which `predict` has the cost.
+        rounds: of so many windows that a CT of `CT_SHAPE` takes.
     """
 
     kind: str
@@ -84,6 +86,7 @@ class Forecast:
     train: Cost
     predict: Cost
     windows: int
+    rounds: int
 
     @property
     def fits(self) -> bool:
@@ -112,16 +115,19 @@ def forecast(settings: Settings, target: str = "") -> Forecast:
     sampling, preprocess = settings.sampling, settings.preprocess
     model = Model(state.params, program.network, sampling.patch_shape, preprocess, settings.predict)
     stacked = jax.tree.map(lambda x: jax.ShapeDtypeStruct((1, *x.shape), x.dtype), state.params)
-    lowered = lower_prediction(Ensemble(model, stacked), CT_SHAPE, settings.predict, devices[0])
+    # What is best there, not on the platform that compiles.
+    at_a_time = windows_at_a_time(settings.predict, devices[0].platform)
+    predict_settings = settings.predict.model_copy(update={"batch_size": at_a_time})
+    lowered = lower_prediction(Ensemble(model, stacked), CT_SHAPE, predict_settings, devices[0])
     predict = _measure(lowered, {"parameters": _bytes(state.params)})
     kind = devices[0].device_kind
     chip = CHIPS.get(kind)
     memory = chip.memory_bytes if chip else _memory_bytes(devices[0])
     extent = bucket_shape(CT_SHAPE, sampling.patch_shape, 1)
     positions = window_positions(extent, sampling.patch_shape, settings.predict.step)
-    batches = math.ceil(len(positions) / settings.predict.batch_size)
+    batches = math.ceil(len(positions) / at_a_time)
     count = count_parameters(state.params)
-    return Forecast(kind, len(devices), chip, memory, count, train, predict, batches)
+    return Forecast(kind, len(devices), chip, memory, count, train, predict, at_a_time, batches)
 
 
 def tpu_devices(target: str) -> list[Any]:

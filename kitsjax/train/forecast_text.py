@@ -7,7 +7,7 @@ from kitsjax.train.forecast import CT_SHAPE, Cost, Forecast
 
 def describe_forecast(found: Forecast, settings: Settings) -> str:
     """What `bin/train.py --plan` prints."""
-    chip, train, predict = found.chip, settings.train, settings.predict
+    chip, train = found.chip, settings.train
     share = settings.sampling.batch_size // found.devices
     patch = " x ".join(map(str, settings.sampling.patch_shape))
     rows = [("device", _describe_device(found))]
@@ -15,7 +15,7 @@ def describe_forecast(found: Forecast, settings: Settings) -> str:
     rows.append(("batch", f"{settings.sampling.batch_size} patches of {patch}, {share} a device"))
     rows.append(("train", _describe_memory(found, found.train)))
     if not found.train.refused:
-        rows.append(("", _describe_work(found.train, chip, "step")))
+        rows.append(("", _describe_work(found.train, chip, "a step")))
     steps = train.epochs * train.batches
     if chip and not found.train.refused:
         floor = found.train.floor_seconds(chip)
@@ -24,9 +24,9 @@ def describe_forecast(found: Forecast, settings: Settings) -> str:
         rows.append(("", f"{steps:,} steps and the validation: {_seconds(whole)} at best"))
     rows.append(("predict", _describe_memory(found, found.predict)))
     if not found.predict.refused:
-        rows.append(("", _describe_work(found.predict, chip, f"{predict.batch_size} windows")))
+        rows.append(("", _describe_work(found.predict, chip, f"{found.windows} window(s)")))
     if chip and not found.predict.refused:
-        whole = found.windows * found.predict.floor_seconds(chip)
+        whole = found.rounds * found.predict.floor_seconds(chip)
         size = " x ".join(map(str, CT_SHAPE))
         edge_cm = CT_SHAPE[0] * settings.preprocess.spacing_mm / 10
         rows.append(("", f"a CT of {size} ({edge_cm:.0f} cm): {_seconds(whole)} at best"))
@@ -56,7 +56,7 @@ def _describe_memory(found: Forecast, cost: Cost) -> str:
 
 
 def _describe_work(cost: Cost, chip: Chip | None, unit: str) -> str:
-    text = f"{cost.flops / 1e12:.3g} TFLOP and {cost.moved_bytes / GIB:.3g} GiB moved a {unit}"
+    text = f"{cost.flops / 1e12:.3g} TFLOP and {cost.moved_bytes / GIB:.3g} GiB moved, {unit}"
     if chip is None:
         return text
     bound = "bytes" if cost.moved_bytes / chip.bandwidth > cost.flops / chip.flops else "arithmetic"
@@ -83,7 +83,7 @@ def _advise(found: Forecast, settings: Settings) -> list[str]:
                 "--set network.max_features=320: nnU-Net's cap, a third of the parameters"
             )
         advice.append("a device with more memory")
-    if not found.holds(found.predict):
+    if not found.holds(found.predict) and found.windows > 1:
         advice.append("--set predict.batch_size=1: one window at a time")
     return advice
 

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from flax import jax_utils
 
 from kitsjax.data.patches import PreprocessedCase
 from kitsjax.data.pipeline import Batch, batches
@@ -24,18 +23,30 @@ from kitsjax.train.optimizer import learning_rate
 from kitsjax.train.plan import describe_plan
 from kitsjax.train.program import Program, build_program, lower_train_step
 from kitsjax.train.signals import Stopped, watch_signals
-from kitsjax.train.step import Metrics, Params, TrainState, init_state, shard
+from kitsjax.train.step import Metrics, Params, TrainState, init_state, replicate, shard
 from kitsjax.train.tracking import Row, Tracker
 
 Cases = Sequence[PreprocessedCase]
+Streams = tuple[Iterator[Batch], Iterator[Batch]]
+OpenStreams = Callable[[Settings, Cases, Cases, Progress], Streams]
 
 
-def fit(settings: Settings, folder: Path, train_cases: Cases, validation_cases: Cases) -> Params:
+def fit(
+    settings: Settings,
+    folder: Path,
+    train_cases: Cases,
+    validation_cases: Cases,
+    open_streams: OpenStreams | None = None,
+) -> Params:
     """Train, or go on training, until all epochs are done; returns the best parameters.
 
     A run folder that holds checkpoints is resumed from the latest one, exactly: the parameters,
     the optimizer's memory, the position of both pipelines and every later draw are those of an
     unbroken run.
+
+    Args:
+        open_streams: opens the streams of training and validation batches at a run's progress, for
+            batches that come from elsewhere; None: the pipeline's.
 
     Raises:
         InputError: the batch does not fit the devices, a checkpoint is damaged or of another
@@ -70,7 +81,8 @@ def fit(settings: Settings, folder: Path, train_cases: Cases, validation_cases: 
             watch_signals() as signals,
         ):
             run = _Run(settings, program, checkpoints, tracker, signals, progress)
-            run.fit(jax_utils.replicate(state), train_cases, validation_cases)
+            streams = (open_streams or _streams)(settings, train_cases, validation_cases, progress)
+            run.fit(replicate(state), streams, train_cases)
     best = checkpoints.best
     assert best is not None
     params = checkpoints.restore_params(params_like, best)
@@ -89,11 +101,11 @@ class _Run:
     signals: list[int]
     progress: Progress
 
-    def fit(self, state: TrainState, train_cases: Cases, validation_cases: Cases) -> None:
+    def fit(self, state: TrainState, streams: Streams, train_cases: Cases) -> None:
         """Train and validate epoch by epoch, keeping checkpoints."""
         train, progress = self.settings.train, self.progress
         schedule = learning_rate(self.settings.optimizer, _steps(self.settings))
-        train_stream, eval_stream = _streams(self.settings, train_cases, validation_cases, progress)
+        train_stream, eval_stream = streams
         while progress.epoch < train.epochs:
             began = time.perf_counter()
             first = progress.step
@@ -211,7 +223,7 @@ def _steps(settings: Settings) -> int:
 
 def _streams(
     settings: Settings, train_cases: Cases, validation_cases: Cases, progress: Progress
-) -> tuple[Iterator[Batch], Iterator[Batch]]:
+) -> Streams:
     train, sampling = settings.train, settings.sampling
     source = source_shape(sampling.patch_shape, settings.augment)
     host, hosts = jax.process_index(), jax.process_count()

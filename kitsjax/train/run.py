@@ -26,7 +26,7 @@ def run(settings: Settings, *, resume: bool = False) -> int:
     Raises:
         InputError: whatever a user can mend, in one line.
     """
-    start_devices(settings.run)
+    start_devices(settings.run, keep_memory=True)
     lead = jax.process_index() == 0
     folder = Path(settings.run.folder)
     if lead:

@@ -8,6 +8,7 @@ import flax
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Float, Int32, PRNGKeyArray
 
@@ -203,6 +204,18 @@ def check_batch(batch_size: int, accumulate: int, devices: int) -> None:
             f"train.accumulate = {accumulate}; use a multiple of {unit}, such as "
             f"{-(-batch_size // unit) * unit}"
         )
+
+
+def replicate(tree: Tree) -> Tree:
+    """A copy on each of this host's devices, (devices, ...), to be handed to a step under pmap.
+
+    Laid out as the steps lay out their own results: for another layout, such as that of Flax's
+    function of this name, the second step would compile once more.
+    """
+    devices = jax.local_device_count()
+    copies = jax.tree.map(lambda x: np.broadcast_to(x, (devices, *np.shape(x))), tree)
+    placed: Tree = jax.pmap(lambda x: x, axis_name=AXIS)(copies)
+    return placed
 
 
 def shard(batch: Mapping[str, Any], devices: int) -> dict[str, Any]:

@@ -57,9 +57,9 @@ def test_axis_shorter_than_the_patch_is_centered(cases):
         assert z == -2  # 9 voxels amid 12: 2 before and 1 after
 
 
-def test_case_without_foreground_falls_back(tmp_path, cases):
+def test_case_without_foreground_falls_back(monkeypatch, cases):
     case = cases[0]
-    case.foreground.clear()
+    monkeypatch.setattr(type(case), "foreground", {})
     start = draw_start(np.random.default_rng(0), case, PATCH, foreground=True)
     assert min(start) >= 0
 
@@ -89,3 +89,10 @@ def test_files_that_are_no_arrays_are_refused(tmp_path):
     np.save(tmp_path / "a.npy", np.array([{}]))
     with pytest.raises(ValueError, match=r"a\.npy: not an array that preprocessing wrote"):
         map_array(tmp_path / "a.npy")
+
+
+def test_positions_of_foreground_are_not_held_in_memory(cases):
+    # Hundreds of cases of ten thousand positions a class would otherwise stay in it.
+    for positions in cases[0].foreground.values():
+        assert isinstance(positions, np.memmap)
+    assert not any(isinstance(value, dict) for value in vars(cases[0]).values())

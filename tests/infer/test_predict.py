@@ -25,7 +25,7 @@ from kitsjax.labels import CLASSES
 from kitsjax.settings import PredictSettings
 
 PATCH = (8, 8, 8)
-SETTINGS = PredictSettings(bucket=16)
+SETTINGS = PredictSettings(bucket=16, batch_size=2)
 PARAMS = {"factors": jnp.array([0.0, 1.0, 2.0, -1.0])}
 """Of `Voxelwise`."""
 

@@ -24,6 +24,7 @@ from kitsjax.train.step import (
     check_batch,
     eval_step,
     init_state,
+    replicate,
     sample_keys,
     shard,
     train_step,
@@ -223,3 +224,16 @@ def test_errors_of_a_readers_own_loop_say_what_to_do():
                 state, batch, network=network, optimizer=optimizer, loss=focal_loss,
                 accumulate=accumulate,
             )  # fmt: skip
+
+
+def test_a_replicated_state_is_laid_out_as_the_steps_leave_it(caplog):
+    state, step, _ = make()
+    mapped = jax.pmap(step, axis_name=AXIS, donate_argnums=0)
+    state = replicate(state)
+    batches = [shard(make_batch(number), jax.local_device_count()) for number in range(2)]
+    with jax.log_compiles():
+        for batch in batches:
+            state, _ = mapped(state, batch)
+    compilations = [r for r in caplog.records if r.getMessage().startswith("Finished XLA comp")]
+    assert len(compilations) == 1, "the second step compiles once more"
+    assert jax.tree.leaves(state.params)[0].shape[0] == jax.local_device_count()

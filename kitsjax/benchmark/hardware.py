@@ -1,0 +1,60 @@
+"""What a benchmark ran on, said with every number that it gives."""
+
+import importlib.util
+import os
+import platform
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+PACKAGES = (
+    "kitsjax", "jax", "jaxlib", "flax", "numpy", "scipy", "nnunetv2", "batchgeneratorsv2", "torch",
+    "monai", "scikit-image", "surface-distance",
+)  # fmt: skip
+
+
+def describe_machine() -> dict[str, str]:
+    """The machine by name: its processor, cores, memory, accelerators, system."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return {
+        "processor": _processor(),
+        "cores": str(len(os.sched_getaffinity(0))),
+        "memory": f"{memory:.0f} GiB",
+        "accelerators": _accelerators() or "none",
+        "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
+    }
+
+
+def describe_packages() -> dict[str, str]:
+    """Versions of what is compared; a peer that is not installed is absent."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def is_installed(module: str) -> bool:
+    """Whether a module could be imported, without importing it."""
+    return importlib.util.find_spec(module) is not None
+
+
+def _accelerators() -> str:
+    """As JAX names them; in a process of its own, since JAX takes most of a GPU's memory."""
+    code = (
+        "import jax; print(', '.join(d.device_kind for d in jax.devices() if d.platform != 'cpu'))"
+    )
+    asked = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    return asked.stdout.strip()
+
+
+def _processor() -> str:
+    information = Path("/proc/cpuinfo")
+    if information.exists():
+        for line in information.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

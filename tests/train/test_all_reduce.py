@@ -1,0 +1,55 @@
+"""What the devices of a run tell each other in a step: the gradients, once, and next to nothing."""
+
+import jax
+import pytest
+from flax.traverse_util import flatten_dict
+
+from kitsjax.benchmark.traffic import Collective, find_collectives
+from kitsjax.config import load_settings
+from kitsjax.train.program import build_program, lower_train_step
+from kitsjax.train.step import init_state
+
+HEADS, FOREGROUND_CLASSES = 2, 3
+UNDER_A_NORM = ("/first/bias", "/second/bias")
+
+
+def compile_step(*overrides):
+    """The optimized program of a step on all devices, and the shapes of its parameters by name."""
+    settings = load_settings(
+        overrides=(
+            "sampling.patch_shape=[16, 16, 16]", "sampling.batch_size=16", "network.features=4",
+            f"network.heads={HEADS}", *overrides,
+        )
+    )  # fmt: skip
+    program = build_program(settings)
+    state = jax.eval_shape(lambda: init_state(program.network, program.optimizer, 0))
+    compiled = lower_train_step(settings, program, state).compile()
+    return compiled.as_text(), flatten_dict(state.params, sep="/")
+
+
+def gradient_bytes(params):
+    """Of the gradients that are not known to be zero: all but biases that a norm takes away."""
+    kept = [leaf for name, leaf in params.items() if not name.endswith(UNDER_A_NORM)]
+    assert 0 < len(params) - len(kept) < len(params) / 4
+    return sum(4 * leaf.size for leaf in kept)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_step_sends_each_gradient_once_and_the_loss(accumulate):
+    assert jax.device_count() >= 8
+    text, params = compile_step(f"train.accumulate={accumulate}")
+    loss_bytes = 4
+    assert find_collectives(text) == [
+        Collective("all-reduce", gradient_bytes(params) + loss_bytes, in_loop=False)
+    ], "a step exchanges more, or oftener, than one fused all-reduce of the gradients"
+
+
+@pytest.mark.slow
+def test_a_dice_over_the_batch_adds_only_its_sums():
+    text, params = compile_step("loss.dice_per_batch=true")
+    *of_the_loss, of_the_gradients = find_collectives(text)
+    assert of_the_gradients == Collective("all-reduce", gradient_bytes(params) + 4, in_loop=False)
+    # Intersection and both sums of each class, there and, as gradients, back, at every head.
+    assert {c.kind for c in of_the_loss} == {"all-reduce"}
+    assert sum(c.bytes for c in of_the_loss) == 2 * HEADS * FOREGROUND_CLASSES * 3 * 4
