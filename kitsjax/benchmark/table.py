@@ -59,7 +59,7 @@ def _table_lines(row: Row) -> list[list[str]]:
         # The goal is set against the first peer; others are there for the reader.
         if row.goal is not None and number == 0:
             met = "reached" if row.ratio(peer) >= row.goal else "not reached"
-            goal = f"{row.goal:g}: {met}"
+            goal = f"{row.goal:.3g}: {met}"
         lines.append([
             title, mine, peer, _seconds(row.seconds(peer)), f"{row.ratio(peer):.3g}",
             f"{min(ratios):.3g} to {max(ratios):.3g}", goal if number == 0 else "",

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import jax
 
+from kitsjax.devices import start_devices
 from kitsjax.errors import InputError
 from kitsjax.infer.model import Ensemble, Model
 from kitsjax.infer.predict import lower_prediction
@@ -108,7 +109,11 @@ def forecast(settings: Settings, target: str = "") -> Forecast:
     Raises:
         InputError: an unknown target, no libtpu, or the batch does not fit the devices' number.
     """
-    devices = tpu_devices(target) if target else jax.local_devices()
+    if target:
+        devices = tpu_devices(target)
+    else:
+        start_devices(settings.run)
+        devices = jax.local_devices()
     program = build_program(settings, devices)
     state = jax.eval_shape(partial(init_state, program.network, program.optimizer, 0))
     train = _measure(lower_train_step(settings, program, state, devices), _train_parts(state))
@@ -195,6 +200,8 @@ def _bytes(tree: Any) -> float:
 def _memory_bytes(device: Any) -> float:
     """Of a device that is here and not in the table."""
     if device.platform == "cpu":
-        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+        # Which the devices that a CPU is divided into share.
+        whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        return float(whole / jax.local_device_count())
     stats = device.memory_stats() or {}
     return float(stats.get("bytes_limit", math.nan))

@@ -48,11 +48,10 @@ def _describe_memory(found: Forecast, cost: Cost) -> str:
     verdict = "fits" if found.holds(cost) else "DOES NOT FIT"
     if not cost.parts:
         return f"{verdict}: {cost.refused}"
-    parts = ", ".join(f"{name} {size / GIB:.2f}" for name, size in cost.parts.items())
-    return (
-        f"{verdict}: {cost.total_bytes / GIB:.1f} of {found.memory_bytes / GIB:.0f} GiB a device "
-        f"({parts})"
-    )
+    # What is next to nothing would only be read.
+    shown = {name: size for name, size in cost.parts.items() if size > 1e-4 * cost.total_bytes}
+    parts = ", ".join(f"{name} {_size(size)}" for name, size in shown.items())
+    return f"{verdict}: {_size(cost.total_bytes)} of {_size(found.memory_bytes)} a device ({parts})"
 
 
 def _describe_work(cost: Cost, chip: Chip | None, unit: str) -> str:
@@ -93,3 +92,7 @@ def _seconds(seconds: float) -> str:
         if seconds >= 2 * size:
             return f"{seconds / size:.3g} {unit}"
     return f"{seconds * 1000:.3g} ms"
+
+
+def _size(size: float) -> str:
+    return f"{size / GIB:.3g} GiB" if size >= GIB else f"{size / 2**20:.3g} MiB"

@@ -10,7 +10,13 @@ import jax
 import pytest
 
 from kitsjax.errors import InputError
-from kitsjax.settings import NetworkSettings, SamplingSettings, Settings, TrainSettings
+from kitsjax.settings import (
+    NetworkSettings,
+    RunSettings,
+    SamplingSettings,
+    Settings,
+    TrainSettings,
+)
 from kitsjax.train import forecast as module
 from kitsjax.train.chips import CHIPS, GIB, Chip
 from kitsjax.train.forecast import Cost, Forecast, forecast
@@ -22,6 +28,8 @@ TINY = Settings(
     sampling=SamplingSettings(patch_shape=(16, 16, 16), batch_size=8),
     network=NetworkSettings(features=4, heads=1),
     train=TrainSettings(epochs=10, batches=30, validation_batches=6),
+    # The tests' own, not the user's.
+    run=RunSettings(compilation_cache=""),
 )
 
 CHIP = Chip("chip", 2 * GIB, flops=1e12, bandwidth=1e9)
@@ -64,7 +72,7 @@ def make(train: Cost, predict: Cost | None = None, devices: int = 2) -> Forecast
 
 def test_what_fits_says_how_long_at_best():
     text = describe_forecast(make(Cost(2e12, 1e9, {"parameters": 1.5 * GIB})), TINY)
-    assert "fits: 1.5 of 2 GiB a device (parameters 1.50)" in text
+    assert "fits: 1.5 GiB of 2 GiB a device (parameters 1.5 GiB)" in text
     assert "2 TFLOP and 0.931 GiB moved, a step: 2 s at best, bound by arithmetic" in text
     # 10 epochs of 30 steps, and 6 of validation at a third.
     assert "300 steps and the validation: 10.7 min at best" in text
@@ -75,7 +83,7 @@ def test_what_does_not_fit_says_what_to_change():
     large = make(Cost(2e12, 1e9, {"activations and temporary": 3.0 * GIB}))
     assert not large.fits
     text = describe_forecast(large, TINY)
-    assert "DOES NOT FIT: 3.0 of 2 GiB" in text
+    assert "DOES NOT FIT: 3 GiB of 2 GiB" in text
     for advice in ("network.remat=true", "train.accumulate=2", "a slice of 4 chips"):
         assert advice in text
     remat = TINY.network.model_copy(update={"remat": True})
@@ -96,7 +104,7 @@ def test_the_compilers_refusal_is_told():
     cost = module._measure(Lowered(), {})
     assert cost.total_bytes == 20.5 * GIB
     text = describe_forecast(make(cost), TINY)
-    assert "DOES NOT FIT: 20.5 of 2 GiB" in text
+    assert "DOES NOT FIT: 20.5 GiB of 2 GiB" in text
     assert "steps and the validation" not in text
 
 
