@@ -47,7 +47,7 @@ def test_dummy_side_runs_the_real_loop(tmp_path, monkeypatch):
     )
     monkeypatch.setattr(epoch, "epoch_settings", lambda _: tiny)
     # It would move the tests' own cache of compiled programs.
-    monkeypatch.setattr("kitsjax.devices.start_devices", lambda _: None)
+    monkeypatch.setattr("kitsjax.devices.start_devices", lambda *_, **__: None)
     (tmp_path / "kitsjax").mkdir()
     found = epoch.PART.sides[1].run(Job(tmp_path, "small", "", 1))
     assert len(found.seconds) == 1
