@@ -54,6 +54,8 @@ def run_benchmark(
     if rounds < 1:
         raise InputError(f"--rounds {rounds}: take at least 1")
     check_folder(output)
+    if work:
+        check_folder(work)
     machine, packages = describe_machine(), describe_packages()
     platform = "cpu" if machine["accelerators"] == "none" else "gpu"
     size = size or ("small" if platform == "cpu" else "full")

@@ -7,11 +7,10 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
 
 import numpy as np
 
-from kitsjax.benchmark.growth_figure import plot_growth
+from kitsjax.benchmark.growth_figure import Curve, plot_growth
 from kitsjax.benchmark.growth_stages import STAGES
 from kitsjax.errors import InputError
 from kitsjax.files import write_text
@@ -22,25 +21,6 @@ Say = Callable[[str], None]
 MOST = 1.2
 """An exponent up to this counts as linear: what no longer fits the processor's caches costs more a
 voxel, and so does a machine that others work on."""
-
-
-class Curve(NamedTuple):
-    """A cost of a stage at growing sizes.
-
-    Attributes:
-        title: of the stage.
-        axis: what is counted.
-        cost: what it costs, with its unit.
-        sizes, values: of the points, by size.
-        exponent: of the power law through them.
-    """
-
-    title: str
-    axis: str
-    cost: str
-    sizes: list[float]
-    values: list[float]
-    exponent: float
 
 
 def run_growth(output: Path, work: Path, say: Say) -> list[dict]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -13,10 +13,27 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from kitsjax.benchmark.growth import Curve
-
 _COLUMNS = 3
 _FINE, _STEEP = "#2166ac", "#b2182b"
+
+
+class Curve(NamedTuple):
+    """A cost of a stage at growing sizes.
+
+    Attributes:
+        title: of the stage.
+        axis: what is counted.
+        cost: what it costs, with its unit.
+        sizes, values: of the points, by size.
+        exponent: of the power law through them.
+    """
+
+    title: str
+    axis: str
+    cost: str
+    sizes: list[float]
+    values: list[float]
+    exponent: float
 
 
 def plot_growth(curves: Sequence[Curve], most: float) -> Figure:
