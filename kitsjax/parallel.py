@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from kitsjax.errors import InputError
 
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 """What the libraries behind NumPy read when they are loaded."""
 
 Item = TypeVar("Item")
@@ -46,7 +46,7 @@ def map_cases(
     Raises:
         InputError: a worker was killed; nothing comes of the items still to do.
     """
-    workers = min(workers or _cores(), len(items))
+    workers = min(workers or cores(), len(items))
     spawn = workers > 1 or (isolated and workers == 1)
     results = _in_processes(function, items, workers) if spawn else _in_turn(function, items)
     hidden = not (progress and items)
@@ -86,8 +86,8 @@ def _cores_shared_by(workers: int) -> Iterator[None]:
 
     Otherwise each would start a thread a core, and they would spend their time waiting for another.
     """
-    share = max(1, _cores() // workers)
-    before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
+    share = max(1, cores() // workers)
+    before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
     try:
         for name, value in before.items():
             fewer = value is not None and value.isdigit() and 0 < int(value) < share
@@ -124,5 +124,6 @@ def _caught(function: Callable[[Item], Result], item: Item) -> Result | InputErr
         return error
 
 
-def _cores() -> int:
+def cores() -> int:
+    """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -163,7 +163,7 @@ def test_workers_share_the_cores(monkeypatch):
 
 
 def test_workers_keep_a_smaller_number_of_threads(monkeypatch):
-    monkeypatch.setattr("kitsjax.parallel._cores", lambda: 64)
+    monkeypatch.setattr("kitsjax.parallel.cores", lambda: 64)
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     found = dict(map_cases(threads_of_worker, [1, 2], 2, "test", progress=False))
     assert found[1] == {"OMP_NUM_THREADS": "3", "OPENBLAS_NUM_THREADS": "32"}

@@ -12,13 +12,14 @@ from pathlib import Path
 from kitsjax.benchmark.hardware import is_installed
 from kitsjax.benchmark.part import Job, Measurement, Part, Size
 from kitsjax.errors import InputError
+from kitsjax.parallel import THREAD_VARIABLES, cores
 
 Say = Callable[[str], None]
 
 # What numeric libraries read when they are loaded.
 _THREAD_VARIABLES = (
-    "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "nnUNet_n_proc_DA",
-    "nnUNet_def_n_proc", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS",
+    *THREAD_VARIABLES, "nnUNet_n_proc_DA", "nnUNet_def_n_proc",
+    "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS",
 )  # fmt: skip
 
 
@@ -75,7 +76,7 @@ def run_part(
     Raises:
         InputError: what the sides read cannot be made, or kitsjax itself failed.
     """
-    threads = part.threads or len(os.sched_getaffinity(0))
+    threads = part.threads or cores()
     job = Job(folder / part.name / size, size, "", threads)
     job.folder.mkdir(parents=True, exist_ok=True)
     if part.prepare is not None:

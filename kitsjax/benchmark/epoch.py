@@ -5,7 +5,6 @@ it logs of each epoch. The dummy side's batch lies on the device and is not augm
 ratio holds all that real data costs: reading, sending and augmenting.
 """
 
-import json
 import shutil
 from collections.abc import Callable, Iterator
 from itertools import repeat
@@ -15,7 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kitsjax.benchmark.part import Job, Measurement, Part, PeakMemory, Side, Size
+from kitsjax.benchmark.step import dummy_arrays
 from kitsjax.data.patches import PreprocessedCase
+from kitsjax.files import read_rows
 from kitsjax.settings import (
     AugmentSettings,
     LossSettings,
@@ -104,14 +105,8 @@ def dummy_batch(settings: Settings) -> dict[str, Any]:
     import jax
 
     sampling = settings.sampling
-    rng, shape = np.random.default_rng(0), (sampling.batch_size, *sampling.patch_shape)
-    batch = {
-        "image": rng.standard_normal(shape, np.float32).astype(settings.preprocess.dtype),
-        "label": rng.integers(0, 4, shape, np.uint8),
-        "case": np.zeros(sampling.batch_size, np.int32),
-        "index": np.arange(sampling.batch_size, dtype=np.int32),
-    }
-    return jax.device_put(batch)
+    arrays = dummy_arrays(sampling.patch_shape, sampling.batch_size, settings.preprocess.dtype)
+    return jax.device_put(arrays | {"case": np.zeros(sampling.batch_size, np.int32)})
 
 
 def _run(
@@ -145,8 +140,7 @@ def _run(
 
 def logged_epochs(folder: Path) -> list[dict[str, Any]]:
     """The rows a run logged of its epochs, in order."""
-    rows = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
-    return [row for row in rows if row["kind"] == "epoch"]
+    return [row for row in read_rows(folder / "metrics.jsonl") if row["kind"] == "epoch"]
 
 
 PART = Part(

@@ -14,6 +14,7 @@ from kitsjax.benchmark.growth_figure import Curve, plot_growth
 from kitsjax.benchmark.growth_stages import STAGES
 from kitsjax.errors import InputError
 from kitsjax.files import write_text
+from kitsjax.parallel import THREAD_VARIABLES
 from kitsjax.report.drawing import save_figure
 
 Say = Callable[[str], None]
@@ -69,7 +70,7 @@ def measure_growth(folder: Path, say: Say) -> list[dict]:
 def _measure(stage: str, folder: Path, parameters: Sequence[int]) -> list[dict]:
     command = [sys.executable, "-m", "kitsjax.benchmark.growth_stages", stage, str(folder)]
     # Threads that wait for each other would count as CPU seconds.
-    single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    single = dict.fromkeys(THREAD_VARIABLES, "1")
     done = subprocess.run(
         [*command, *map(str, parameters)], env={**os.environ, **single, "JAX_PLATFORMS": "cpu"},
         capture_output=True, text=True,

@@ -18,7 +18,7 @@ import numpy as np
 
 from kitsjax.benchmark.material import make_cases
 from kitsjax.benchmark.part import PeakMemory, time_calls
-from kitsjax.benchmark.step import dummy_batch
+from kitsjax.benchmark.step import dummy_arrays
 from kitsjax.benchmark.traffic import find_collectives
 
 Costs = dict[str, float]
@@ -142,10 +142,8 @@ def _step(folder: Path, edge: int, batch_size: int, devices: int) -> Costs:
     program = build_program(settings)
     one = init_state(program.network, program.optimizer, 0)
     compiled = lower_train_step(settings, program, one).compile()
-    image, label = dummy_batch(source_shape((edge,) * 3, settings.augment), batch_size)
-    index = np.arange(batch_size, dtype=np.int32)
-    batch = {"image": image.astype(settings.preprocess.dtype), "label": label, "index": index}
-    shares = shard(batch, devices)
+    source = source_shape(settings.sampling.patch_shape, settings.augment)
+    shares = shard(dummy_arrays(source, batch_size, settings.preprocess.dtype), devices)
     state = replicate(one)
 
     def work() -> None:

@@ -8,6 +8,8 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from kitsjax.parallel import cores
+
 PACKAGES = (
     "kitsjax", "jax", "jaxlib", "flax", "numpy", "scipy", "nnunetv2", "batchgeneratorsv2", "torch",
     "monai", "scikit-image", "surface-distance",
@@ -19,7 +21,7 @@ def describe_machine() -> dict[str, str]:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return {
         "processor": _processor(),
-        "cores": str(len(os.sched_getaffinity(0))),
+        "cores": str(cores()),
         "memory": f"{memory:.0f} GiB",
         "accelerators": _accelerators() or "none",
         "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib.util import find_spec
 
 import numpy as np
 
+from kitsjax.benchmark.hardware import is_installed
 from kitsjax.benchmark.material import make_ct
 from kitsjax.benchmark.nnunet import parameters_for_kitsjax, use_folders
 from kitsjax.benchmark.part import Job, Measurement, Part, Side
@@ -63,7 +63,7 @@ def _save_model(job: Job, task: Task) -> None:
             f"network.heads={len(task.stage_features) - 1}",
         )
     )
-    if find_spec("nnunetv2") is None:
+    if not is_installed("nnunetv2"):
         import optax
 
         from kitsjax.model.unet import build_network

@@ -12,11 +12,9 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from kitsjax.benchmark import nnunet
 from kitsjax.benchmark.part import Job, Measurement, Part, Side, Size
-from kitsjax.benchmark.step import dummy_batch, nnunet_batch
+from kitsjax.benchmark.step import dummy_arrays, dummy_batch, nnunet_batch
 
 COLD, CACHED = "cold", "cached"
 
@@ -94,12 +92,7 @@ def _start_kitsjax(folder: Path) -> dict[str, float]:
     start_devices(settings.run, keep_memory=True)
     sampling = settings.sampling
     source = source_shape(sampling.patch_shape, settings.augment)
-    image, label = dummy_batch(source, sampling.batch_size)
-    batch = {
-        "image": image.astype(settings.preprocess.dtype),
-        "label": label,
-        "index": np.arange(sampling.batch_size, dtype=np.int32),
-    }
+    batch = dummy_arrays(source, sampling.batch_size, settings.preprocess.dtype)
     program = build_program(settings)
     state = init_state(program.network, program.optimizer, settings.train.seed)
     state = jax.block_until_ready(replicate(state))

@@ -43,7 +43,7 @@ _PLANS: dict[Size, _Plan] = {
 }
 
 _WARM_UP = 2
-"""Repetitions: the first two calls may each compile, the second for where the state then lies."""
+"""Repetitions: the first compiles, the second finds caches and allocators as all later ones do."""
 
 
 def step_settings(job: Job) -> Settings:
@@ -66,6 +66,17 @@ def dummy_batch(patch_shape: Shape, batch_size: int) -> tuple[np.ndarray, np.nda
     return image, rng.integers(0, len(CLASSES), shape, np.uint8)
 
 
+def dummy_arrays(patch_shape: Shape, batch_size: int, dtype: str) -> dict[str, np.ndarray]:
+    """`dummy_batch` as the program of bin/train.py takes it, before it is shared out.
+
+    Args:
+        dtype: of the stored image, `preprocess.dtype`.
+    """
+    image, label = dummy_batch(patch_shape, batch_size)
+    index = np.arange(batch_size, dtype=np.int32)
+    return {"image": image.astype(dtype), "label": label, "index": index}
+
+
 def _run_kitsjax(job: Job) -> Measurement:
     import jax
 
@@ -79,12 +90,7 @@ def _run_kitsjax(job: Job) -> Measurement:
     state = init_state(program.network, program.optimizer, settings.train.seed)
     parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     state = replicate(state)
-    image, label = dummy_batch(plan.patch_shape, plan.batch_size)
-    arrays = {
-        "image": image.astype(settings.preprocess.dtype),
-        "label": label,
-        "index": np.arange(plan.batch_size, dtype=np.int32),
-    }
+    arrays = dummy_arrays(plan.patch_shape, plan.batch_size, settings.preprocess.dtype)
     batch = jax.pmap(lambda leaf: leaf)(shard(arrays, jax.local_device_count()))
     metrics: list[dict[str, jax.Array]] = []
 

@@ -7,8 +7,7 @@ import jax
 import numpy as np
 
 from kitsjax.settings import Settings
-
-GIB = 2**30
+from kitsjax.train.chips import GIB
 
 
 def count_parameters(params: Any) -> int:
