@@ -43,7 +43,7 @@ def test_normalizing_by_the_intensities_is_kitsjaxs_own():
 
 @pytest.mark.slow
 def test_kitsjax_predicts_without_the_peers(job, monkeypatch):
-    monkeypatch.setattr(predict, "find_spec", lambda name: None)
+    monkeypatch.setattr(predict, "is_installed", lambda module: False)
     predict._prepare(job)
     assert read_task(job).stage_features == (2, 4, 8)
     found = predict._run_kitsjax(job)
