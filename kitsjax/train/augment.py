@@ -9,8 +9,9 @@ A patch comes with a margin, its *source*, so that a turned or shrunk patch stil
                   |     \        /      |
                   +---------------------+     no spatial draw: exactly the source's center
 
-Rotation and scaling share one resampling; every other augmentation is a function and one line of
-`INTENSITY`, with its probability `name` and its range `name_range` in `AugmentSettings`.
+Rotation and scaling share one resampling, `kitsjax.train.spatial`; every other augmentation is a
+function and one line of `INTENSITY`, with its probability `name` and its range `name_range` in
+`AugmentSettings`.
 """
 
 import math
@@ -24,10 +25,8 @@ from jaxtyping import Array, Bool, Float, Int32, Integer, PRNGKeyArray
 
 from kitsjax.data.patches import Shape
 from kitsjax.settings import AugmentSettings, Range
+from kitsjax.train.spatial import Image, Label, Scalar, crop_center, flip, resample
 
-Image = Float[Array, "z y x"]
-Label = Int32[Array, "z y x"]
-Scalar = Float[Array, ""]
 Sampler = Callable[[PRNGKeyArray, Range], Scalar]
 Adjustment = Callable[[Image, Scalar], Image]
 
@@ -44,8 +43,7 @@ class Draws(NamedTuple):
 
     Attributes:
         fires: of each augmentation, by its name in `AugmentSettings`.
-        angles_rad: about the z, y and x axis; positive turns the lower-numbered of the other two
-            axes toward the higher, as `np.rot90` does.
+        angles_rad: about the z, y and x axis, as in `rotation_matrix`.
         scale: size of the object, factor.
         flips: of the z, y and x axis.
         values: of each augmentation of `INTENSITY`.
@@ -144,15 +142,20 @@ def draw(key: PRNGKeyArray, settings: AugmentSettings) -> Draws:
 
 
 def apply(
-    draws: Draws, image: Float[Array, "Z Y X"], label: Integer[Array, "Z Y X"], patch_shape: Shape
+    draws: Draws,
+    image: Float[Array, "Z Y X"],
+    label: Integer[Array, "Z Y X"],
+    patch_shape: Shape,
+    settings: AugmentSettings,
 ) -> tuple[Image, Label]:
     """Carry out the draws on a source; see `augment`."""
     fires = draws.fires
     angles_rad = jnp.where(fires["rotate"], draws.angles_rad, 0)
     scale = jnp.where(fires["scale"], draws.scale, 1)
+    least_scale = min(1.0, settings.scale_range[0]) if settings.scale else 1.0
     patch, mask = lax.cond(
         fires["rotate"] | fires["scale"],
-        lambda: resample(image, label, patch_shape, angles_rad, scale),
+        lambda: resample(image, label, patch_shape, angles_rad, scale, least_scale),
         lambda: crop_center(image, label, patch_shape),
     )
     flips = draws.flips & fires["mirror"]
@@ -180,7 +183,7 @@ def augment(
         The patch at the source's center, float32 and int32. If nothing fires it is, to the bit,
         `source[start : start + patch]` with start = (source - patch) // 2 on each axis.
     """
-    return apply(draw(key, settings), image, label, patch_shape)
+    return apply(draw(key, settings), image, label, patch_shape, settings)
 
 
 def augment_batch(
@@ -200,94 +203,3 @@ def augment_batch(
         return augment(key, image, label, patch_shape, settings)
 
     return lax.map(one, (keys, images, labels))
-
-
-def crop_center(
-    image: Float[Array, "Z Y X"], label: Integer[Array, "Z Y X"], patch_shape: Shape
-) -> tuple[Image, Label]:
-    """The central patch of a source, as float32 and int32."""
-    starts = _starts(image.shape, patch_shape)
-    window = tuple(slice(a, a + size) for a, size in zip(starts, patch_shape, strict=True))
-    return image[window].astype(jnp.float32), label[window].astype(jnp.int32)
-
-
-def resample(
-    image: Float[Array, "Z Y X"],
-    label: Integer[Array, "Z Y X"],
-    patch_shape: Shape,
-    angles_rad: Float[Array, "3"],
-    scale: Scalar,
-) -> tuple[Image, Label]:
-    """Turn and scale the object about the patch's center; the patch that is then seen.
-
-    The image is trilinear, the label nearest at the same points. Outside the source the image is 0
-    and the label background, because the pipeline pads volumes and prediction pads windows with
-    just these: the network meets one kind of outside.
-    """
-    corner, fraction = _source_points(image.shape, patch_shape, angles_rad, scale)
-    # One voxel of padding a side makes "outside" an ordinary voxel, so that no gather is masked.
-    strides = ((image.shape[1] + 2) * (image.shape[2] + 2), image.shape[2] + 2, 1)
-    index = sum((c + 1) * stride for c, stride in zip(corner, strides, strict=True))
-    values, classes = (jnp.pad(source, 1).ravel() for source in (image, label))
-
-    def at(array: Array, *steps: Array | int) -> Array:
-        offset = sum(step * stride for step, stride in zip(steps, strides, strict=True))
-        return array.at[index + offset].get(mode="promise_in_bounds")
-
-    def along_x(z: int, y: int) -> Array:
-        low, high = (at(values, z, y, x).astype(jnp.float32) for x in (0, 1))
-        return low + fraction[2] * (high - low)
-
-    rows = [[along_x(z, y) for y in (0, 1)] for z in (0, 1)]
-    low, high = (row[0] + fraction[1] * (row[1] - row[0]) for row in rows)
-    nearest = at(classes, *((f >= 0.5).astype(jnp.int32) for f in fraction))
-    return low + fraction[0] * (high - low), nearest.astype(jnp.int32)
-
-
-def flip(array: Array, flips: Bool[Array, "3"]) -> Array:
-    """Reverse the axes that are marked."""
-    for axis in range(3):
-        array = jnp.where(flips[axis], jnp.flip(array, axis), array)
-    return array
-
-
-def rotation_matrix(angles_rad: Float[Array, "3"]) -> Float[Array, "3 3"]:
-    """Turns (z, y, x) points about x, then y, then z; see `Draws` for the sense."""
-
-    def turn(angle: Scalar, i: int, j: int) -> Float[Array, "3 3"]:
-        cos, sin = jnp.cos(angle), jnp.sin(angle)
-        return jnp.eye(3).at[i, i].set(cos).at[j, j].set(cos).at[i, j].set(-sin).at[j, i].set(sin)
-
-    about_z, about_y, about_x = angles_rad
-    turns = [turn(about_z, 1, 2), turn(about_y, 0, 2), turn(about_x, 0, 1)]
-    # The default precision of a product is bfloat16 on a TPU: tenths of a voxel at the edge.
-    return jnp.linalg.multi_dot(turns, precision=lax.Precision.HIGHEST)
-
-
-def _source_points(
-    shape: tuple[int, ...], patch_shape: Shape, angles_rad: Float[Array, "3"], scale: Scalar
-) -> tuple[list[Int32[Array, "z y x"]], list[Image]]:
-    """Where each voxel of the patch comes from: the lower corner's indices, and the way beyond it.
-
-    Corners lie in -1 .. size - 1, fractions in 0 .. 1; -1 and size stand for all that is outside.
-    """
-    # The inverse of a rotation is its transpose.
-    inverse = rotation_matrix(angles_rad).T / scale
-    axes = (jnp.arange(size) - (size - 1) / 2 for size in patch_shape)
-    offsets = jnp.meshgrid(*axes, indexing="ij", sparse=True)
-    corners, fractions = [], []
-    for axis, start in enumerate(_starts(shape, patch_shape)):
-        # Broadcast sums rather than a matrix product, for float32 on every platform.
-        turned = sum(inverse[axis, i] * offsets[i] for i in range(3))
-        point = jnp.clip(turned + (start + (patch_shape[axis] - 1) / 2), -1, shape[axis])
-        corner = jnp.minimum(jnp.floor(point), shape[axis] - 1)
-        corners.append(corner.astype(jnp.int32))
-        fractions.append(point - corner)
-    return corners, fractions
-
-
-def _starts(shape: tuple[int, ...], patch_shape: Shape) -> tuple[int, ...]:
-    """First voxel of the central patch in a source of the given shape."""
-    if any(size < patch for size, patch in zip(shape, patch_shape, strict=True)):
-        raise ValueError(f"source {shape} is smaller than the patch {patch_shape}")
-    return tuple((size - patch) // 2 for size, patch in zip(shape, patch_shape, strict=True))

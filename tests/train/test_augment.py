@@ -1,4 +1,4 @@
-"""Augmentation: chances and ranges of the draws, geometry against known answers, intensities."""
+"""Augmentation: chances and ranges of the draws, the whole of it, intensities."""
 
 import functools
 
@@ -6,10 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import ndimage
+from source_patches import ball, centroid, noise
 
 from kitsjax.settings import AugmentSettings
 from kitsjax.train import augment as A
+from kitsjax.train.spatial import crop_center
 
 SPATIAL = ("rotate", "scale")
 NAMES = (*SPATIAL, "mirror", *A.INTENSITY)
@@ -20,7 +21,6 @@ DRAWN = 4000
 # Statistics of a fixed seed: a failure means a changed generator or a wrong rule, not bad luck.
 SIGMAS = 4.5
 
-resample = jax.jit(A.resample, static_argnums=2)
 augment = jax.jit(A.augment, static_argnums=(3, 4))
 augment_batch = jax.jit(A.augment_batch, static_argnums=(3, 4))
 
@@ -35,25 +35,6 @@ def draws() -> A.Draws:
     keys = jax.random.split(jax.random.key(0), DRAWN)
     drawn = jax.jit(jax.vmap(lambda key: A.draw(key, DEFAULT)))(keys)
     return jax.tree.map(np.asarray, drawn)
-
-
-def noise(shape: tuple[int, ...], seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(seed)
-    image = rng.normal(size=shape).astype(np.float32)
-    return image, rng.choice([0, 2, 3], size=shape).astype(np.uint8)
-
-
-def ball(shape: tuple[int, ...], center: tuple[float, ...], radius: float) -> np.ndarray:
-    """A ball, 1/2 at its radius and 0 or 1 four voxels away; center in voxels off the middle."""
-    middle = (np.array(shape) - 1) / 2 + np.array(center)
-    grid = np.moveaxis(np.indices(shape), 0, -1)
-    distance = np.linalg.norm(grid - middle, axis=-1)
-    return np.clip((radius - distance) / 8 + 0.5, 0, 1).astype(np.float32)
-
-
-def centroid(mask: np.ndarray) -> np.ndarray:
-    """In voxels off the middle of the array."""
-    return np.array(ndimage.center_of_mass(mask)) - (np.array(mask.shape) - 1) / 2
 
 
 # Draws
@@ -148,7 +129,7 @@ def test_probability_zero_is_the_center_to_the_bit(dtype):
 @pytest.mark.parametrize("name", NAMES)
 def test_each_alone_changes_the_patch(name):
     image, label = noise(SOURCE)
-    plain, mask = A.crop_center(jnp.asarray(image), jnp.asarray(label), PATCH)
+    plain, mask = crop_center(jnp.asarray(image), jnp.asarray(label), PATCH)
     changed, changed_mask = augment(jax.random.key(1), image, label, PATCH, only(name))
     assert float(jnp.abs(changed - plain).mean()) > 0.01
     assert bool((changed_mask == mask).all()) == (name in A.INTENSITY)
@@ -161,9 +142,11 @@ def test_a_value_whose_draw_does_not_fire_is_ignored(name):
     other = A.Draws(drawn.fires, *jax.tree.map(lambda x: 1 + x, drawn[1:]))
     fired = {"rotate": "angles_rad", "scale": "scale"}[name]
     other = other._replace(**{fired: getattr(drawn, fired)}, flips=~drawn.flips)
-    run = jax.jit(A.apply, static_argnums=3)
+    settings = only(name)
+    run = jax.jit(A.apply, static_argnums=(3, 4))
     np.testing.assert_array_equal(
-        run(drawn, image, label, PATCH)[0], run(other, image, label, PATCH)[0]
+        run(drawn, image, label, PATCH, settings)[0],
+        run(other, image, label, PATCH, settings)[0],
     )
 
 
@@ -211,90 +194,6 @@ def test_label_stays_on_the_image():
         overlap = 2 * (expected & (mask == 3)).sum() / (expected.sum() + (mask == 3).sum())
         assert overlap > 0.92
         np.testing.assert_allclose(centroid(mask == 3), centroid(expected), atol=0.15)
-
-
-# Geometry
-
-
-@pytest.mark.parametrize(
-    ("axis", "plane"), [(0, (1, 2)), (1, (0, 2)), (2, (0, 1))], ids=["z", "y", "x"]
-)
-@pytest.mark.parametrize("turns", [1, -1])
-def test_quarter_turn_is_rot90(axis, plane, turns):
-    cube = (15, 15, 15)
-    image, label = noise(cube)
-    angles = np.zeros(3, np.float32)
-    angles[axis] = turns * np.pi / 2
-    patch, mask = resample(image, label, cube, angles, 1.0)
-    np.testing.assert_allclose(patch, np.rot90(image, turns, plane), atol=2e-5)
-    np.testing.assert_array_equal(mask, np.rot90(label, turns, plane))
-
-
-def test_turns_are_about_x_then_y_then_z():
-    cube = (15, 15, 15)
-    image, label = noise(cube)
-    quarter = np.full(3, np.pi / 2, np.float32)
-    expected = label
-    for plane in ((0, 1), (0, 2), (1, 2)):
-        expected = np.rot90(expected, 1, plane)
-    np.testing.assert_array_equal(resample(image, label, cube, quarter, 1.0)[1], expected)
-
-
-def test_agrees_with_scipy_border_included():
-    image, label = noise(SOURCE)
-    angles, scale = np.array([0.4, -0.3, 0.5], np.float32), 0.7
-    inverse = np.asarray(A.rotation_matrix(jnp.asarray(angles))).T / scale
-    middle = (np.array(PATCH) - 1) / 2
-    start = (np.array(SOURCE) - PATCH) // 2
-    offset = start + middle - inverse @ middle
-    expected, expected_mask = (
-        ndimage.affine_transform(
-            array, inverse, offset, PATCH, order=order, mode="grid-constant", cval=0
-        )
-        for array, order in ((image.astype(np.float64), 1), (label, 0))
-    )
-    patch, mask = resample(image, label, PATCH, angles, scale)
-    np.testing.assert_allclose(patch, expected, atol=1e-4)
-    assert (np.asarray(mask) == expected_mask).mean() > 0.9999
-
-
-@pytest.mark.parametrize("angles", [(0, 0, 0), (0.5, 0, 0), (0.3, -0.5, 0.4)])
-@pytest.mark.parametrize("scale", [0.7, 1.0, 1.4])
-def test_a_ball_stays_a_ball(angles, scale):
-    """Its volume grows by the cube of the scale; its center turns and moves with the scale."""
-    source, patch_shape, radius = (61, 61, 61), (49, 49, 49), 8.0
-    center = (5.0, -3.0, 2.0)
-    image = ball(source, center, radius)
-    angles_rad = np.array(angles, np.float32)
-    label = (image > 0.5).astype(np.uint8)
-    patch, mask = (np.asarray(a) for a in resample(image, label, patch_shape, angles_rad, scale))
-    moved = scale * np.asarray(A.rotation_matrix(jnp.asarray(angles_rad))) @ np.array(center)
-    # Nearest neighbor moves the label's edge by up to half a voxel of the source.
-    for seen, before, slack in ((patch, image, 1), (mask, label, 5)):
-        assert abs(seen.sum() / (before.sum() * scale**3) - 1) < 0.01 * slack
-        np.testing.assert_allclose(centroid(seen), moved, atol=0.03 * slack)
-    weights = patch / patch.sum()
-    spread = [np.sum(weights * (i - np.sum(weights * i)) ** 2) for i in np.indices(patch_shape)]
-    assert max(spread) / min(spread) < 1.01
-
-
-def test_outside_is_zero_and_background():
-    shape = (16, 16, 16)
-    image, label = np.full(shape, 5, np.float32), np.full(shape, 2, np.uint8)
-    patch, mask = resample(image, label, shape, np.zeros(3, np.float32), 0.5)
-    inside = np.zeros(shape, bool)
-    inside[4:12, 4:12, 4:12] = True
-    np.testing.assert_array_equal(mask, np.where(inside, 2, 0))
-    np.testing.assert_array_equal(patch, np.where(inside, 5, 0))
-
-
-@pytest.mark.parametrize("flips", list(np.ndindex(2, 2, 2)))
-def test_flip_twice_is_the_identity_and_once_is_numpys(flips):
-    image, _ = noise(PATCH)
-    marked = jnp.array(flips, bool)
-    once = A.flip(jnp.asarray(image), marked)
-    np.testing.assert_array_equal(once, np.flip(image, np.flatnonzero(flips)))
-    np.testing.assert_array_equal(A.flip(once, marked), image)
 
 
 # Intensities
