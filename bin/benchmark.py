@@ -1,11 +1,12 @@
 """Measure kitsjax beside its peers on this machine: a table in Markdown and JSON.
 
-python -m pip install '.[bench]'
+python -m pip install -e '.[bench]'
 python bin/benchmark.py --output benchmark/
 python bin/benchmark.py --output benchmark/ --only resample score
 """
 
 import argparse
+import signal
 import sys
 
 from kitsjax.command import guarded
@@ -34,6 +35,8 @@ def main() -> int:
     if not args.output and not args.list:
         parser.error("--output is needed, or --list")
 
+    # A scheduler's time limit: as an interrupt, lest the peers go on without us.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     from kitsjax.benchmark.benchmark import list_parts, run_benchmark
 
     if args.list:

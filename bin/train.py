@@ -5,6 +5,7 @@ python bin/train.py --config configs/kits21_paper.toml --set data.root=/data/kit
 python bin/train.py --config configs/kits21_paper.toml --plan --target v5e:2x2
 """
 
+import signal
 import sys
 
 from kitsjax.command import guarded, resolve_settings, settings_parser
@@ -21,18 +22,22 @@ def main() -> int:
         "exit status 1 if they do not fit",
     )  # fmt: skip
     parser.add_argument(
-        "--target", metavar="SLICE", default="",
+        "--target", metavar="SLICE",
         help="with --plan: a TPU that need not be here, such as v5e:2x2; takes minutes and libtpu",
     )  # fmt: skip
     args = parser.parse_args()
-    if args.target and not args.plan:
+    if args.target is not None and not args.plan:
         parser.error("--target goes with --plan")
+    if args.plan and args.resume:
+        parser.error("--plan trains nothing: leave out --resume")
     settings = resolve_settings(args)
     # Worker processes import this file anew: what loads JAX stays inside main.
     if args.plan:
         from kitsjax.train.forecast import forecast
         from kitsjax.train.forecast_text import describe_forecast
 
+        # A compiler does not listen to Ctrl-C for minutes; nothing is lost by ending at once.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
         found = forecast(settings, args.target)
         print(describe_forecast(found, settings))
         return 0 if found.fits else 1

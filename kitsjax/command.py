@@ -13,13 +13,25 @@ from kitsjax.settings import Settings
 USAGE_STATUS = 2
 """Exit status for a user's mistake, as argparse has it."""
 
+_ADVICE = {
+    **dict.fromkeys(
+        (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT), "choose a folder with room"
+    ),
+    **dict.fromkeys(
+        (errno.ENOTDIR, errno.EEXIST, errno.EISDIR), "move it away, or choose another folder"
+    ),
+}
+"""By what the system refused with."""
+
 PIPE_STATUS = 141
 """Of a command whose reader went away, as a shell tells it of Unix tools (128 + SIGPIPE)."""
 
 
 def settings_parser(description: str | None) -> argparse.ArgumentParser:
     """A parser with --config, --set and --print-config."""
-    parser = argparse.ArgumentParser(description=description)
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--config", metavar="FILE", help="settings in TOML, see configs/")
     parser.add_argument(
         "--set", metavar="SECTION.FIELD=VALUE", action="append", default=[], dest="overrides",
@@ -54,7 +66,9 @@ def guarded(main: Callable[[], int]) -> int:
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     try:
         status = main()
-        sys.stdout.flush()
+        # None where it was closed (>&-).
+        if sys.stdout:
+            sys.stdout.flush()
         return status
     except InputError as error:
         message = str(error)
@@ -63,9 +77,10 @@ def guarded(main: Callable[[], int]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PIPE_STATUS
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT):
+        advice = _ADVICE.get(error.errno or 0)
+        if advice is None:
             raise
-        message = f"{error.filename or 'output'}: {error.strerror}; choose a folder with room"
+        message = f"{error.filename or 'output'}: {error.strerror}; {advice}"
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

@@ -1,12 +1,14 @@
 """The machine that a process runs on: its compilation cache and the other processes of a run."""
 
 import ctypes
+import os
 import sys
 from pathlib import Path
 
 import jax
 from jax.experimental import multihost_utils
 
+from kitsjax.errors import InputError
 from kitsjax.settings import RunSettings
 
 
@@ -18,17 +20,21 @@ def start_devices(settings: RunSettings, keep_memory: bool = False) -> None:
     Args:
         keep_memory: on a CPU, keep what is freed for later, as training wants it, which needs the
             same again at every step.
+
+    Raises:
+        InputError: the other processes cannot be joined, or JAX finds no device.
     """
+    # A user's JAX_ENABLE_X64 would make constants float64, in steps that are float32 throughout.
+    jax.config.update("jax_enable_x64", False)
     if settings.compilation_cache:
         cache = Path(settings.compilation_cache).expanduser()
         jax.config.update("jax_compilation_cache_dir", str(cache))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
     if settings.cpu_devices > 1:
         jax.config.update("jax_num_cpu_devices", settings.cpu_devices)
-    if settings.coordinator == "auto":
-        jax.distributed.initialize()
-    elif settings.coordinator:
-        jax.distributed.initialize(settings.coordinator, settings.processes, settings.process)
+    if settings.coordinator:
+        _join(settings)
+    _find_device()
     if keep_memory and sys.platform == "linux" and jax.default_backend() == "cpu":
         _keep_freed_memory()
 
@@ -37,6 +43,36 @@ def meet(name: str) -> None:
     """Wait until every process of the run has come to the point of that name."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(name)
+
+
+def _join(settings: RunSettings) -> None:
+    try:
+        if settings.coordinator == "auto":
+            jax.distributed.initialize()
+        else:
+            jax.distributed.initialize(settings.coordinator, settings.processes, settings.process)
+    # What JAX raises depends on what is wrong, and on its version.
+    except (ValueError, IndexError, RuntimeError) as error:
+        raise InputError(
+            f"run.coordinator = {settings.coordinator!r}: cannot join the run's processes "
+            f"({_first_line(error)}); give the first process's host:port, or auto on a cluster "
+            "that JAX knows"
+        ) from error
+
+
+def _find_device() -> None:
+    try:
+        jax.local_devices()
+    except (RuntimeError, AssertionError) as error:
+        asked = os.environ.get("JAX_PLATFORMS", "")
+        raise InputError(
+            f"JAX finds no device for JAX_PLATFORMS={asked!r} ({_first_line(error)}); unset it, or "
+            "install the JAX of that platform"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _keep_freed_memory() -> None:

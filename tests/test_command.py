@@ -27,6 +27,7 @@ def test_success_passes_its_status_on():
         InputError("file.nii: bad; replace it"),
         OSError(errno.ENOSPC, "No space left on device", "file.nii"),
         PermissionError(errno.EACCES, "Permission denied", "file.nii"),
+        NotADirectoryError(errno.ENOTDIR, "Not a directory", "file.nii"),
     ],
 )
 def test_user_mistakes_are_one_line_and_status_two(error, capsys):
@@ -34,6 +35,11 @@ def test_user_mistakes_are_one_line_and_status_two(error, capsys):
     printed = capsys.readouterr().err
     assert "file.nii" in printed
     assert len(printed.splitlines()) == 1
+
+
+def test_a_closed_output_is_no_mistake(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    assert guarded(lambda: print("lost") or 0) == 0
 
 
 def test_our_own_mistakes_keep_their_traceback():

@@ -66,10 +66,9 @@ def _prepare(job: Job) -> None:
     preprocess_cases(cases, job.folder / "kitsjax", PreprocessSettings(), job.threads)
     folder = job.folder / "nnunet"
     files = {case.case_id: (case.image.resolve(), case.label.resolve()) for case in cases}
-    if len(list(folder.glob("preprocessed/*/*/*_seg.b2nd"))) < CASES:
-        nnunet.use_folders(folder)
-        nnunet.write_dataset(folder, _nnunet_plans(), nnunet.dataset_json(files))
-        nnunet.preprocess(job.threads)
+    nnunet.use_folders(folder)
+    nnunet.write_dataset(folder, _nnunet_plans(), nnunet.dataset_json(files))
+    nnunet.preprocess(job.threads)
 
 
 def _run_kitsjax(job: Job) -> Measurement:

@@ -47,13 +47,14 @@ def run_benchmark(
     Raises:
         InputError: no such part, or kitsjax itself failed.
     """
-    names = list(only) if only else [*PARTS, GROWTH]
+    names = list(dict.fromkeys(only or (*PARTS, GROWTH)))
     unknown = [name for name in names if name not in PARTS and name != GROWTH]
     if unknown:
         raise InputError(f"--only {unknown[0]}: no such part; one of {', '.join([*PARTS, GROWTH])}")
     if rounds < 1:
         raise InputError(f"--rounds {rounds}: take at least 1")
     check_folder(output)
+    _check_results(Path(output) / "benchmark.json", names)
     if work:
         check_folder(work)
     machine, packages = describe_machine(), describe_packages()
@@ -66,12 +67,33 @@ def run_benchmark(
             if name == GROWTH:
                 run_growth(Path(output), folder / GROWTH, _say)
                 continue
-            rows += run_part(PARTS[name], folder, size, platform, rounds, _say)
+            logs = Path(output) / "logs"
+            rows += run_part(PARTS[name], folder, logs, size, platform, rounds, _say)
             table = to_table(rows, machine, packages)
-            found = to_json(rows, machine, packages)
-            write_text(Path(output) / "benchmark.md", to_markdown(table))
-            write_text(Path(output) / "benchmark.json", json.dumps(found, indent=1) + "\n")
+            found = json.dumps(to_json(rows, machine, packages), indent=1)
+            try:
+                write_text(Path(output) / "benchmark.md", to_markdown(table))
+                write_text(Path(output) / "benchmark.json", found + "\n")
+            except InputError:
+                # What took so long to measure is not lost with the disk.
+                _say(to_text(table))
+                raise
     return to_text(to_table(rows, machine, packages)) if rows else ""
+
+
+def _check_results(path: Path, names: Sequence[str]) -> None:
+    """Refuse to replace an earlier run's results by those of fewer parts."""
+    if not path.exists():
+        return
+    try:
+        earlier = [row["part"] for row in json.loads(path.read_text())["rows"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: not a benchmark's; choose another --output") from error
+    lost = [part for part in dict.fromkeys(earlier) if part not in names]
+    if lost:
+        raise InputError(
+            f"{path}: has results of {', '.join(lost)} that would be lost; choose another --output"
+        )
 
 
 def _say(text: str) -> None:

@@ -1,17 +1,19 @@
 """Runs parts of the benchmark: sides in turn, each in a process of its own, several rounds."""
 
+import hashlib
 import json
-import os
+import shutil
 import statistics
-import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from kitsjax.benchmark.hardware import is_installed
+from kitsjax.benchmark.hardware import describe_packages, is_installed
 from kitsjax.benchmark.part import Job, Measurement, Part, Size
+from kitsjax.benchmark.process import last_line, run_alone
 from kitsjax.errors import InputError
+from kitsjax.files import write_text
 from kitsjax.parallel import THREAD_VARIABLES, cores
 
 Say = Callable[[str], None]
@@ -64,29 +66,57 @@ class Row:
 
 
 def run_part(
-    part: Part, folder: Path, size: Size, platform: str, rounds: int, say: Say
+    part: Part, folder: Path, logs: Path, size: Size, platform: str, rounds: int, say: Say
 ) -> list[Row]:
     """Measure every variant of a part; sides alternate, so that a machine's moods hit all.
 
     Args:
         folder: for what the sides read and write; a part has a folder of its own in it.
+        logs: folder for what the sides print.
         platform: "cpu" or "gpu", which the goal depends on.
         say: is told each measurement as it comes.
 
     Raises:
         InputError: what the sides read cannot be made, or kitsjax itself failed.
     """
-    threads = part.threads or cores()
-    job = Job(folder / part.name / size, size, "", threads)
-    job.folder.mkdir(parents=True, exist_ok=True)
+    job = Job(folder / part.name / size, size, "", part.threads or cores())
+    logs.mkdir(parents=True, exist_ok=True)
+    _prepare(part, job, logs, say)
+    return [
+        _run_variant(part, variant, job, logs, platform, rounds, say) for variant in part.variants
+    ]
+
+
+def _prepare(part: Part, job: Job, logs: Path, say: Say) -> None:
+    """Make what the sides read, unless just this benchmark made it in an earlier run."""
+    stamp = job.folder / "prepared.json"
+    made_by = {"sources": _digest(), "packages": describe_packages(), "threads": job.threads}
+    if job.folder.exists() and any(job.folder.iterdir()):
+        if not stamp.exists():
+            raise InputError(
+                f"{job.folder}: not made by the benchmark; remove it, or choose another --work"
+            )
+        if json.loads(stamp.read_text()) == made_by:
+            return
+        # Of another version, or left unfinished.
+        shutil.rmtree(job.folder)
+    write_text(stamp, "null\n")
     if part.prepare is not None:
         say(f"{part.name}: preparing")
-        _call(part, "prepare", job)
-    return [_run_variant(part, variant, job, platform, rounds, say) for variant in part.variants]
+        _call(part, "prepare", job, logs)
+    write_text(stamp, json.dumps(made_by) + "\n")
 
 
-def _run_variant(part: Part, variant: str, job: Job, platform: str, rounds: int, say: Say) -> Row:
-    job = Job(job.folder, job.size, variant, job.threads)
+def _digest() -> str:
+    """Of the benchmark's own code, which decides what is prepared."""
+    sources = sorted(Path(__file__).parent.glob("*.py"))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
+
+
+def _run_variant(
+    part: Part, variant: str, job: Job, logs: Path, platform: str, rounds: int, say: Say
+) -> Row:
+    job = replace(job, variant=variant)
     sides = [s for s in part.sides if not s.variants or variant in s.variants]
     measurements: dict[str, list[Measurement]] = {}
     failures: dict[str, str] = {}
@@ -97,8 +127,10 @@ def _run_variant(part: Part, variant: str, job: Job, platform: str, rounds: int,
             missing = [name for name in side.needs if not is_installed(name)]
             try:
                 if missing:
-                    raise InputError(f"{', '.join(missing)} not installed: pip install '.[bench]'")
-                result = Measurement(**_call(part, str(part.sides.index(side)), job))
+                    raise InputError(
+                        f"{', '.join(missing)} not installed; the extra [bench] has it"
+                    )
+                result = Measurement(**_call(part, str(part.sides.index(side)), job, logs))
             except InputError as error:
                 if side is sides[0]:
                     raise
@@ -112,7 +144,7 @@ def _run_variant(part: Part, variant: str, job: Job, platform: str, rounds: int,
                 f"{_title(part, variant)}: {side.name}, round {round_number + 1} of {rounds}: "
                 f"{_per_unit(result):.4g} s"
             )
-    checks = _call(part, "check", job) if part.check is not None and not failures else {}
+    checks = _call(part, "check", job, logs) if part.check is not None and not failures else {}
     return Row(
         part.name, variant, variant == part.variants[0], part.work, part.goal.get(platform),
         job.threads,
@@ -120,21 +152,18 @@ def _run_variant(part: Part, variant: str, job: Job, platform: str, rounds: int,
     )  # fmt: skip
 
 
-def _call(part: Part, side: str, job: Job) -> dict:
-    """What a child process returns; its output goes to a log in the part's folder."""
-    result, log = job.folder / "result.json", job.folder / f"{side}.log"
+def _call(part: Part, side: str, job: Job, logs: Path) -> dict:
+    """What a child process returns."""
+    result = job.folder / "result.json"
     result.unlink(missing_ok=True)
     fields = json.dumps({**vars(job), "folder": str(job.folder)})
-    threads = dict.fromkeys(_THREAD_VARIABLES, str(job.threads))
     command = [sys.executable, "-m", "kitsjax.benchmark.child", part.name, side, fields]
-    with log.open("w") as output:
-        status = subprocess.run(
-            [*command, str(result)], env={**os.environ, **threads}, stdout=output,
-            stderr=subprocess.STDOUT,
-        ).returncode  # fmt: skip
+    log = logs / f"{'-'.join(filter(None, (part.name, job.variant, side)))}.log"
+    status = run_alone(
+        [*command, str(result)], dict.fromkeys(_THREAD_VARIABLES, str(job.threads)), log
+    )
     if status:
-        last = log.read_text(errors="replace").strip().splitlines()[-1:] or ["no output"]
-        raise InputError(f"{part.name}: exit status {status} ({last[0]}); see {log}")
+        raise InputError(f"{part.name}: exit status {status} ({last_line(log)}); see {log}")
     found: dict = json.loads(result.read_text()) or {}
     return found
 

@@ -1,8 +1,6 @@
 """The cost of each stage against its size: measured, fitted, drawn. Nothing worse than linear."""
 
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,6 +10,7 @@ import numpy as np
 
 from kitsjax.benchmark.growth_figure import Curve, plot_growth
 from kitsjax.benchmark.growth_stages import STAGES
+from kitsjax.benchmark.process import last_line, run_alone
 from kitsjax.errors import InputError
 from kitsjax.files import write_text
 from kitsjax.parallel import THREAD_VARIABLES
@@ -37,7 +36,7 @@ def run_growth(output: Path, work: Path, say: Say) -> list[dict]:
     Raises:
         InputError: a stage failed.
     """
-    rows = measure_growth(work, say)
+    rows = measure_growth(work, output / "logs", say)
     curves = fit_curves(rows)
     exponents = [curve._asdict() | {"linear": curve.exponent <= MOST} for curve in curves]
     text = json.dumps({"points": rows, "curves": exponents}, indent=1)
@@ -46,39 +45,40 @@ def run_growth(output: Path, work: Path, say: Say) -> list[dict]:
     return rows
 
 
-def measure_growth(folder: Path, say: Say) -> list[dict]:
+def measure_growth(folder: Path, logs: Path, say: Say) -> list[dict]:
     """Every point of every stage, in processes of their own, on one core's BLAS and the CPU.
 
     Returns:
         Rows with stage, axis (what is counted), size, cost (its name and unit) and value.
     """
     rows: list[dict] = []
-    folder.mkdir(parents=True, exist_ok=True)
+    for made in (folder, logs):
+        made.mkdir(parents=True, exist_ok=True)
     for name, stage in STAGES.items():
         points = list(stage.parameters)
         groups = [[point] for point in points] if stage.alone else [points]
         with TemporaryDirectory(dir=folder) as into:
             if stage.prepare:
-                _measure(name, Path(into), [])
-            measured = [row for group in groups for row in _measure(name, Path(into), group)]
+                _measure(name, Path(into), [], logs)
+            measured = [row for group in groups for row in _measure(name, Path(into), group, logs)]
         for curve in fit_curves(measured):
             say(f"growth: {curve.title}, {curve.cost} ~ {curve.axis} ** {curve.exponent:.2f}")
         rows += measured
     return rows
 
 
-def _measure(stage: str, folder: Path, parameters: Sequence[int]) -> list[dict]:
-    command = [sys.executable, "-m", "kitsjax.benchmark.growth_stages", stage, str(folder)]
+def _measure(stage: str, folder: Path, parameters: Sequence[int], logs: Path) -> list[dict]:
+    log, result = logs / f"growth-{stage}.log", folder / "result.json"
+    command = [sys.executable, "-m", "kitsjax.benchmark.growth_stages"]
     # Threads that wait for each other would count as CPU seconds.
     single = dict.fromkeys(THREAD_VARIABLES, "1")
-    done = subprocess.run(
-        [*command, *map(str, parameters)], env={**os.environ, **single, "JAX_PLATFORMS": "cpu"},
-        capture_output=True, text=True,
+    status = run_alone(
+        [*command, str(result), stage, str(folder), *map(str, parameters)],
+        {**single, "JAX_PLATFORMS": "cpu"}, log,
     )  # fmt: skip
-    if done.returncode:
-        last = done.stderr.strip().splitlines()[-1:] or ["no output"]
-        raise InputError(f"growth of {stage}: exit status {done.returncode} ({last[0]})")
-    rows: list[dict] = json.loads(done.stdout.splitlines()[-1])
+    if status:
+        raise InputError(f"growth of {stage}: exit status {status} ({last_line(log)}); see {log}")
+    rows: list[dict] = json.loads(result.read_text())
     return rows
 
 

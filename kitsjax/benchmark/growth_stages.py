@@ -225,5 +225,6 @@ def measure_points(name: str, folder: Path, parameters: list[int]) -> list[dict[
 if __name__ == "__main__":
     # Growth is the same on any machine that has the cores; devices are forced on the host.
     os.environ["JAX_PLATFORMS"] = "cpu"
-    stage_name, into, *points = sys.argv[1:]
-    print(json.dumps(measure_points(stage_name, Path(into), [int(point) for point in points])))
+    result, stage_name, into, *points = sys.argv[1:]
+    found = measure_points(stage_name, Path(into), [int(point) for point in points])
+    Path(result).write_text(json.dumps(found))

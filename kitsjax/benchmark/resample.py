@@ -13,11 +13,10 @@ TARGET_MM = 1.99
 def _prepare(job: Job) -> None:
     from kitsjax.benchmark.material import ct_arrays
 
-    if not (job.folder / "labels.npy").exists():
-        image, label = ct_arrays(SHAPE, SPACING_MM)
-        # float32, as every side's reader hands it on.
-        np.save(job.folder / "image.npy", image.astype(np.float32))
-        np.save(job.folder / "labels.npy", label)
+    image, label = ct_arrays(SHAPE, SPACING_MM)
+    # float32, as every side's reader hands it on.
+    np.save(job.folder / "image.npy", image.astype(np.float32))
+    np.save(job.folder / "labels.npy", label)
 
 
 def _run_kitsjax(job: Job) -> Measurement:

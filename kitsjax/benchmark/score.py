@@ -39,8 +39,6 @@ def _prepare(job: Job) -> None:
     from kitsjax.data.annotated import write_instances
     from kitsjax.data.annotations import majority_label
 
-    if (job.folder / "annotations").exists():
-        return
     case = case_with_slices(SPACING_MM[0], SHAPE[1])
     up = (SHAPE[0] - case.image.shape[0]) // 2
     instances = [_moved(instance, up) for instance in case.instances]

@@ -250,7 +250,9 @@ def build_network(
         raise InputError(
             f"network.heads = {settings.heads} exceeds the {levels} decoder levels of "
             f"sampling.patch_shape = {list(patch_shape)} with network.smallest = "
-            f"{settings.smallest}: set network.heads to at most {levels}"
+            f"{settings.smallest}: set network.heads to at most {levels}, or make each axis of the "
+            f"patch a multiple of {2**settings.heads} and at least "
+            f"{2**settings.heads * settings.smallest}"
         )
     platform = platform or jax.default_backend()
     dtype = settings.dtype

@@ -7,7 +7,7 @@ compiler takes a TPU's description. XLA then tells their memory, operations and 
 import math
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.util import find_spec
 from typing import Any, Protocol
@@ -20,11 +20,12 @@ from kitsjax.infer.model import Ensemble, Model
 from kitsjax.infer.predict import lower_prediction
 from kitsjax.infer.sweep import windows_at_a_time
 from kitsjax.infer.tiles import bucket_shape, window_positions
+from kitsjax.labels import CLASSES
 from kitsjax.settings import Settings
 from kitsjax.train.chips import CHIPS, GIB, Chip
-from kitsjax.train.plan import count_parameters
+from kitsjax.train.plan import count_parameters, count_work
 from kitsjax.train.program import build_program, lower_train_step
-from kitsjax.train.step import TrainState, init_state
+from kitsjax.train.step import init_state
 
 CT_SHAPE = (256, 256, 256)
 """Working voxels of the CT that prediction is forecast for: half a meter a side at 1.99 mm."""
@@ -49,7 +50,7 @@ class Cost:
     """What XLA says of a compiled program, for one device.
 
     Attributes:
-        flops, moved_bytes: of one execution, the body of a loop counted once.
+        flops, moved_bytes: of one step, or of predicting so many windows as are computed at a time.
         parts: bytes by what they hold.
         refused: the compiler's own words if the device's memory does not hold it; "" if it does.
     """
@@ -99,24 +100,31 @@ class Forecast:
         return not cost.refused and not cost.total_bytes > self.memory_bytes
 
 
-def forecast(settings: Settings, target: str = "") -> Forecast:
+def forecast(settings: Settings, target: str | None = None) -> Forecast:
     """Compile the settings' train step and predictor; takes minutes for the presets.
 
     Args:
         target: a TPU slice by generation and chips ("v5e:2x2", "v4:2x2x1", "v5p:2x2x1",
-            "v6e:2x2"), for which libtpu must be installed, or empty: this machine's devices.
+            "v6e:2x2"), for which libtpu must be installed; None: this machine's devices.
 
     Raises:
         InputError: an unknown target, no libtpu, or the batch does not fit the devices' number.
     """
-    if target:
+    if target is not None:
         devices = tpu_devices(target)
     else:
-        start_devices(settings.run)
+        # Nothing is run, so no other process is waited for.
+        start_devices(settings.run.model_copy(update={"coordinator": ""}))
         devices = jax.local_devices()
     program = build_program(settings, devices)
     state = jax.eval_shape(partial(init_state, program.network, program.optimizer, 0))
-    train = _measure(lower_train_step(settings, program, state, devices), _train_parts(state))
+    step = lower_train_step(settings, program, state, devices)
+    parameters, momentum = _bytes(state.params), _bytes(state.opt_state)
+    # An update reads the gradient, and reads and writes parameters and momentum.
+    update = 3 * parameters + 2 * momentum
+    train = _measure(
+        step, {"parameters": parameters, "momentum": momentum}, settings.train.accumulate, update
+    )
     sampling, preprocess = settings.sampling, settings.preprocess
     model = Model(state.params, program.network, sampling.patch_shape, preprocess, settings.predict)
     stacked = jax.tree.map(lambda x: jax.ShapeDtypeStruct((1, *x.shape), x.dtype), state.params)
@@ -124,7 +132,11 @@ def forecast(settings: Settings, target: str = "") -> Forecast:
     at_a_time = windows_at_a_time(settings.predict, devices[0].platform)
     predict_settings = settings.predict.model_copy(update={"batch_size": at_a_time})
     lowered = lower_prediction(Ensemble(model, stacked), CT_SHAPE, predict_settings, devices[0])
-    predict = _measure(lowered, {"parameters": _bytes(state.params)})
+    mirrorings = 8 if settings.predict.mirror else 1
+    # Set to zero once a CT, next to nothing beside all its windows.
+    sums = len(CLASSES) * math.prod(CT_SHAPE) * 4
+    predict = _measure(lowered, {"parameters": parameters}, mirrorings, sums)
+    predict = replace(predict, moved_bytes=max(predict.moved_bytes - sums, 0.0))
     kind = devices[0].device_kind
     chip = CHIPS.get(kind)
     memory = chip.memory_bytes if chip else _memory_bytes(devices[0])
@@ -137,11 +149,15 @@ def forecast(settings: Settings, target: str = "") -> Forecast:
 
 def tpu_devices(target: str) -> list[Any]:
     """Devices to compile for, of a TPU slice that need not exist here; see `forecast`."""
+    generation = target.partition(":")[0]
+    if not re.fullmatch(r"v(4|5e|5p|6e):[1-9]\d*x[1-9]\d*(x[1-9]\d*)?", target):
+        raise InputError(
+            f"--target {target or repr(target)}: not a TPU slice; write its chips as v5e:2x2, "
+            "v6e:2x2, v4:2x2x1 or v5p:2x2x1, a single one as v5e:1x1"
+        )
     if find_spec("libtpu") is None:
         raise InputError("--target needs libtpu's compiler: python -m pip install 'libtpu>=0.0.42'")
-    generation = target.partition(":")[0]
-    if not re.fullmatch(r"v(4|5e|5p|6e):\d+x\d+(x\d+)?", target):
-        raise InputError(f"--target {target}: not a TPU slice; write it as v5e:2x2 or v4:2x2x1")
+    jax.config.update("jax_enable_x64", False)
     # The CPU is all there is to run on, and nothing is run.
     jax.config.update("jax_platforms", "cpu")
     os.environ.update(_COMPILE_ONLY)
@@ -157,19 +173,20 @@ def tpu_devices(target: str) -> list[Any]:
     return list(topology.devices)
 
 
-def _train_parts(state: TrainState) -> dict[str, float]:
-    return {"parameters": _bytes(state.params), "momentum": _bytes(state.opt_state)}
+def _measure(lowered: Lowered, known: dict[str, float], times: int, outside_bytes: float) -> Cost:
+    """Compile and ask XLA.
 
-
-def _measure(lowered: Lowered, known: dict[str, float]) -> Cost:
-    """Compile and ask XLA; `known` are the arguments that have names of their own."""
+    Args:
+        known: bytes of the arguments that have names of their own.
+        times, outside_bytes: see `count_work`.
+    """
     try:
         compiled = lowered.compile()
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error) and "out of memory" not in str(error):
             raise
         return _refused(str(error))
-    costs, memory = compiled.cost_analysis() or {}, compiled.memory_analysis()
+    memory = compiled.memory_analysis()
     arguments = memory.argument_size_in_bytes
     parts = {
         **known,
@@ -179,8 +196,7 @@ def _measure(lowered: Lowered, known: dict[str, float]) -> Cost:
         "activations and temporary": memory.temp_size_in_bytes,
         "program": memory.generated_code_size_in_bytes,
     }
-    moved = costs.get("bytes accessed", math.nan)
-    return Cost(costs.get("flops", math.nan), moved, parts)
+    return Cost(*count_work(compiled, times, outside_bytes), parts)
 
 
 def _refused(message: str) -> Cost:

@@ -11,7 +11,7 @@ def describe_forecast(found: Forecast, settings: Settings) -> str:
     share = settings.sampling.batch_size // found.devices
     patch = " x ".join(map(str, settings.sampling.patch_shape))
     rows = [("device", _describe_device(found))]
-    rows.append(("network", f"{found.parameters:,} parameters, {settings.network.heads} heads"))
+    rows.append(("network", f"{found.parameters:,} parameters, {settings.network.heads} head(s)"))
     rows.append(("batch", f"{settings.sampling.batch_size} patches of {patch}, {share} a device"))
     rows.append(("train", _describe_memory(found, found.train)))
     if not found.train.refused:
@@ -66,21 +66,17 @@ def _advise(found: Forecast, settings: Settings) -> list[str]:
     """What to change, the least harm first; nothing if all fits."""
     advice = []
     if not found.holds(found.train):
-        share = settings.sampling.batch_size // found.devices
+        batch, accumulate = settings.sampling.batch_size, settings.train.accumulate
+        share = batch // found.devices
+        finer = [n for n in range(accumulate + 1, share + 1) if share % n == 0]
         if not settings.network.remat:
             advice.append("--set network.remat=true: the same numbers, a third more arithmetic")
-        if share > settings.train.accumulate:
-            advice.append(
-                f"--set train.accumulate={2 * settings.train.accumulate}: half the batch at a time"
-            )
-        if share > 1:
-            advice.append(
-                f"a slice of {found.devices * 2} chips, a smaller share of the batch each"
-            )
+        if finer:
+            advice.append(f"--set train.accumulate={finer[0]}: {share // finer[0]} at a time")
+        if found.chip and batch % (2 * found.devices) == 0:
+            advice.append(f"{2 * found.devices} such devices: {share // 2} of the batch each")
         if settings.network.max_features > 320:
-            advice.append(
-                "--set network.max_features=320: nnU-Net's cap, a third of the parameters"
-            )
+            advice.append("--set network.max_features=320: nnU-Net's cap on the channels")
         advice.append("a device with more memory")
     if not found.holds(found.predict) and found.windows > 1:
         advice.append("--set predict.batch_size=1: one window at a time")
@@ -91,8 +87,9 @@ def _seconds(seconds: float) -> str:
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
         if seconds >= 2 * size:
             return f"{seconds / size:.3g} {unit}"
-    return f"{seconds * 1000:.3g} ms"
+    return f"{seconds:.3g} s" if seconds >= 0.9995 else f"{seconds * 1000:.3g} ms"
 
 
 def _size(size: float) -> str:
-    return f"{size / GIB:.3g} GiB" if size >= GIB else f"{size / 2**20:.3g} MiB"
+    text = f"{size / GIB:,.0f} GiB" if size >= 1000 * GIB else f"{size / GIB:.3g} GiB"
+    return text if size >= GIB else f"{size / 2**20:.3g} MiB"

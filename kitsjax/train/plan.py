@@ -1,5 +1,6 @@
 """What a run is about to do, said before it does it."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ def describe_plan(
         "network": f"{count_parameters(params):,} parameters, {settings.network.heads} heads",
         "batch": f"{sampling.batch_size} patches of {z} x {y} x {x} voxels at "
         f"{settings.preprocess.spacing_mm:g} mm",
-        "step": _describe_cost(compiled),
+        "step": _describe_cost(compiled, train.accumulate),
         "steps": f"{train.epochs} epochs x {train.batches} = {steps:,}"
         + (f", going on after step {done:,}" if done else ""),
         "outputs": str(folder),
@@ -45,11 +46,24 @@ def describe_plan(
     return "\n".join(f"{name:>8}  {text}" for name, text in rows.items())
 
 
-def _describe_cost(compiled: Any) -> str:
+def count_work(compiled: Any, times: int = 1, outside_bytes: float = 0) -> tuple[float, float]:
+    """Operations and bytes moved by one execution, by XLA's analysis; nan where it has none.
+
+    Args:
+        times: that the program's loop runs, whose body XLA counts once.
+        outside_bytes: moved outside of the loop, once.
+    """
+    costs = compiled.cost_analysis() or {}
+    flops, moved = costs.get("flops", math.nan), costs.get("bytes accessed", math.nan)
+    outside = min(moved, outside_bytes)
+    return times * flops, outside + times * (moved - outside)
+
+
+def _describe_cost(compiled: Any, times: int) -> str:
     if compiled is None:
         return "not analyzed where several processes share it"
-    costs, memory = compiled.cost_analysis() or {}, compiled.memory_analysis()
-    flops, moved = costs.get("flops", float("nan")), costs.get("bytes accessed", float("nan"))
+    flops, moved = count_work(compiled, times)
+    memory = compiled.memory_analysis()
     text = f"{flops / 1e9:,.1f} GFLOP and {moved / GIB:,.2f} GiB moved a device"
     if memory is not None:
         text += f", {memory.temp_size_in_bytes / GIB:.2f} GiB temporary memory"

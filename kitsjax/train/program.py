@@ -1,5 +1,6 @@
 """The pure part of a run, mapped over the devices, and what XLA says that it costs."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -9,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from kitsjax.errors import InputError
 from kitsjax.model.losses import deep_supervision_loss
 from kitsjax.model.unet import UNet, build_network
 from kitsjax.settings import Settings
@@ -47,6 +49,10 @@ def build_program(settings: Settings, devices: Sequence[jax.Device] | None = Non
     """
     train, shape = settings.train, settings.sampling.patch_shape
     check_batch(settings.sampling.batch_size, train.accumulate, len(devices or jax.devices()))
+    if math.prod(n + 2 for n in source_shape(shape, settings.augment)) >= 2**31:
+        raise InputError(
+            f"sampling.patch_shape = {list(shape)}: more voxels than 32 bits count; make it smaller"
+        )
     platform = devices[0].platform if devices else None
     network = build_network(settings.network, shape, platform)
     optimizer = build_optimizer(settings.optimizer, train.epochs * train.batches)

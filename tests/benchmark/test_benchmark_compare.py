@@ -1,8 +1,11 @@
 """The frame of the benchmark: rounds, ratios, peers that are missing, and the table."""
 
 import json
+import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -31,7 +34,7 @@ def measured(monkeypatch):
     calls: list[str] = []
     seconds = {"0": [1.0, 2.0, 4.0], "1": [3.0, 10.0, 8.0], "2": [2.0, 2.0, 2.0]}
 
-    def call(part, side, job):
+    def call(part, side, job, logs):
         calls.append(side)
         if side in ("check", "prepare"):
             return {"difference": 0.5}
@@ -46,7 +49,9 @@ def measured(monkeypatch):
 
 
 def run(part: Part, folder: Path, rounds: int = 3) -> compare.Row:
-    (row,) = compare.run_part(part, folder, "small", "cpu", rounds, lambda text: None)
+    (row,) = compare.run_part(
+        part, folder, folder / "logs", "small", "cpu", rounds, lambda text: None
+    )
     return row
 
 
@@ -86,6 +91,83 @@ def test_kitsjax_itself_failing_is_an_error(measured, tmp_path):
     measured.seconds["0"][:] = []
     with pytest.raises(InputError, match="no room"):
         run(Part("part", "work", (OURS, PEER)), tmp_path)
+
+
+def test_what_was_prepared_is_made_once_and_anew_where_it_is_not_whole(measured, tmp_path):
+    measured.seconds["0"] = [1.0] * 9
+    part, folder = Part("part", "work", (OURS,), prepare=lambda job: None), tmp_path / "part/small"
+
+    def prepared() -> bool:
+        measured.calls.clear()
+        run(part, tmp_path, rounds=1)
+        return "prepare" in measured.calls
+
+    assert prepared()
+    (folder / "data").touch()
+    assert not prepared()
+    stamp = json.loads((folder / "prepared.json").read_text())
+    for other in (None, {**stamp, "packages": {}}):  # interrupted, and of other versions
+        (folder / "prepared.json").write_text(json.dumps(other))
+        assert prepared()
+        assert not (folder / "data").exists()
+    (folder / "prepared.json").unlink()
+    (folder / "mine").touch()
+    with pytest.raises(InputError, match="not made by the benchmark"):
+        prepared()
+    assert (folder / "mine").exists()
+
+
+def test_an_interrupt_ends_a_command_and_what_it_started(tmp_path):
+    """The command starts another, says its number, and both wait; then we are ended."""
+    inner = "import time; time.sleep(60)"
+    outer = (
+        "import subprocess, sys, time;"
+        f"print(subprocess.Popen([sys.executable, '-c', {inner!r}]).pid, flush=True);"
+        "time.sleep(60)"
+    )
+    log = tmp_path / "log"
+    code = (
+        "import signal, sys; from pathlib import Path\n"
+        "from kitsjax.benchmark.process import run_alone\n"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))\n"
+        f"run_alone([sys.executable, '-c', {outer!r}], {{}}, Path({str(log)!r}))"
+    )
+    with subprocess.Popen([sys.executable, "-c", code]) as process:
+        wait_for(lambda: log.exists() and log.read_text().endswith("\n"))
+        process.terminate()
+        assert process.wait(30) == 143
+    started = int(log.read_text())
+    wait_for(lambda: not is_running(started))
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def is_running(number: int) -> bool:
+    """A process that has ended but that nobody has asked about counts as ended."""
+    try:
+        os.kill(number, 0)
+    except ProcessLookupError:
+        return False
+    stat = Path(f"/proc/{number}/stat")
+    return not (stat.exists() and stat.read_text().rsplit(")", 1)[1].split()[0] == "Z")
+
+
+def test_results_of_other_parts_are_not_replaced(tmp_path):
+    found = tmp_path / "benchmark.json"
+    for text, message in (
+        ('{"rows": [{"part": "step"}]}', "has results of step that would be lost"),
+        ("[]", "not a benchmark's"),
+    ):
+        found.write_text(text)
+        refused = benchmark("--only", "resample", "--output", str(tmp_path))
+        assert refused.returncode == 2
+        assert message in refused.stderr.splitlines()[-1]
+        assert found.read_text() == text
 
 
 def test_json_holds_every_round_and_the_checks(measured, tmp_path):

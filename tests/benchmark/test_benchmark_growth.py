@@ -82,7 +82,7 @@ def test_growth_is_written(tmp_path, monkeypatch):
     monkeypatch.setattr(growth, "STAGES", chosen)
     monkeypatch.setattr(
         growth, "_measure",
-        lambda stage, folder, sizes: [row(stage, n, n ** values[stage]) for n in sizes],
+        lambda stage, folder, sizes, logs: [row(stage, n, n ** values[stage]) for n in sizes],
     )  # fmt: skip
     said = []
     rows = run_growth(tmp_path / "out", tmp_path / "work", said.append)
@@ -100,9 +100,15 @@ def test_a_stage_is_measured_at_the_sizes_asked_for(tmp_path):
     assert all(r["value"] > 0 for r in rows)
 
 
+def test_a_stage_is_measured_in_a_process_of_its_own(tmp_path):
+    rows = growth._measure("resample", tmp_path, [8], tmp_path)
+    assert [r["size"] for r in rows] == [8**3]
+    assert (tmp_path / "growth-resample.log").read_text() == ""
+
+
 def test_a_stage_that_fails_says_why(tmp_path):
     with pytest.raises(InputError, match=r"growth of nothing: exit status 1 .*KeyError"):
-        growth._measure("nothing", tmp_path, [1])
+        growth._measure("nothing", tmp_path, [1], tmp_path)
 
 
 def test_collectives_are_found_with_their_bytes():

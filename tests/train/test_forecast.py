@@ -1,6 +1,7 @@
 """What a run would need of a device, compiled for this one."""
 
 import math
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -28,8 +29,8 @@ TINY = Settings(
     sampling=SamplingSettings(patch_shape=(16, 16, 16), batch_size=8),
     network=NetworkSettings(features=4, heads=1),
     train=TrainSettings(epochs=10, batches=30, validation_batches=6),
-    # The tests' own, not the user's.
-    run=RunSettings(compilation_cache=""),
+    # The tests' own cache, not the user's; nobody is waited for, as nothing is run.
+    run=RunSettings(compilation_cache="", coordinator="nobody:1", processes=2),
 )
 
 CHIP = Chip("chip", 2 * GIB, flops=1e12, bandwidth=1e9)
@@ -65,6 +66,33 @@ def test_the_floor_is_the_slower_of_arithmetic_and_bytes():
     assert Cost(flops=3e12, moved_bytes=5e9).floor_seconds(CHIP) == 5
 
 
+def test_loops_count_as_often_as_they_run(found):
+    """A batch in four parts is the same work; eight mirrorings are eight times the work."""
+    often = TINY.model_copy(
+        update={
+            "train": TINY.train.model_copy(update={"accumulate": 4}),
+            "predict": TINY.predict.model_copy(update={"mirror": True}),
+            "sampling": TINY.sampling.model_copy(update={"batch_size": 32}),
+        }
+    )
+    whole = TINY.model_copy(update={"sampling": often.sampling})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "CT_SHAPE", (32, 24, 16))
+        parts, at_once = forecast(often), forecast(whole)
+    assert parts.train.flops == pytest.approx(at_once.train.flops, rel=0.1)
+    assert parts.predict.flops == pytest.approx(8 * found.predict.flops, rel=0.05)
+    assert parts.predict.moved_bytes > 5 * found.predict.moved_bytes
+
+
+def test_advice_can_be_followed():
+    """Three patches on one device are not halved, and a CPU is not doubled."""
+    odd = TINY.model_copy(update={"sampling": TINY.sampling.model_copy(update={"batch_size": 3})})
+    large = make(Cost(2e12, 1e9, {"parameters": 3.0 * GIB}), devices=1)
+    text = describe_forecast(large, odd)
+    assert "train.accumulate=3: 1 at a time" in text
+    assert "such devices" not in text
+
+
 def make(train: Cost, predict: Cost | None = None, devices: int = 2) -> Forecast:
     small = Cost(1e12, 1e9, {"parameters": float(GIB)})
     return Forecast("kind", devices, CHIP, CHIP.memory_bytes, 1000, train, predict or small, 2, 9)
@@ -84,7 +112,7 @@ def test_what_does_not_fit_says_what_to_change():
     assert not large.fits
     text = describe_forecast(large, TINY)
     assert "DOES NOT FIT: 3 GiB of 2 GiB" in text
-    for advice in ("network.remat=true", "train.accumulate=2", "a slice of 4 chips"):
+    for advice in ("network.remat=true", "train.accumulate=2: 2 at a time", "4 such devices: 2 of"):
         assert advice in text
     remat = TINY.network.model_copy(update={"remat": True})
     again = describe_forecast(large, TINY.model_copy(update={"network": remat}))
@@ -101,7 +129,7 @@ def test_the_compilers_refusal_is_told():
         def compile(self):
             raise jax.errors.JaxRuntimeError(message)
 
-    cost = module._measure(Lowered(), {})
+    cost = module._measure(Lowered(), {}, 1, 0)
     assert cost.total_bytes == 20.5 * GIB
     text = describe_forecast(make(cost), TINY)
     assert "DOES NOT FIT: 20.5 GiB of 2 GiB" in text
@@ -122,10 +150,9 @@ def test_chips_are_plausible():
         assert 100 < chip.flops / chip.bandwidth < 700
 
 
-@pytest.mark.parametrize("target", ["v5e", "h100:1", "v5e:2by2"])
-def test_an_unknown_target_is_refused(target, monkeypatch):
-    monkeypatch.setattr(module, "find_spec", lambda name: object())
-    with pytest.raises(InputError, match="not a TPU slice; write it as v5e:2x2"):
+@pytest.mark.parametrize("target", ["", "v5e", "h100:1", "v5e:2by2", "v5e:0x0"])
+def test_an_unknown_target_is_refused(target):
+    with pytest.raises(InputError, match="not a TPU slice; write its chips as v5e:2x2"):
         module.tpu_devices(target)
 
 
@@ -135,8 +162,25 @@ def test_a_target_needs_the_compiler(monkeypatch):
         module.tpu_devices("v5e:2x2")
 
 
-def test_target_without_plan_is_a_mistake():
-    command = [sys.executable, str(ROOT / "bin" / "train.py"), "--target", "v5e:2x2"]
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--target", "v5e:2x2"], "--target goes with --plan"),
+        (["--target", ""], "--target goes with --plan"),
+        (["--plan", "--resume"], "leave out --resume"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(options, message):
+    command = [sys.executable, str(ROOT / "bin" / "train.py"), *options]
     run = subprocess.run(command, capture_output=True, text=True)
     assert run.returncode == 2
-    assert "--target goes with --plan" in run.stderr
+    assert message in run.stderr
+
+
+def test_a_platform_that_is_not_there_is_told_in_a_line():
+    command = [sys.executable, str(ROOT / "bin" / "train.py"), "--plan"]
+    environment = {**os.environ, "JAX_PLATFORMS": "nonsense"}
+    run = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert run.returncode == 2
+    assert len(run.stderr.splitlines()) == 1
+    assert "JAX finds no device for JAX_PLATFORMS='nonsense'" in run.stderr
