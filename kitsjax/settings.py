@@ -199,10 +199,8 @@ class PredictSettings(Section):
     )
     mirror: bool = Field(False, description="average the predictions of all eight mirrorings")
     batch_size: int = Field(
-        0, ge=0,
-        description="windows computed at a time; 0: one on a CPU, where more only take memory, "
-        "else two",
-    )  # fmt: skip
+        0, ge=0, description="windows computed at a time; 0: two on a GPU, else one"
+    )
     bucket: int = Field(
         64, ge=1, description="volumes are padded to multiples of this edge, so few shapes compile"
     )

@@ -61,8 +61,8 @@ def _table_lines(row: Row) -> list[list[str]]:
             met = "reached" if row.ratio(peer) >= row.goal else "not reached"
             goal = f"{row.goal:.3g}: {met}"
         lines.append([
-            title, mine, peer, _seconds(row.seconds(peer)), f"{row.ratio(peer):.3g}",
-            f"{min(ratios):.3g} to {max(ratios):.3g}", goal if number == 0 else "",
+            title, mine, peer, _seconds(row.seconds(peer)), _number(row.ratio(peer)),
+            f"{_number(min(ratios))} to {_number(max(ratios))}", goal if number == 0 else "",
             _memory(row, [ours, peer]), str(row.threads),
         ])  # fmt: skip
     return lines
@@ -101,7 +101,12 @@ def _title(row: Row) -> str:
 
 
 def _seconds(seconds: float) -> str:
-    return f"{seconds:.3g} s" if seconds >= 1 else f"{1000 * seconds:.3g} ms"
+    return f"{_number(seconds)} s" if seconds >= 0.9995 else f"{1000 * seconds:.3g} ms"
+
+
+def _number(value: float) -> str:
+    """Three digits, but never as a power of ten."""
+    return f"{value:,.0f}" if value >= 999.5 else f"{value:.3g}"
 
 
 def _listed(items: dict[str, str]) -> str:

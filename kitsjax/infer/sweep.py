@@ -73,7 +73,9 @@ def sum_windows(
 
 def windows_at_a_time(settings: PredictSettings, platform: str) -> int:
     """`predict.batch_size`, or what is best on a platform ("cpu", "gpu", "tpu") if that is 0."""
-    return settings.batch_size or (1 if platform == "cpu" else 2)
+    # Only a GPU gains by two: a TPU's compiler copies the planes of several windows together first,
+    # half as many bytes again a window (benchmarks.md).
+    return settings.batch_size or (2 if platform == "gpu" else 1)
 
 
 def normalize_sums(sums: Float[Array, "k Z Y X"]) -> Float[Array, "k Z Y X"]:

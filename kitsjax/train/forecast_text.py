@@ -31,6 +31,13 @@ def describe_forecast(found: Forecast, settings: Settings) -> str:
         edge_cm = CT_SHAPE[0] * settings.preprocess.spacing_mm / 10
         rows.append(("", f"a CT of {size} ({edge_cm:.0f} cm): {_seconds(whole)} at best"))
     rows += [("change", advice) for advice in _advise(found, settings)]
+    if (
+        found.kind.startswith("TPU")
+        and share > train.accumulate
+        and not settings.loss.dice_per_batch
+    ):
+        # Planes of several patches are copied together first (benchmarks.md).
+        rows.append(("faster", f"--set train.accumulate={share}: the same, a patch at a time"))
     return "\n".join(f"{name:>8}  {text}" for name, text in rows)
 
 

@@ -180,6 +180,14 @@ def test_json_holds_every_round_and_the_checks(measured, tmp_path):
     assert row["ratios"] == {"peer": 3}
 
 
+def test_numbers_are_never_powers_of_ten(measured, tmp_path):
+    measured.seconds["0"], measured.seconds["1"] = [1.9996], [5000.0]
+    row = run(Part("part", "work", (OURS, PEER)), tmp_path, rounds=1)
+    ours, _, theirs, ratio, spread = to_table([row], {}, {}).rows[0][1:6]
+    # A unit is half of a call.
+    assert (ours, theirs, ratio, spread) == ("1 s", "2,500 s", "2,501", "2,501 to 2,501")
+
+
 def test_calls_are_timed_after_warming_up():
     calls = []
     assert len(time_calls(lambda: calls.append(0), repeats=3, warm_up=2)) == 3

@@ -93,6 +93,17 @@ def test_advice_can_be_followed():
     assert "such devices" not in text
 
 
+def test_a_tpu_is_quicker_with_a_patch_at_a_time():
+    fits = replace(make(Cost(2e12, 1e9, {"parameters": 1.0 * GIB})), kind="TPU v5 lite")
+    assert "--set train.accumulate=4: the same, a patch at a time" in describe_forecast(fits, TINY)
+    single = TINY.model_copy(update={"train": TINY.train.model_copy(update={"accumulate": 4})})
+    assert "faster" not in describe_forecast(fits, single)
+    per_batch = TINY.model_copy(
+        update={"loss": TINY.loss.model_copy(update={"dice_per_batch": True})}
+    )
+    assert "faster" not in describe_forecast(fits, per_batch)
+
+
 def make(train: Cost, predict: Cost | None = None, devices: int = 2) -> Forecast:
     small = Cost(1e12, 1e9, {"parameters": float(GIB)})
     return Forecast("kind", devices, CHIP, CHIP.memory_bytes, 1000, train, predict or small, 2, 9)
