@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -53,6 +54,8 @@ def map_cases(
     try:
         yield from tqdm(results, description, len(items), unit="case", disable=hidden)
     except BrokenProcessPool:
+        # A Ctrl-C ends the workers as well, and may have reached them first.
+        time.sleep(0.5)
         raise InputError(
             f"{description}: a worker process was killed, most likely for lack of memory; run "
             "again with fewer workers (in a script of your own: under if __name__ == '__main__')"

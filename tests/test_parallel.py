@@ -107,12 +107,13 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of a terminal's process group")
-def test_ctrl_c_ends_workers_without_a_word_of_theirs(tmp_path):
+@pytest.mark.parametrize("workers_first", [False, True])
+def test_ctrl_c_ends_workers_without_a_word_of_theirs(tmp_path, workers_first):
     (tmp_path / "job.py").write_text(
-        "import sys, time, pathlib\n"
+        "import os, sys, time, pathlib\n"
         "from kitsjax.parallel import map_cases\n"
         "def wait(path):\n"
-        "    pathlib.Path(path).touch()\n"
+        "    pathlib.Path(path).write_text(str(os.getpid()))\n"
         "    time.sleep(60)\n"
         "if __name__ == '__main__':\n"
         "    try:\n"
@@ -125,8 +126,14 @@ def test_ctrl_c_ends_workers_without_a_word_of_theirs(tmp_path):
         [sys.executable, tmp_path / "job.py", *names], stderr=subprocess.PIPE, text=True,
         start_new_session=True,
     )  # fmt: skip
-    wait_until(lambda: names[0].exists() and names[1].exists())
-    os.killpg(job.pid, signal.SIGINT)
+    assert wait_until(lambda: all(name.exists() and name.read_text() for name in names[:2]))
+    if workers_first:
+        for name in names[:2]:
+            os.kill(int(name.read_text()), signal.SIGINT)
+        time.sleep(0.1)
+        os.kill(job.pid, signal.SIGINT)
+    else:
+        os.killpg(job.pid, signal.SIGINT)
     _, said = job.communicate(timeout=30)
     assert (job.returncode, said) == (1, "interrupted\n")
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from kitsjax.benchmark import benchmark as whole
 from kitsjax.benchmark import compare
 from kitsjax.benchmark.part import Job, Measurement, Part, PeakMemory, Side, time_calls
 from kitsjax.benchmark.table import to_json, to_table
@@ -168,6 +169,16 @@ def test_results_of_other_parts_are_not_replaced(tmp_path):
         assert refused.returncode == 2
         assert message in refused.stderr.splitlines()[-1]
         assert found.read_text() == text
+
+
+def test_growth_has_files_of_its_own(monkeypatch, tmp_path):
+    text = '{"rows": [{"part": "step"}]}'
+    (tmp_path / "benchmark.json").write_text(text)
+    drawn = []
+    monkeypatch.setattr(whole, "run_growth", lambda output, *_: drawn.append(output))
+    assert whole.run_benchmark(tmp_path, ["growth"]) == ""
+    assert drawn == [tmp_path]
+    assert (tmp_path / "benchmark.json").read_text() == text
 
 
 def test_json_holds_every_round_and_the_checks(measured, tmp_path):
