@@ -7,7 +7,6 @@ import multiprocessing
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -54,8 +53,6 @@ def map_cases(
     try:
         yield from tqdm(results, description, len(items), unit="case", disable=hidden)
     except BrokenProcessPool:
-        # A Ctrl-C ends the workers as well, and may have reached them first.
-        time.sleep(0.5)
         raise InputError(
             f"{description}: a worker process was killed, most likely for lack of memory; run "
             "again with fewer workers (in a script of your own: under if __name__ == '__main__')"
@@ -107,9 +104,11 @@ def _cores_shared_by(workers: int) -> Iterator[None]:
 def _end_with_parent() -> None:
     """Keep a worker from outliving a parent that was killed and could not shut its pool down.
 
-    Ctrl-C goes to all processes of a terminal: the parent tells the user, a worker just ends.
+    Ctrl-C goes to all processes of a terminal: the parent tells the user, a worker just ends. Where
+    it is ignored, as by what a script starts in the background, both go on.
     """
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
     def watch() -> None:
         parent = multiprocessing.parent_process()

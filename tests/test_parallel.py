@@ -107,14 +107,18 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of a terminal's process group")
-@pytest.mark.parametrize("workers_first", [False, True])
-def test_ctrl_c_ends_workers_without_a_word_of_theirs(tmp_path, workers_first):
+@pytest.mark.parametrize(
+    ("handler", "outcome"),
+    [(signal.SIG_DFL, (1, "interrupted\n")), (signal.SIG_IGN, (0, ""))],
+    ids=["heard", "ignored"],
+)
+def test_ctrl_c_ends_workers_without_a_word_of_theirs(tmp_path, handler, outcome):
     (tmp_path / "job.py").write_text(
-        "import os, sys, time, pathlib\n"
+        "import sys, time, pathlib\n"
         "from kitsjax.parallel import map_cases\n"
         "def wait(path):\n"
-        "    pathlib.Path(path).write_text(str(os.getpid()))\n"
-        "    time.sleep(60)\n"
+        "    pathlib.Path(path).touch()\n"
+        f"    time.sleep({60 if outcome[0] else 2})\n"
         "if __name__ == '__main__':\n"
         "    try:\n"
         "        list(map_cases(wait, sys.argv[1:], 2, 'wait', progress=False))\n"
@@ -124,18 +128,12 @@ def test_ctrl_c_ends_workers_without_a_word_of_theirs(tmp_path, workers_first):
     names = [tmp_path / name for name in ("a", "b", "c")]
     job = subprocess.Popen(
         [sys.executable, tmp_path / "job.py", *names], stderr=subprocess.PIPE, text=True,
-        start_new_session=True,
+        start_new_session=True, preexec_fn=lambda: signal.signal(signal.SIGINT, handler),
     )  # fmt: skip
-    assert wait_until(lambda: all(name.exists() and name.read_text() for name in names[:2]))
-    if workers_first:
-        for name in names[:2]:
-            os.kill(int(name.read_text()), signal.SIGINT)
-        time.sleep(0.1)
-        os.kill(job.pid, signal.SIGINT)
-    else:
-        os.killpg(job.pid, signal.SIGINT)
+    wait_until(lambda: names[0].exists() and names[1].exists())
+    os.killpg(job.pid, signal.SIGINT)
     _, said = job.communicate(timeout=30)
-    assert (job.returncode, said) == (1, "interrupted\n")
+    assert (job.returncode, said) == outcome
 
 
 def wait_until(true, seconds=30):
