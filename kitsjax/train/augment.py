@@ -58,7 +58,7 @@ class Draws(NamedTuple):
 
 def uniform(key: PRNGKeyArray, limits: Range) -> Scalar:
     """A number evenly between the limits."""
-    return jax.random.uniform(key, minval=limits[0], maxval=limits[1])
+    return jax.random.uniform(key, (), jnp.float32, *limits)
 
 
 def halves_about_one(key: PRNGKeyArray, limits: Range) -> Scalar:
@@ -66,7 +66,7 @@ def halves_about_one(key: PRNGKeyArray, limits: Range) -> Scalar:
     low, high = limits
     if not low < 1 < high:
         return uniform(key, limits)
-    side = jax.random.uniform(key, minval=-1.0, maxval=1.0)
+    side = uniform(key, (-1.0, 1.0))
     return 1 + side * jnp.where(side < 0, 1 - low, high - 1)
 
 
@@ -129,11 +129,13 @@ def draw(key: PRNGKeyArray, settings: AugmentSettings) -> Draws:
 
     limit = math.radians(settings.rotation_degrees)
     return Draws(
-        fires={n: jax.random.bernoulli(fire_keys[n], getattr(settings, n)) for n in names},
-        angles_rad=jax.random.uniform(value_keys["rotate"], (3,), minval=-limit, maxval=limit),
+        fires={
+            n: jax.random.bernoulli(fire_keys[n], jnp.float32(getattr(settings, n))) for n in names
+        },
+        angles_rad=jax.random.uniform(value_keys["rotate"], (3,), jnp.float32, -limit, limit),
         scale=uniform(value_keys["scale"], settings.scale_range),
         # nnU-Net's rule; all three stay as they are in one of eight.
-        flips=jax.random.bernoulli(value_keys["mirror"], 0.5, (3,)),
+        flips=jax.random.bernoulli(value_keys["mirror"], jnp.float32(0.5), (3,)),
         values={
             name: sample(value_keys[name], getattr(settings, f"{name}_range"))
             for name, (sample, _) in INTENSITY.items()

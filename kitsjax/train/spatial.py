@@ -90,7 +90,8 @@ def rotation_matrix(angles_rad: Float[Array, "3"]) -> Float[Array, "3 3"]:
 
     def turn(angle: Scalar, i: int, j: int) -> Float[Array, "3 3"]:
         cos, sin = jnp.cos(angle), jnp.sin(angle)
-        return jnp.eye(3).at[i, i].set(cos).at[j, j].set(cos).at[i, j].set(-sin).at[j, i].set(sin)
+        eye = jnp.eye(3, dtype=jnp.float32)
+        return eye.at[i, i].set(cos).at[j, j].set(cos).at[i, j].set(-sin).at[j, i].set(sin)
 
     about_z, about_y, about_x = angles_rad
     turns = [turn(about_z, 1, 2), turn(about_y, 0, 2), turn(about_x, 0, 1)]
@@ -101,7 +102,7 @@ def rotation_matrix(angles_rad: Float[Array, "3"]) -> Float[Array, "3 3"]:
 def _by_gathers(
     image: Array, label: Array, inverse: Float[Array, "3 3"], patch_shape: Shape
 ) -> tuple[Image, Label]:
-    axes = (jnp.arange(size) - (size - 1) / 2 for size in patch_shape)
+    axes = (jnp.arange(size, dtype=jnp.float32) - (size - 1) / 2 for size in patch_shape)
     offsets = jnp.meshgrid(*axes, indexing="ij", sparse=True)
     corner, fraction = _corners(_points(offsets, inverse, image.shape, patch_shape), image.shape)
     values, classes = (jnp.pad(source, 1).ravel() for source in (image, label))

@@ -161,6 +161,18 @@ def test_what_cannot_fire_is_not_in_the_program():
     assert gathers(only("rotate")) > 0
 
 
+def test_a_user_who_computes_in_float64_gets_the_same():
+    image, label = noise(SOURCE)
+    for seed in range(3):
+        key = jax.random.key(seed)
+        known, classes = augment(key, image, label, PATCH, only(*NAMES))
+        with jax.enable_x64(True):
+            patch, mask = augment(key, image, label, PATCH, only(*NAMES))
+        assert (patch.dtype, mask.dtype) == (jnp.float32, jnp.int32)
+        np.testing.assert_allclose(patch, known, atol=1e-5)
+        np.testing.assert_array_equal(mask, classes)
+
+
 def test_batch_and_vmap_equal_a_loop_and_jit_changes_nothing():
     sources = [noise(SOURCE, seed) for seed in range(4)]
     images, labels = (np.stack(arrays) for arrays in zip(*sources, strict=True))
