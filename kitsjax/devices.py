@@ -8,7 +8,7 @@ from pathlib import Path
 import jax
 from jax.experimental import multihost_utils
 
-from kitsjax.errors import InputError
+from kitsjax.errors import InputError, first_line
 from kitsjax.settings import RunSettings
 
 
@@ -55,7 +55,7 @@ def _join(settings: RunSettings) -> None:
     except (ValueError, IndexError, RuntimeError) as error:
         raise InputError(
             f"run.coordinator = {settings.coordinator!r}: cannot join the run's processes "
-            f"({_first_line(error)}); give the first process's host:port, or auto on a cluster "
+            f"({first_line(error)}); give the first process's host:port, or auto on a cluster "
             "that JAX knows"
         ) from error
 
@@ -66,13 +66,9 @@ def _find_device() -> None:
     except (RuntimeError, AssertionError) as error:
         asked = os.environ.get("JAX_PLATFORMS", "")
         raise InputError(
-            f"JAX finds no device for JAX_PLATFORMS={asked!r} ({_first_line(error)}); unset it, or "
+            f"JAX finds no device for JAX_PLATFORMS={asked!r} ({first_line(error)}); unset it, or "
             "install the JAX of that platform"
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _keep_freed_memory() -> None:

@@ -1,4 +1,4 @@
-"""The one exception for a mistake of the user's: bad input, settings or surroundings."""
+"""The one exception for a mistake of the user's, and how others' errors are put in a line."""
 
 
 class InputError(ValueError):
@@ -6,3 +6,8 @@ class InputError(ValueError):
 
     Commands print it without a traceback and exit with status 2.
     """
+
+
+def first_line(error: Exception) -> str:
+    """What a library's error says first; its type where it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from processes import is_running, wait_until
 
 from kitsjax.errors import InputError
 from kitsjax.parallel import map_cases
@@ -134,23 +135,6 @@ def test_ctrl_c_ends_workers_without_a_word_of_theirs(tmp_path, handler, outcome
     os.killpg(job.pid, signal.SIGINT)
     _, said = job.communicate(timeout=30)
     assert (job.returncode, said) == outcome
-
-
-def wait_until(true, seconds=30):
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        if true():
-            return True
-        time.sleep(0.05)
-    return False
-
-
-def is_running(process):
-    # An ended process that nobody has waited for is a zombie: state Z.
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 def threads_of_worker(_: int) -> dict[str, str | None]:

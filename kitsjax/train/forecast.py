@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import jax
 
 from kitsjax.devices import start_devices
-from kitsjax.errors import InputError
+from kitsjax.errors import InputError, first_line
 from kitsjax.infer.model import Ensemble, Model
 from kitsjax.infer.predict import lower_prediction
 from kitsjax.infer.sweep import windows_at_a_time
@@ -168,8 +168,9 @@ def tpu_devices(target: str) -> list[Any]:
     try:
         topology = topologies.get_topology_desc(target, "tpu", **options)
     except (jax.errors.JaxRuntimeError, ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"--target {target}: libtpu knows no such slice ({reason})") from error
+        raise InputError(
+            f"--target {target}: libtpu knows no such slice ({first_line(error)})"
+        ) from error
     return list(topology.devices)
 
 

@@ -1,15 +1,13 @@
 """The frame of the benchmark: rounds, ratios, peers that are missing, and the table."""
 
 import json
-import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+from processes import is_running, wait_until
 
 from kitsjax.benchmark import benchmark as whole
 from kitsjax.benchmark import compare
@@ -134,28 +132,11 @@ def test_an_interrupt_ends_a_command_and_what_it_started(tmp_path):
         f"run_alone([sys.executable, '-c', {outer!r}], {{}}, Path({str(log)!r}))"
     )
     with subprocess.Popen([sys.executable, "-c", code]) as process:
-        wait_for(lambda: log.exists() and log.read_text().endswith("\n"))
+        assert wait_until(lambda: log.exists() and log.read_text().endswith("\n"))
         process.terminate()
         assert process.wait(30) == 143
     started = int(log.read_text())
-    wait_for(lambda: not is_running(started))
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def is_running(number: int) -> bool:
-    """A process that has ended but that nobody has asked about counts as ended."""
-    try:
-        os.kill(number, 0)
-    except ProcessLookupError:
-        return False
-    stat = Path(f"/proc/{number}/stat")
-    return not (stat.exists() and stat.read_text().rsplit(")", 1)[1].split()[0] == "Z")
+    assert wait_until(lambda: not is_running(started))
 
 
 def test_results_of_other_parts_are_not_replaced(tmp_path):
