@@ -7,7 +7,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from kitsjax.command import USAGE_STATUS, guarded
+from kitsjax.command import USAGE_STATUS, run_command
 from kitsjax.errors import InputError
 
 
@@ -27,12 +27,13 @@ def main() -> int:
     if args.workers < 0:
         raise InputError("--workers: give a number of processes, or 0 for one a core")
 
-    from kitsjax.data.kits import find_cases, read_split
+    from kitsjax.data.kits import find_cases
+    from kitsjax.data.split import read_split
     from kitsjax.evaluate.evaluation import BOTH, evaluate
     from kitsjax.evaluate.results import write_evaluation
     from kitsjax.files import check_folder
-    from kitsjax.report.table import to_text
-    from kitsjax.report.tables import score_table
+    from kitsjax.report.result_tables import score_table
+    from kitsjax.report.table_format import to_text
 
     for folder in filter(None, (args.output, args.write_samples)):
         check_folder(folder)
@@ -57,4 +58,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(main))
+    sys.exit(run_command(main))

@@ -9,7 +9,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from kitsjax.command import guarded
+from kitsjax.command import run_command
 from kitsjax.errors import InputError
 
 
@@ -25,23 +25,23 @@ def main() -> int:
     parser.add_argument(
         "--output", required=True, metavar="PATH", help=".safetensors file, or a program's folder"
     )
-    parser.add_argument(
-        "--dtype", choices=("float32", "bfloat16"), default="float32", help="of a program"
-    )
-    parser.add_argument("--mirror", action="store_true", help="a program that averages mirrorings")
+    dtypes = ("float32", "bfloat16")
+    parser.add_argument("--dtype", choices=dtypes, default="float32", help="of an exported model")
+    parser.add_argument("--mirror", action="store_true", help="average over the eight mirrorings")
     args = parser.parse_args()
     if args.format == "bundle" and (args.mirror or args.dtype != "float32"):
         raise InputError("--mirror and --dtype are of a program; of a bundle, predict.py decides")
 
     from kitsjax.infer.bundle import load_model, read_bundle, save_bundle
-    from kitsjax.infer.export import save_program
+    from kitsjax.infer.export import save_exported_model
     from kitsjax.train.run_folder import describe_run
 
     output = Path(args.output)
     if args.format == "stablehlo":
         models = [load_model(path) for path in args.model]
         mirroring = models[0].predict.model_copy(update={"mirror": args.mirror})
-        save_program(output, [replace(models[0], predict=mirroring), *models[1:]], dtype=args.dtype)
+        models[0] = replace(models[0], predict=mirroring)
+        save_exported_model(output, models, dtype=args.dtype)
     elif len(args.model) > 1:
         raise InputError("a bundle holds one model: export each, and give predict.py all of them")
     elif output.suffix != ".safetensors":
@@ -57,4 +57,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(main))
+    sys.exit(run_command(main))

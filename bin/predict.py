@@ -7,7 +7,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from kitsjax.command import USAGE_STATUS, guarded
+from kitsjax.command import USAGE_STATUS, run_command
 from kitsjax.config import load_settings, override_settings, to_toml
 from kitsjax.errors import InputError
 
@@ -34,7 +34,7 @@ def main() -> int:
 
     from kitsjax.devices import start_devices
     from kitsjax.infer.bundle import make_model, read_bundle
-    from kitsjax.infer.files import find_inputs, predict_files
+    from kitsjax.infer.predict_files import find_inputs, predict_files
 
     # [run] is about this machine: the one that trained may have had other devices and processes.
     here = load_settings(overrides=[o for o in args.overrides if o.startswith("run.")]).run
@@ -56,4 +56,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(main))
+    sys.exit(run_command(main))

@@ -5,8 +5,8 @@ python bin/preprocess.py --config configs/kits21_paper.toml --set data.root=/dat
 
 import sys
 
-from kitsjax.command import USAGE_STATUS, guarded, resolve_settings, settings_parser
-from kitsjax.data.prepare import describe_preparation, prepare_data
+from kitsjax.command import USAGE_STATUS, resolve_settings, run_command, settings_parser
+from kitsjax.prepare import describe_preparation, prepare_data
 
 
 def main() -> int:
@@ -19,4 +19,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(main))
+    sys.exit(run_command(main))

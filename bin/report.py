@@ -7,9 +7,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from kitsjax.command import guarded
-
-LOG_NAME = "metrics.jsonl"
+from kitsjax.command import run_command
+from kitsjax.training_log import LOG_NAME, read_epochs
 
 
 def main() -> int:
@@ -29,17 +28,17 @@ def main() -> int:
 
     from kitsjax.errors import InputError
     from kitsjax.evaluate.reading import read_evaluation
-    from kitsjax.files import check_folder, read_rows
+    from kitsjax.files import check_folder
     from kitsjax.report.report import write_report
-    from kitsjax.report.table import to_text
-    from kitsjax.report.tables import score_table
+    from kitsjax.report.result_tables import score_table
+    from kitsjax.report.table_format import to_text
 
     check_folder(args.output)
     evaluation = read_evaluation(args.scores)
     log = Path(args.run or Path(args.scores).resolve().parent) / LOG_NAME
     if args.run and not log.is_file():
         raise InputError(f"{log}: no such training log; give the folder of a training run")
-    epochs = [row for row in read_rows(log) if row["kind"] == "epoch"]
+    epochs = read_epochs(log)
     *_, page = write_report(
         evaluation, args.output, epochs, args.compare, args.predictions, args.dataset
     )
@@ -48,4 +47,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(main))
+    sys.exit(run_command(main))

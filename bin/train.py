@@ -8,7 +8,7 @@ python bin/train.py --config configs/kits21_paper.toml --plan --target v5e:2x2
 import signal
 import sys
 
-from kitsjax.command import guarded, resolve_settings, settings_parser
+from kitsjax.command import resolve_settings, run_command, settings_parser
 
 
 def main() -> int:
@@ -33,18 +33,19 @@ def main() -> int:
     settings = resolve_settings(args)
     # Worker processes import this file anew: what loads JAX stays inside main.
     if args.plan:
-        from kitsjax.train.forecast import forecast
-        from kitsjax.train.forecast_text import describe_forecast
+        from kitsjax.plan.forecast import forecast
+        from kitsjax.plan.forecast_text import describe_forecast
 
         # A compiler does not listen to Ctrl-C for minutes; nothing is lost by ending at once.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         found = forecast(settings, args.target)
         print(describe_forecast(found, settings))
         return 0 if found.fits else 1
+    from kitsjax.plan.run_plan import describe_plan
     from kitsjax.train.run import run
 
-    return run(settings, resume=args.resume)
+    return run(settings, resume=args.resume, describe_plan=describe_plan)
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(main))
+    sys.exit(run_command(main))

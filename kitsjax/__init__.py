@@ -8,14 +8,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kitsjax.data.geometry import Volume, make_volume
     from kitsjax.data.preprocess import preprocess
-    from kitsjax.data.volume import read_label, read_volume, write_volume
     from kitsjax.errors import InputError
     from kitsjax.evaluate.scoring import ClassScore, score
+    from kitsjax.image.read_nifti import read_label, read_volume
+    from kitsjax.image.volume import Volume, make_volume
+    from kitsjax.image.write_nifti import write_volume
     from kitsjax.infer.bundle import load_model
-    from kitsjax.infer.model import Model
     from kitsjax.infer.predict import probabilities, segment
+    from kitsjax.infer.trained_model import Model
     from kitsjax.train.step import TrainState, init_state, train_step
 
 __version__ = "0.1.0"
@@ -23,20 +24,20 @@ __version__ = "0.1.0"
 _MODULES = {
     "ClassScore": "evaluate.scoring",
     "InputError": "errors",
-    "Model": "infer.model",
+    "Model": "infer.trained_model",
     "TrainState": "train.step",
-    "Volume": "data.geometry",
+    "Volume": "image.volume",
     "init_state": "train.step",
     "load_model": "infer.bundle",
-    "make_volume": "data.geometry",
+    "make_volume": "image.volume",
     "preprocess": "data.preprocess",
     "probabilities": "infer.predict",
-    "read_label": "data.volume",
-    "read_volume": "data.volume",
+    "read_label": "image.read_nifti",
+    "read_volume": "image.read_nifti",
     "score": "evaluate.scoring",
     "segment": "infer.predict",
     "train_step": "train.step",
-    "write_volume": "data.volume",
+    "write_volume": "image.write_nifti",
 }
 
 __all__ = [

@@ -56,7 +56,7 @@ def resolve_settings(args: argparse.Namespace) -> Settings:
     return settings
 
 
-def guarded(main: Callable[[], int]) -> int:
+def run_command(main: Callable[[], int]) -> int:
     """Run a command: a user's mistake, or a full or forbidden disk, is one line and status 2.
 
     A reader of its output that has enough (`| head`) is no mistake: nothing is said.

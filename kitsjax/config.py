@@ -48,6 +48,14 @@ def to_toml(settings: Settings) -> str:
     return tomli_w.dumps(settings.model_dump(mode="json"))
 
 
+RENAMED = {
+    "network.heads": "network.deep_supervision",
+    "predict.step": "predict.step_size",
+    "train.accumulate": "train.accumulation_steps",
+}
+"""New names of settings that were renamed, by their old names."""
+
+
 def _validate(tree: dict[str, Any], source: str) -> Settings:
     try:
         return Settings.model_validate(tree)
@@ -82,6 +90,8 @@ def _explain(error: ValidationError) -> str:
     """The first problem of a validation in one line, with the field's path."""
     problem = error.errors()[0]
     path = ".".join(str(part) for part in problem["loc"])
+    if path in RENAMED:
+        return f"setting '{path}' was renamed; write '{RENAMED[path]}'"
     if problem["type"] == "extra_forbidden":
         return f"unknown setting '{path}'{_nearest(path)}"
     found = repr(problem["input"])

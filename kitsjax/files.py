@@ -1,19 +1,17 @@
-"""Outputs written beside and renamed: a killed run or a full disk leaves none half written."""
+"""Outputs written atomically and renamed: a killed run or a full disk leaves none half written."""
 
-import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from kitsjax.errors import InputError
 
 
 @contextmanager
-def written_beside(path: str | Path) -> Iterator[Path]:
+def atomic_write(path: str | Path) -> Iterator[Path]:
     """A temporary path in the same folder that becomes `path`, file or folder, on success.
 
     The temporary name keeps the suffixes, since writers choose the format by them. On an
@@ -73,7 +71,7 @@ def remove_leftovers(folder: str | Path) -> None:
 
 def write_text(path: str | Path, text: str) -> None:
     """Write a UTF-8 text file whole or not at all."""
-    with written_beside(path) as beside:
+    with atomic_write(path) as beside:
         beside.write_text(text, encoding="utf-8")
 
 
@@ -87,48 +85,3 @@ def remove_file(path: str | Path) -> None:
         Path(path).unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"{path}: cannot remove ({error.strerror}); move it away") from None
-
-
-def read_rows(path: str | Path) -> list[dict[str, Any]]:
-    """Rows of a training log (JSON Lines), none if there is no file.
-
-    A kill can leave half a line at the end: that one is left out.
-
-    Returns:
-        Rows with "kind", which is "step" or "epoch", and the number of that name; any other value
-        is a number, or None if unknown.
-
-    Raises:
-        InputError: the file cannot be read, or another line of it is no such row.
-    """
-    path = Path(path)
-    if not path.exists():
-        return []
-    try:
-        lines = path.read_bytes().split(b"\n")
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot read the training log ({error.strerror}); move it away"
-        ) from None
-    rows = [_read_row(line) for line in lines]
-    if rows[-1] is None:
-        rows.pop()
-    if None in rows:
-        raise InputError(
-            f"{path}, line {rows.index(None) + 1}: not as training writes it; remove that line, "
-            "or move the file away"
-        )
-    return [row for row in rows if row is not None]
-
-
-def _read_row(line: bytes) -> dict[str, Any] | None:
-    """A row of a training log, None if the line is none."""
-    try:
-        row = json.loads(line)
-        numbers = [value for name, value in row.items() if name != "kind" and value is not None]
-        # True is no number, and what is beyond 64 bits overflows wherever it is used.
-        good = all(type(n) is float or (type(n) is int and abs(n) < 2**63) for n in numbers)
-        good &= row["kind"] in ("step", "epoch") and type(row[row["kind"]]) is int
-        return row if good else None
-    except (ValueError, AttributeError, KeyError, TypeError, RecursionError):
-        return None

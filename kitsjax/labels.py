@@ -36,5 +36,8 @@ EVALUATION_CLASSES: dict[str, EvaluationClass] = {
 EVALUATION_NAMES = {"kidney_and_mass": "Kidney + Masses", "mass": "Masses", "tumor": "Tumor"}
 """The evaluation classes as the paper's Table 1 names them."""
 
+MAJORITY, INDIVIDUAL = "majority", "individual"
+"""Kinds of truth: the majority label, and the individual annotations (as annotation samples)."""
+
 COLORS = {KIDNEY: "#d62728", TUMOR: "#2ca02c", CYST: "#1f77b4"}
 """Kidney red, tumor green, cyst blue: the paper's figures 3 and 6."""

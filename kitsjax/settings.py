@@ -131,7 +131,9 @@ class NetworkSettings(Section):
         1024, ge=1, le=8192, description="cap on a stage's channels; nnU-Net caps at 320"
     )
     smallest: int = Field(4, ge=2, description="downsample the patch to this edge (N1), voxels")
-    heads: int = Field(4, ge=1, le=8, description="supervised decoder levels, finest first (N3)")
+    deep_supervision: int = Field(
+        4, ge=1, le=8, description="decoder levels with an auxiliary output, finest first (N3)"
+    )
     dtype: Literal["auto", "bfloat16", "float32"] = Field(
         "auto", description="computation; auto: bfloat16 on GPU and TPU, float32 on the CPU"
     )
@@ -179,9 +181,9 @@ class TrainSettings(Section):
     epochs: int = Field(1000, ge=1, description="epochs")
     batches: int = Field(250, ge=1, description="training batches an epoch")
     validation_batches: int = Field(50, ge=1, description="validation batches an epoch")
-    accumulate: int = Field(1, ge=1, description="micro-batches a step, gradients averaged")
+    accumulation_steps: int = Field(1, ge=1, description="micro-batches a step, gradients averaged")
     dice_decay: float = Field(
-        0.9, ge=0, lt=1, description="decay of the composite Dice's moving average"
+        0.9, ge=0, lt=1, description="decay of the pseudo-Dice's moving average"
     )
     checkpoint_epochs: int = Field(1, ge=1, description="epochs between checkpoints")
     seed: int = Field(0, ge=0, le=2**31 - 1, description="seed of everything random in training")
@@ -193,7 +195,7 @@ class TrainSettings(Section):
 class PredictSettings(Section):
     """Whole-volume prediction by sliding window (V1)."""
 
-    step: float = Field(0.5, gt=0, le=1, description="window stride over patch edge")
+    step_size: float = Field(0.5, gt=0, le=1, description="window stride over patch edge")
     weighting: Literal["gaussian", "uniform"] = Field(
         "gaussian", description="importance within a window; gaussian: sigma = patch / 8"
     )

@@ -19,5 +19,5 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 # The shape annotations of the network, its losses and prediction are checked at every call.
 install_import_hook(
-    ["kitsjax.model", "kitsjax.infer.predict", "kitsjax.infer.sweep"], "beartype.beartype"
+    ["kitsjax.model", "kitsjax.infer.predict", "kitsjax.infer.sliding_window"], "beartype.beartype"
 )

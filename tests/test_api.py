@@ -11,6 +11,7 @@ import pytest
 import kitsjax
 from kitsjax import labels
 from kitsjax.errors import InputError
+from kitsjax.image.volume import Grid
 
 ROOT = Path(__file__).parents[1]
 
@@ -94,7 +95,7 @@ def test_a_volume_without_a_file_is_written_where_its_affine_says(tmp_path):
     made = kitsjax.make_volume(np.arange(24, dtype=np.float32).reshape(2, 3, 4), (3, 1, 2))
     affine = made.affine.copy()
     affine[:3, 3] = 5, -6, 7
-    volume = kitsjax.Volume(made.array, made.spacing_mm, affine)
+    volume = kitsjax.Volume(made.array, Grid(made.shape, made.spacing_mm, affine))
     kitsjax.write_volume(tmp_path / "v.nii.gz", volume)
     read = kitsjax.read_volume(tmp_path / "v.nii.gz")
     np.testing.assert_array_equal(read.array, volume.array)

@@ -9,9 +9,9 @@ ROOT = Path(__file__).parents[1]
 
 # A layer may import itself and every layer of a lower rank.
 RANK = {
-    "errors": 0, "labels": 0, "settings": 0, "config": 1, "files": 1, "parallel": 1, "devices": 2,
-    "data": 3, "model": 3, "evaluate": 4, "infer": 4, "report": 5, "train": 6, "benchmark": 7,
-    "command": 8,
+    "errors": 0, "labels": 0, "settings": 0, "types": 0, "config": 1, "files": 1, "parallel": 1,
+    "devices": 2, "training_log": 2, "image": 3, "data": 4, "model": 4, "phantom": 5,
+    "evaluate": 5, "infer": 5, "report": 6, "prepare": 6, "train": 8, "plan": 9, "command": 10,
 }  # fmt: skip
 
 
@@ -45,7 +45,7 @@ def test_imports_go_downward_only():
 def test_only_the_top_of_the_house_sees_all_settings():
     allowed = {"config.py", "command.py", "bundle.py"}
     for path in sorted((ROOT / "kitsjax").rglob("*.py")):
-        if path.parent.name in ("train", "benchmark") or path.name in allowed:
+        if path.parent.name in ("train", "plan") or path.name in allowed:
             continue
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ImportFrom) and node.module == "kitsjax.settings":
@@ -59,7 +59,7 @@ def test_commands_are_short():
 
 def test_scoring_reporting_and_preprocessing_load_no_jax():
     code = (
-        "import sys, kitsjax.command, kitsjax.evaluate.evaluation, kitsjax.data.prepare;"
+        "import sys, kitsjax.command, kitsjax.evaluate.evaluation, kitsjax.prepare;"
         "import kitsjax.report.report;"
         "sys.exit('jax' in sys.modules)"
     )

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from kitsjax.command import guarded, resolve_settings, settings_parser
+from kitsjax.command import resolve_settings, run_command, settings_parser
 from kitsjax.errors import InputError
 
 
@@ -17,8 +17,8 @@ def fail(error):
 
 
 def test_success_passes_its_status_on():
-    assert guarded(lambda: 0) == 0
-    assert guarded(lambda: 143) == 143
+    assert run_command(lambda: 0) == 0
+    assert run_command(lambda: 143) == 143
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ def test_success_passes_its_status_on():
     ],
 )
 def test_user_mistakes_are_one_line_and_status_two(error, capsys):
-    assert guarded(fail(error)) == 2
+    assert run_command(fail(error)) == 2
     printed = capsys.readouterr().err
     assert "file.nii" in printed
     assert len(printed.splitlines()) == 1
@@ -39,19 +39,19 @@ def test_user_mistakes_are_one_line_and_status_two(error, capsys):
 
 def test_a_closed_output_is_no_mistake(monkeypatch):
     monkeypatch.setattr(sys, "stdout", None)
-    assert guarded(lambda: print("lost") or 0) == 0
+    assert run_command(lambda: print("lost") or 0) == 0
 
 
 def test_our_own_mistakes_keep_their_traceback():
     with pytest.raises(ZeroDivisionError):
-        guarded(fail(ZeroDivisionError()))
+        run_command(fail(ZeroDivisionError()))
 
 
 @pytest.mark.parametrize("flush", [True, False])
 def test_a_reader_that_has_enough_gets_no_traceback(flush):
     code = (
-        "import sys; from kitsjax.command import guarded; sys.stdin.read();"
-        f"sys.exit(guarded(lambda: print('a line', flush={flush}) or 0))"
+        "import sys; from kitsjax.command import run_command; sys.stdin.read();"
+        f"sys.exit(run_command(lambda: print('a line', flush={flush}) or 0))"
     )
     command = [sys.executable, "-c", code]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}

@@ -12,17 +12,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kitsjax.data.geometry import Geometry, Volume, check_same_grid
-from kitsjax.data.volume import read_label, write_label
 from kitsjax.errors import InputError
-from kitsjax.files import written_beside
+from kitsjax.files import atomic_write
+from kitsjax.image.read_nifti import read_label
+from kitsjax.image.volume import Grid, check_same_grid
+from kitsjax.image.write_nifti import write_label
 from kitsjax.labels import CLASSES, FOREGROUND, PAINT_ORDER
+from kitsjax.types import Box
 
 GROUPS = 5
 """Groups of annotation samples that are drawn of each case (KiTS21 starter code)."""
-
-Region = tuple[slice, slice, slice]
-"""A box of voxels, (z, y, x)."""
 
 _FILE_NAME = re.compile(
     r"(kidney|tumor|cyst)_instance-([1-9][0-9]*)_annotation-([1-9][0-9]*)\.nii\.gz"
@@ -44,7 +43,7 @@ class Instance:
 
     kind: str
     number: int
-    region: Region
+    region: Box
     masks: np.ndarray
     annotations: tuple[int, ...] = ()
 
@@ -68,14 +67,14 @@ def count_instances(folder: str | Path) -> dict[str, int]:
     return {CLASSES[label]: kinds.count(CLASSES[label]) for label in FOREGROUND}
 
 
-def read_instances(folder: str | Path, like: Geometry | Volume) -> list[Instance]:
+def read_instances(folder: str | Path, grid: Grid) -> list[Instance]:
     """The instances of a case, in the order kidney, tumor, cyst, then by number.
 
     One file is in memory at a time; what is kept is cropped.
 
     Args:
         folder: a case's `segmentations`.
-        like: the case's grid, which every annotation must share.
+        grid: the case's grid, which every annotation must share.
 
     Raises:
         InputError: no such folder; a file whose name is not that of an annotation (hidden files
@@ -83,7 +82,7 @@ def read_instances(folder: str | Path, like: Geometry | Volume) -> list[Instance
             holds values other than 0 and 1.
     """
     return [
-        _read_instance(kind, number, files, like)
+        _read_instance(kind, number, files, grid)
         for (kind, number), files in _list_files(Path(folder)).items()
     ]
 
@@ -142,24 +141,24 @@ def write_samples(
     folder: str | Path,
     instances: Sequence[Instance],
     samples: Sequence[Sample],
-    like: Geometry | Volume,
+    grid: Grid,
 ) -> None:
     """Write samples as files, `folder`/group_0/..., each group's folder whole or not at all.
 
     A group's folder that is there already is replaced.
 
     Args:
-        like: the case's geometry, read from a file, whose layout the samples get.
+        grid: the case's geometry, read from a file, whose layout the samples get.
 
     Raises:
         InputError: the folder cannot be written.
     """
-    assert like.file is not None
+    assert grid.header is not None
     for group, members in groupby(samples, lambda sample: PurePosixPath(sample.name).parent):
-        with written_beside(Path(folder) / group) as beside:
+        with atomic_write(Path(folder) / group) as beside:
             for name, choice in members:
-                painted = paint_sample(instances, choice, like.shape)
-                write_label(beside / PurePosixPath(name).name, painted, like.file)
+                painted = paint_sample(instances, choice, grid.shape)
+                write_label(beside / PurePosixPath(name).name, painted, grid.header)
 
 
 def _list_files(folder: Path) -> dict[tuple[str, int], dict[int, Path]]:
@@ -182,10 +181,8 @@ def _list_files(folder: Path) -> dict[tuple[str, int], dict[int, Path]]:
     return files
 
 
-def _read_instance(
-    kind: str, number: int, files: dict[int, Path], like: Geometry | Volume
-) -> Instance:
-    crops = [_read_cropped(path, like) for path in files.values()]
+def _read_instance(kind: str, number: int, files: dict[int, Path], grid: Grid) -> Instance:
+    crops = [_read_cropped(path, grid) for path in files.values()]
     # An empty annotation has no place, so it must not widen the region.
     drawn = [(corner, crop) for corner, crop in crops if crop.size]
     low = np.min([corner for corner, _ in drawn] or np.zeros((1, 3), int), axis=0)
@@ -196,13 +193,13 @@ def _read_instance(
     return Instance(kind, number, _box(low, high - low), masks, tuple(files))
 
 
-def _read_cropped(path: Path, like: Geometry | Volume) -> tuple[np.ndarray, np.ndarray]:
+def _read_cropped(path: Path, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
     """The first corner (z, y, x) of an annotation's box, and its bool mask there.
 
     An annotation without voxels has the corner 0 and a mask of shape (0, 0, 0).
     """
     volume = read_label(path, (0, 1))
-    check_same_grid(volume, like)
+    check_same_grid(volume.grid, grid)
     # Slices first: what is left is small.
     z = _extent(volume.array, 0)
     inside = volume.array[z]
@@ -216,7 +213,7 @@ def _extent(mask: np.ndarray, axis: int) -> slice:
     return slice(int(found[0]), int(found[-1]) + 1) if found.size else slice(0, 0)
 
 
-def _box(corner: Sequence[int] | np.ndarray, shape: Sequence[int] | np.ndarray) -> Region:
+def _box(corner: Sequence[int] | np.ndarray, shape: Sequence[int] | np.ndarray) -> Box:
     z, y, x = (slice(int(a), int(a + n)) for a, n in zip(corner, shape, strict=True))
     return z, y, x
 

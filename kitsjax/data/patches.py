@@ -8,77 +8,10 @@
                          the same center, so that a rotated or shrunk patch is filled.
 """
 
-import json
-import re
-from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
-
 import numpy as np
 
-from kitsjax.labels import FOREGROUND
-
-Shape = tuple[int, int, int]
-
-_HEADER = re.compile(
-    rb"'descr': '([<>|][biuf][0-9]+)', 'fortran_order': (True|False), 'shape': \(([0-9, ]*)\)"
-)
-
-
-@dataclass(frozen=True)
-class PreprocessedCase:
-    """A case that `kitsjax.data.preprocess` wrote; arrays stay on disk until they are read."""
-
-    folder: Path
-
-    @property
-    def case_id(self) -> str:
-        return self.folder.name
-
-    @cached_property
-    def shape(self) -> Shape:
-        """(z, y, x) of the preprocessed image."""
-        z, y, x = json.loads((self.folder / "case.json").read_text())["shape"]
-        return z, y, x
-
-    @property
-    def foreground(self) -> dict[int, np.ndarray]:
-        """Stored voxel positions (n, 3) of each foreground value present.
-
-        Memory-mapped, and not kept: training's memory must not grow with the number of cases.
-        """
-        lists = {v: map_array(self.folder / f"foreground_{v}.npy") for v in FOREGROUND}
-        return {v: positions for v, positions in lists.items() if len(positions)}
-
-    # Mapped anew at every read: an open map holds a file descriptor, of which a process has few
-    # (1024 by default), and the page cache keeps the pages all the same.
-    def image(self) -> np.ndarray:
-        """The memory-mapped image (z, y, x)."""
-        return map_array(self.folder / "image.npy")
-
-    def label(self) -> np.ndarray:
-        """The memory-mapped majority label (z, y, x)."""
-        return map_array(self.folder / "label.npy")
-
-
-def map_array(path: Path) -> np.ndarray:
-    """The memory-mapped array of a .npy file as NumPy writes it, in format 1.
-
-    np.load parses the header as Python, which in Python 3.11 fails now and then while another
-    thread compiles code (CPython issue 106905), as a notebook does; and this is twice as fast.
-    """
-    with path.open("rb") as file:
-        np.lib.format.read_magic(file)
-        header = file.read(int.from_bytes(file.read(2), "little"))
-        offset = file.tell()
-    found = _HEADER.search(header)
-    if found is None:
-        raise ValueError(f"{path}: not an array that preprocessing wrote")
-    shape = tuple(int(size) for size in found[3].split(b",") if size.strip())
-    dtype = found[1].decode()
-    if 0 in shape:  # nothing cannot be mapped
-        return np.empty(shape, dtype)
-    return np.memmap(path, dtype, "r", offset, shape, "F" if found[2] == b"True" else "C")
+from kitsjax.data.preprocessed_case import PreprocessedCase
+from kitsjax.types import Shape
 
 
 def forced_foreground(slot: int, share: int, fraction: float) -> bool:
@@ -111,10 +44,10 @@ def draw_start(
     return z, y, x
 
 
-def enlarged(start: Shape, patch_shape: Shape, source_shape: Shape) -> Shape:
+def oversized_start(start: Shape, patch_shape: Shape, oversized_shape: Shape) -> Shape:
     """Start of the source patch whose center crop is the patch at `start`."""
     z, y, x = (
-        s - (big - p) // 2 for s, p, big in zip(start, patch_shape, source_shape, strict=True)
+        s - (big - p) // 2 for s, p, big in zip(start, patch_shape, oversized_shape, strict=True)
     )
     return z, y, x
 

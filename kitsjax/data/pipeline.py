@@ -11,16 +11,12 @@ from typing import TypedDict
 import grain
 import numpy as np
 
-from kitsjax.data.annotated import MAJORITY, read_label_patch
-from kitsjax.data.patches import (
-    PreprocessedCase,
-    Shape,
-    draw_start,
-    enlarged,
-    forced_foreground,
-    read_patch,
-)
+from kitsjax.data.label_source import read_label_patch
+from kitsjax.data.patches import draw_start, forced_foreground, oversized_start, read_patch
+from kitsjax.data.preprocessed_case import PreprocessedCase
+from kitsjax.labels import MAJORITY
 from kitsjax.settings import SamplingSettings
+from kitsjax.types import Shape
 
 
 class Batch(TypedDict):
@@ -40,7 +36,7 @@ class Batch(TypedDict):
 def batches(
     cases: Sequence[PreprocessedCase],
     settings: SamplingSettings,
-    source_shape: Shape,
+    oversized_shape: Shape,
     *,
     seed: int,
     start: int = 0,
@@ -54,7 +50,7 @@ def batches(
     h, h + hosts, h + 2 hosts ... of a global batch.
 
     Args:
-        source_shape: (z, y, x) of what is read around each patch, at least the patch.
+        oversized_shape: (z, y, x) of what is read around each patch, at least the patch.
         start: batches already consumed.
         host, hosts: this process and their number; hosts must divide the batch.
         label_source: `data.label_source`; the patches lie at the same places whatever it is,
@@ -73,11 +69,11 @@ def batches(
         forced = forced_foreground(slot, share, settings.foreground_fraction)
         case = cases[number]
         at = draw_start(rng, case, settings.patch_shape, forced)
-        at = enlarged(at, settings.patch_shape, source_shape)
+        at = oversized_start(at, settings.patch_shape, oversized_shape)
         return Batch(
-            image=read_patch(case.image(), at, source_shape),
+            image=read_patch(case.image(), at, oversized_shape),
             # The last of the visit's draws, so that the others do not depend on the source.
-            label=read_label_patch(case, label_source, at, source_shape, rng),
+            label=read_label_patch(case, label_source, at, oversized_shape, rng),
             case=np.asarray(number, np.int32),
             index=np.asarray(index % 2**31, np.int32),
         )

@@ -6,7 +6,7 @@ A preprocessed case is a folder:
     label.npy         (z, y, x) uint8
     foreground_1.npy  (n, 3) int32 positions of some voxels of label 1; likewise 2 and 3
     case.json         what it was made from, its geometry and intensity statistics
-    annotations/      where asked for: the individual annotations (`kitsjax.data.annotated`)
+    annotations/      where asked for: the individual annotations (`kitsjax.data.label_source`)
 
 The foreground positions are the majority label's, whatever label is trained on.
 """
@@ -23,15 +23,15 @@ from pathlib import Path
 
 import numpy as np
 
-from kitsjax.data.annotated import ANNOTATIONS, resample_instance, write_instances
 from kitsjax.data.annotations import read_instances
-from kitsjax.data.geometry import Volume, check_same_grid, format_numbers
 from kitsjax.data.kits import ANNOTATIONS_NAME, Case
-from kitsjax.data.patches import PreprocessedCase
-from kitsjax.data.resample import resample_image, resample_label, resampled_shape
-from kitsjax.data.volume import read_geometry, read_label, read_volume
+from kitsjax.data.label_source import ANNOTATIONS, resample_instance, write_instances
+from kitsjax.data.preprocessed_case import PreprocessedCase
 from kitsjax.errors import InputError
-from kitsjax.files import written_beside
+from kitsjax.files import atomic_write
+from kitsjax.image.read_nifti import read_grid, read_label, read_volume
+from kitsjax.image.resample import resample_image, resample_label, resampled_shape
+from kitsjax.image.volume import Volume, check_same_grid, format_numbers
 from kitsjax.labels import FOREGROUND
 from kitsjax.parallel import map_cases
 from kitsjax.settings import PreprocessSettings
@@ -93,7 +93,7 @@ def preprocess(volume: Volume, settings: PreprocessSettings) -> np.ndarray:
         InputError: voxels that are not finite, or so large that they cannot be mm.
     """
     shape = resampled_shape(volume.array.shape, volume.spacing_mm, settings.spacing_mm)
-    name = volume.file.path if volume.file and volume.file.path else "CT"
+    name = volume.grid.name
     if math.prod(shape) > MOST_VOXELS:
         raise InputError(
             f"{name}: voxels of {format_numbers(volume.spacing_mm)} mm make {shape} at "
@@ -123,7 +123,7 @@ def preprocess_case(case: Case, folder: Path, settings: PreprocessSettings) -> N
         InputError: a bad file, or image and label of different geometry.
     """
     volume, label = read_volume(case.image), read_label(case.label)
-    check_same_grid(volume, label)
+    check_same_grid(volume.grid, label.grid)
     image = preprocess(volume, settings)
     resampled = resample_label(label.array, image.shape)
     extent_mm = np.multiply(volume.array.shape, volume.spacing_mm)
@@ -137,7 +137,7 @@ def preprocess_case(case: Case, folder: Path, settings: PreprocessSettings) -> N
         "native_spacing_mm": [float(s) for s in volume.spacing_mm],
         "voxels": {str(v): int((resampled == v).sum()) for v in FOREGROUND},
     }
-    with written_beside(folder) as beside:
+    with atomic_write(folder) as beside:
         beside.mkdir()
         np.save(beside / "image.npy", image)
         np.save(beside / "label.npy", resampled)
@@ -157,7 +157,7 @@ def annotate_case(case: Case, folder: Path) -> None:
     """
     if case.annotations is None:
         raise _no_annotations(case)
-    native, shape = read_geometry(case.image), PreprocessedCase(folder).shape
+    native, shape = read_grid(case.image), PreprocessedCase(folder).shape
     instances = [
         resample_instance(instance, native.shape, shape)
         for instance in read_instances(case.annotations, native)

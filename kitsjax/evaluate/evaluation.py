@@ -16,14 +16,14 @@ from kitsjax.data.annotations import (
     read_instances,
     write_samples,
 )
-from kitsjax.data.geometry import Volume, check_same_grid
 from kitsjax.data.kits import Case
-from kitsjax.data.volume import read_label
 from kitsjax.errors import InputError
 from kitsjax.evaluate.lesions import find_lesions
-from kitsjax.evaluate.results import INDIVIDUAL, MAJORITY, Evaluation, Failure, Lesion, Score
+from kitsjax.evaluate.results import Evaluation, Failure, Lesion, Score
 from kitsjax.evaluate.scoring import ClassScore, measure_label, score_case, score_samples
-from kitsjax.labels import CLASSES, FOREGROUND
+from kitsjax.image.read_nifti import read_label
+from kitsjax.image.volume import Volume, check_same_grid
+from kitsjax.labels import CLASSES, FOREGROUND, INDIVIDUAL, MAJORITY
 from kitsjax.parallel import map_cases
 
 BOTH = (MAJORITY, INDIVIDUAL)
@@ -166,7 +166,7 @@ def _evaluate_case(
     truth = _read_majority(case, prediction)
     instances: list[Instance] = []
     if case.annotations and (INDIVIDUAL in against or truth is None):
-        instances = read_instances(case.annotations, prediction)
+        instances = read_instances(case.annotations, prediction.grid)
     if truth is not None and instances:
         _check_whole(case, instances, truth)
     if truth is None:
@@ -181,7 +181,7 @@ def _evaluate_case(
     if INDIVIDUAL in against:
         samples = draw_samples(case.number, instances)
         if samples_folder is not None:
-            write_samples(samples_folder / case.case_id, instances, samples, prediction)
+            write_samples(samples_folder / case.case_id, instances, samples, prediction.grid)
         rows = score_samples(predicted, instances, samples, prediction.spacing_mm)
         for sample, row in zip(samples, rows, strict=True):
             for name, score in row.items():
@@ -197,7 +197,7 @@ def _read_majority(case: Case, prediction: Volume) -> np.ndarray | None:
     if not case.label.is_file():
         return None
     truth = read_label(case.label)
-    check_same_grid(prediction, truth)
+    check_same_grid(prediction.grid, truth.grid)
     return truth.array
 
 

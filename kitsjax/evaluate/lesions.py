@@ -21,9 +21,9 @@ OUTCOMES = {
     "detected": "found, under its own label, and neither far too small nor far too large",
     "under-segmented": "less than half of it is predicted as a mass",
     "over-segmented": "more than half of what was found for it lies outside every true mass",
-    "confused": "most of what was found of it has the other mass's label",
-    "omitted": "no predicted lesion matches it, or less than a tenth of it is predicted as a mass",
-    "false": "a predicted lesion that matches no true one",
+    "misclassified": "most of what was found of it has the other mass's label",
+    "missed": "no predicted lesion matches it, or less than a tenth of it is predicted as a mass",
+    "false positive": "a predicted lesion that matches no true one",
 }
 """Each outcome, and in one line what it means; the last one is of predicted lesions only."""
 
@@ -38,7 +38,7 @@ LEAST_COVERED = 0.5
 MOST_EXCESS = 0.5
 """Beyond either, a lesion's Dice is below 2/3 whatever else the prediction does well."""
 
-MOST_CONFUSED = 0.5
+MOST_MISCLASSIFIED = 0.5
 """A lesion has the label that most of it is given."""
 
 LEAST_MM3 = 1.99**3
@@ -64,15 +64,15 @@ class _Lesions(NamedTuple):
 
 
 class _Verdict(NamedTuple):
-    """`outcome`, `covered`, `excess` and `confused` of a `Lesion`."""
+    """`outcome`, `covered`, `excess` and `misclassified` of a `Lesion`."""
 
     outcome: str
     covered: float
     excess: float
-    confused: float
+    misclassified: float
 
 
-_FALSE = _Verdict("false", math.nan, math.nan, math.nan)
+_FALSE = _Verdict("false positive", math.nan, math.nan, math.nan)
 
 
 def find_lesions(
@@ -84,7 +84,7 @@ def find_lesions(
     """Every true lesion with its outcome, then every predicted one that matches no true lesion.
 
     A true and a predicted lesion, of either label, match when they share `LEAST_SHARED` of the
-    smaller one. Of the outcomes of a matched true lesion the first that holds is taken: confused,
+    smaller one. Of the outcomes of a matched true lesion the first that holds is taken: misclassified,
     under-segmented, over-segmented, detected. A prediction that merges true lesions is not
     over-segmented by that: only what lies outside every true mass is excess.
 
@@ -130,17 +130,17 @@ def count_outcomes(lesions: Iterable[Lesion]) -> dict[str, dict[str, int]]:
 def describe_case(lesions: Sequence[Lesion]) -> str:
     """What went wrong in one case, for a caption; "no failure" where nothing did.
 
-    Such as "tumor 2.1 cm³ omitted; cyst 0.4 cm³ confused with tumor; 1 false tumor". Of the true
+    Such as "tumor 2.1 cm³ missed; cyst 0.4 cm³ misclassified as tumor; 1 false-positive tumor". Of the true
     lesions the largest failures are named, the others counted.
     """
-    failed = [lesion for lesion in lesions if lesion.outcome not in ("detected", "false")]
+    failed = [lesion for lesion in lesions if lesion.outcome not in ("detected", "false positive")]
     failed.sort(key=lambda lesion: -lesion.volume_cm3)
     parts = [_describe(lesion) for lesion in failed[:_SHOWN]]
     if len(failed) > _SHOWN:
         parts.append(_in_words(len(failed) - _SHOWN, "smaller failure"))
     for label, counts in count_outcomes(lesions).items():
-        if counts["false"]:
-            parts.append(_in_words(counts["false"], f"false {label}"))
+        if counts["false positive"]:
+            parts.append(_in_words(counts["false positive"], f"false-positive {label}"))
     return "; ".join(parts) or "no failure"
 
 
@@ -151,9 +151,9 @@ def _in_words(number: int, noun: str) -> str:
 def _describe(lesion: Lesion) -> str:
     digits = 1 if lesion.volume_cm3 >= 0.1 else 2
     text = f"{lesion.label} {lesion.volume_cm3:.{digits}f} cm³ {lesion.outcome}"
-    if lesion.outcome != "confused":
+    if lesion.outcome != "misclassified":
         return text
-    return f"{text} with {'cyst' if lesion.label == 'tumor' else 'tumor'}"
+    return f"{text} as {'cyst' if lesion.label == 'tumor' else 'tumor'}"
 
 
 def _find_components(
@@ -260,17 +260,17 @@ def _name_outcome(
     """The verdict on a true lesion, from voxel counts."""
     covered = covering / size
     if not matched or covered < LEAST_FOUND:
-        return _Verdict("omitted", covered, math.nan, math.nan)
-    excess, confused = matched_outside / matched, mistaken / covering
-    if confused > MOST_CONFUSED:
-        outcome = "confused"
+        return _Verdict("missed", covered, math.nan, math.nan)
+    excess, misclassified = matched_outside / matched, mistaken / covering
+    if misclassified > MOST_MISCLASSIFIED:
+        outcome = "misclassified"
     elif covered < LEAST_COVERED:
         outcome = "under-segmented"
     elif excess > MOST_EXCESS:
         outcome = "over-segmented"
     else:
         outcome = "detected"
-    return _Verdict(outcome, covered, excess, confused)
+    return _Verdict(outcome, covered, excess, misclassified)
 
 
 def _count(lesions: _Lesions, selected: np.ndarray) -> np.ndarray:

@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kitsjax.evaluate.surfaces import Block, Mask, Spacing, Surface
+from kitsjax.evaluate.surfaces import Block, Mask, Surface
+from kitsjax.types import Spacing
 
 SHARE = 0.95
 """Share of a surface's area that lies within the robust Hausdorff distance."""

@@ -13,16 +13,8 @@ from typing import Any, TypeVar
 
 from kitsjax.errors import InputError
 from kitsjax.evaluate.lesions import OUTCOMES
-from kitsjax.evaluate.results import (
-    FORMAT,
-    INDIVIDUAL,
-    MAJORITY,
-    Evaluation,
-    Failure,
-    Lesion,
-    Score,
-)
-from kitsjax.labels import CLASSES, CYST, EVALUATION_CLASSES, TUMOR
+from kitsjax.evaluate.results import FORMAT, Evaluation, Failure, Lesion, Score
+from kitsjax.labels import CLASSES, CYST, EVALUATION_CLASSES, INDIVIDUAL, MAJORITY, TUMOR
 
 SLACK = 1e-9
 """By which the rounding of a sum may bring a share above 1."""
@@ -180,8 +172,8 @@ def _check_sample(score: Score) -> dict[str, bool]:
 
 
 def _check_lesion(lesion: Lesion) -> dict[str, bool]:
-    shares = {name: getattr(lesion, name) for name in ("covered", "excess", "confused")}
-    is_false = lesion.outcome == "false"
+    shares = {name: getattr(lesion, name) for name in ("covered", "excess", "misclassified")}
+    is_false = lesion.outcome == "false positive"
     return {
         "case_id": bool(lesion.case_id.strip()),
         "source": lesion.source in ("truth", "prediction"),

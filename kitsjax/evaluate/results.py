@@ -13,13 +13,10 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from kitsjax.files import remove_file, write_text
-from kitsjax.labels import EVALUATION_CLASSES
+from kitsjax.labels import EVALUATION_CLASSES, INDIVIDUAL, MAJORITY
 
 FORMAT = 1
 """Raised whenever files of an earlier format could be misread."""
-
-MAJORITY, INDIVIDUAL = "majority", "individual"
-"""What a prediction is scored against: the majority label, or the annotation samples' mean."""
 
 OFFICIAL_FILES = {MAJORITY: "evaluation.csv", INDIVIDUAL: "evaluation_samples.csv"}
 OFFICIAL_NAMES = {"kidney_and_mass": "kidney", "mass": "masses", "tumor": "tumor"}
@@ -65,8 +62,8 @@ class Lesion(NamedTuple):
         covered: share of a true lesion's voxels that are predicted as a mass, tumor or cyst, in
             0..1; nan if predicted.
         excess: share of the voxels of the predicted lesions matched to a true one that lie
-            outside every true mass, in 0..1; nan for an omitted or a predicted lesion.
-        confused: share of the predicted mass voxels inside a true lesion that have the other
+            outside every true mass, in 0..1; nan for an missed or a predicted lesion.
+        misclassified: share of the predicted mass voxels inside a true lesion that have the other
             mass's label; nan likewise.
         slice: the axial slice, from 0, that shows most of the lesion.
     """
@@ -79,7 +76,7 @@ class Lesion(NamedTuple):
     outcome: str
     covered: float
     excess: float
-    confused: float
+    misclassified: float
     slice: int
 
 

@@ -12,18 +12,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from kitsjax.data.geometry import Volume, check_same_grid, check_spacing
 from kitsjax.evaluate.metrics import compare_surfaces, dice
-from kitsjax.evaluate.surfaces import (
-    Block,
-    Index,
-    Mask,
-    Spacing,
-    Surface,
-    cut_blocks,
-    find_surface,
-)
+from kitsjax.evaluate.surfaces import Block, Mask, Surface, cut_blocks, find_surface
+from kitsjax.image.volume import Volume, check_same_grid, check_spacing
 from kitsjax.labels import CLASSES, EVALUATION_CLASSES
+from kitsjax.types import Index, Spacing
 
 if TYPE_CHECKING:
     from kitsjax.data.annotations import Instance, Sample
@@ -68,7 +61,7 @@ def score(
         InputError: volumes on different grids.
     """
     if isinstance(prediction, Volume) and isinstance(truth, Volume):
-        check_same_grid(prediction, truth)
+        check_same_grid(prediction.grid, truth.grid)
     found, true = (v.array if isinstance(v, Volume) else v for v in (prediction, truth))
     for volume in (prediction, truth):
         if spacing_mm is None and isinstance(volume, Volume):

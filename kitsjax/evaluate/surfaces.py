@@ -15,8 +15,7 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-Spacing = tuple[float, float, float]
-Index = tuple[int, int, int]
+from kitsjax.types import Index, Spacing
 
 # The marching-cubes surface inside a cube of eight voxel centers, for each shape that inside
 # corners joined by edges can take (up to mirroring and turning): the shape's corners (z, y, x),

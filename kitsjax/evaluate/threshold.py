@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from kitsjax.evaluate.scoring import ClassScore, measure_label, measure_mask, score_case
-from kitsjax.evaluate.surfaces import Spacing
 from kitsjax.labels import CLASSES, EVALUATION_CLASSES
+from kitsjax.types import Spacing
 
 LOWEST_HU, HIGHEST_HU = -1024, 3071
 """The range of a 12-bit CT. Voxels beyond count as at its ends."""

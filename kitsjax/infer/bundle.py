@@ -21,10 +21,10 @@ from safetensors.numpy import save
 
 from kitsjax.config import parse_settings, to_toml
 from kitsjax.errors import InputError
-from kitsjax.files import written_beside
-from kitsjax.infer.model import Model
-from kitsjax.infer.sweep import Params
+from kitsjax.files import atomic_write
+from kitsjax.infer.trained_model import Model
 from kitsjax.labels import CLASSES
+from kitsjax.model.arrays import Params
 from kitsjax.model.unet import build_network
 from kitsjax.settings import Settings
 
@@ -65,7 +65,7 @@ def save_bundle(
         "provenance": json.dumps(dict(provenance)),
     }
     metadata["sha256"] = _checksum(tensors, metadata)
-    with written_beside(path) as beside:
+    with atomic_write(path) as beside:
         # Not save_file, whose files only their owner can read.
         beside.write_bytes(save(tensors, metadata))
 

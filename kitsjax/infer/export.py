@@ -11,10 +11,10 @@ import jax.numpy as jnp
 from jax import core, export
 from jaxtyping import Array, Num, UInt8
 
-from kitsjax.files import write_text, written_beside
-from kitsjax.infer import tiles
-from kitsjax.infer.model import Models, stack_members
-from kitsjax.infer.sweep import normalize_sums, sum_windows
+from kitsjax.files import atomic_write, write_text
+from kitsjax.infer import sliding_window
+from kitsjax.infer.sliding_window import normalize_sums, sum_windows
+from kitsjax.infer.trained_model import Models, stack_models
 from kitsjax.labels import CLASSES
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -24,7 +24,7 @@ PROGRAM_NAME, DESCRIPTION_NAME = "program.stablehlo", "program.json"
 """Files of an exported program's folder."""
 
 
-def export_program(
+def export_model(
     model: Models, *, dtype: str = "float32", platforms: Sequence[str] = PLATFORMS
 ) -> bytes:
     """A program from a preprocessed image (z, y, x), of any shape, to its label map (z, y, x).
@@ -42,10 +42,10 @@ def export_program(
         A serialized `jax.export.Exported`, for which JAX promises to read it for six months. The
         image is of the dtype in which preprocessing stores it, the label map uint8.
     """
-    first, members = stack_members(model)
-    network = first.network.clone(form="portable", dtype=jnp.dtype(dtype))
+    first, members = stack_models(model)
+    network = first.network.clone(implementation="portable", dtype=jnp.dtype(dtype))
     settings, patch_shape = first.predict, first.patch_shape
-    importance = tiles.importance_map(patch_shape, settings.weighting)
+    importance = sliding_window.importance_map(patch_shape, settings.weighting)
 
     def predict(image: Num[Array, "z y x"]) -> UInt8[Array, "z y x"]:
         before, widths = [], []
@@ -65,7 +65,7 @@ def export_program(
     return bytes(exported.serialize())
 
 
-def save_program(
+def save_exported_model(
     folder: str | Path,
     model: Models,
     *,
@@ -75,13 +75,13 @@ def save_program(
     """Write a program, and what one must know to feed it, as two files of a folder.
 
     `program.json`, written last, tells the image's spacing, percentiles and dtype, the labels, the
-    platforms and the program's SHA-256. Arguments as of `export_program`.
+    platforms and the program's SHA-256. Arguments as of `export_model`.
 
     Raises:
         InputError: the models differ, or the folder cannot be written.
     """
-    program = export_program(model, dtype=dtype, platforms=platforms)
-    ensemble = stack_members(model)
+    program = export_model(model, dtype=dtype, platforms=platforms)
+    ensemble = stack_models(model)
     first = ensemble.model
     description = {
         "preprocess": first.preprocess.model_dump(mode="json"),
@@ -95,6 +95,6 @@ def save_program(
         "versions": {name: version(name) for name in ("kitsjax", "jax")},
         "sha256": hashlib.sha256(program).hexdigest(),
     }
-    with written_beside(Path(folder) / PROGRAM_NAME) as beside:
+    with atomic_write(Path(folder) / PROGRAM_NAME) as beside:
         beside.write_bytes(program)
     write_text(Path(folder) / DESCRIPTION_NAME, json.dumps(description, indent=1) + "\n")

@@ -8,14 +8,14 @@ import numpy as np
 from jax.sharding import SingleDeviceSharding
 from jaxtyping import Array, Float, Num, UInt8
 
-from kitsjax.data.geometry import Volume
-from kitsjax.data.patches import Shape
 from kitsjax.data.preprocess import preprocess
-from kitsjax.data.resample import resample_label
-from kitsjax.infer import tiles
-from kitsjax.infer.model import Ensemble, Model, Models, stack_members
-from kitsjax.infer.sweep import normalize_sums, sum_windows
+from kitsjax.image.resample import resample_label
+from kitsjax.image.volume import Volume
+from kitsjax.infer import sliding_window
+from kitsjax.infer.sliding_window import normalize_sums, sum_windows
+from kitsjax.infer.trained_model import Ensemble, Model, Models, stack_models
 from kitsjax.settings import PredictSettings
+from kitsjax.types import Shape
 
 # A program for each shape, through which gradients pass, and one for all shapes of a bucket, in
 # which the number of windows is found at run time.
@@ -48,12 +48,12 @@ def probabilities(
     is_image = not isinstance(image, Volume) and np.ndim(image) == 3
     if not (is_image and jnp.issubdtype(image.dtype, jnp.floating)):
         raise TypeError("an image is (z, y, x) of a float type, as preprocess makes it of a volume")
-    first, members = stack_members(model)
+    first, members = stack_models(model)
     settings = _choose(first, mirror)
     padded = _pad(image, first.patch_shape, 1)
-    importance = tiles.importance_map(first.patch_shape, settings.weighting)
+    importance = sliding_window.importance_map(first.patch_shape, settings.weighting)
     sums = _sum_known(first.network, members, padded, padded.shape, importance, settings=settings)
-    return normalize_sums(sums)[:, *tiles.place_volume(image.shape, first.patch_shape)]
+    return normalize_sums(sums)[:, *sliding_window.place_volume(image.shape, first.patch_shape)]
 
 
 def segment(model: Models, volume: Volume, *, mirror: bool | None = None) -> Volume:
@@ -76,11 +76,11 @@ def segment(model: Models, volume: Volume, *, mirror: bool | None = None) -> Vol
     """
     if not isinstance(volume, Volume):
         raise TypeError("segment takes a volume: of read_volume, or make_volume(array, spacing_mm)")
-    ensemble = stack_members(model)
+    ensemble = stack_models(model)
     image = preprocess(volume, ensemble.model.preprocess)
     label = predict_label(ensemble, image, _choose(ensemble.model, mirror))
     native = resample_label(label, volume.array.shape)
-    return Volume(native, volume.spacing_mm, volume.affine, volume.file)
+    return Volume(native, volume.grid)
 
 
 def predict_label(
@@ -111,10 +111,10 @@ def _sum_bucket(
     never see what fills the bucket.
     """
     model = ensemble.model
-    z, y, x = tiles.bucket_shape(image.shape, model.patch_shape, 1)
+    z, y, x = sliding_window.bucket_shape(image.shape, model.patch_shape, 1)
     extent = np.int32(z), np.int32(y), np.int32(x)
     padded = _pad(image, model.patch_shape, settings.bucket)
-    importance = tiles.importance_map(model.patch_shape, settings.weighting)
+    importance = sliding_window.importance_map(model.patch_shape, settings.weighting)
     return _sum_any(model.network, ensemble.members, padded, extent, importance, settings=settings)
 
 
@@ -133,10 +133,10 @@ def lower_prediction(
         return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=there)
 
     model = ensemble.model
-    bucket = tiles.bucket_shape(shape, model.patch_shape, settings.bucket)
+    bucket = sliding_window.bucket_shape(shape, model.patch_shape, settings.bucket)
     image = place(jax.ShapeDtypeStruct(bucket, model.preprocess.dtype))
     edge = place(jax.ShapeDtypeStruct((), np.int32))
-    importance = place(tiles.importance_map(model.patch_shape, settings.weighting))
+    importance = place(sliding_window.importance_map(model.patch_shape, settings.weighting))
     members = jax.tree.map(place, ensemble.members)
     return _sum_any.lower(
         model.network, members, image, (edge, edge, edge), importance, settings=settings
@@ -151,14 +151,14 @@ def _pad(
     image: Num[Array | np.ndarray, "z y x"], patch_shape: Shape, bucket: int
 ) -> Num[Array | np.ndarray, "Z Y X"]:
     """The image in its bucket, among zeros: the mean of a normalized image."""
-    shape = tiles.bucket_shape(image.shape, patch_shape, bucket)
-    inside = tiles.place_volume(image.shape, patch_shape)
+    shape = sliding_window.bucket_shape(image.shape, patch_shape, bucket)
+    inside = sliding_window.place_volume(image.shape, patch_shape)
     widths = [(part.start, size - part.stop) for part, size in zip(inside, shape, strict=True)]
     return jnp.pad(image, widths) if isinstance(image, jax.Array) else np.pad(image, widths)
 
 
 def _inside(ensemble: Ensemble, image: np.ndarray) -> tuple[slice, slice, slice]:
-    return tiles.place_volume(image.shape, ensemble.model.patch_shape)
+    return sliding_window.place_volume(image.shape, ensemble.model.patch_shape)
 
 
 _normalize = jax.jit(normalize_sums)

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-Form = Literal["direct", "planar", "stacked", "portable"]
-FORMS: tuple[Form, ...] = get_args(Form)
+Implementation = Literal["direct", "planar", "stacked", "portable"]
+IMPLEMENTATIONS: tuple[Implementation, ...] = get_args(Implementation)
 
-FASTEST_FORM: dict[str, Form] = {"cpu": "planar", "tpu": "stacked"}
+FASTEST_IMPLEMENTATION: dict[str, Implementation] = {"cpu": "planar", "tpu": "stacked"}
 """By platform; elsewhere it is "direct"."""
 
 WINOGRAD_CHANNELS = 32
@@ -24,7 +24,9 @@ Volumes = Float[Array, "b z y x i"]
 Kernel = Float[Array, "3 3 3 i o"]
 
 
-def convolve(x: Volumes, kernel: Kernel, stride: int, form: Form) -> Float[Array, "b Z Y X o"]:
+def convolve(
+    x: Volumes, kernel: Kernel, stride: int, implementation: Implementation
+) -> Float[Array, "b Z Y X o"]:
     """Convolve with a 3x3x3 kernel, one voxel of zeros around (PyTorch's padding=1).
 
     An output axis has ceil(n / stride) voxels.
@@ -34,7 +36,7 @@ def convolve(x: Volumes, kernel: Kernel, stride: int, form: Form) -> Float[Array
       times faster, gradients most of all.
     - `stacked` is one 2D convolution over all planes. A TPU's compiler cuts volumes with few
       channels into pieces and copies their borders; planes as a batch fill its registers as they
-      are (benchmarks.md).
+      are (benchmarks/README.md).
     - `portable` is, in a program exported for several platforms, the right one on each.
     """
     stacked = partial(_stacked, stride=stride)
@@ -43,16 +45,16 @@ def convolve(x: Volumes, kernel: Kernel, stride: int, form: Form) -> Float[Array
         "planar": _planar if stride == 1 else stacked,
         "stacked": stacked,
     }
-    if form == "portable":
+    if implementation == "portable":
         out: Array = lax.platform_dependent(
             x, kernel, cpu=forms["planar"], tpu=stacked, default=forms["direct"]
         )
         return out
-    return forms[form](x, kernel)
+    return forms[implementation](x, kernel)
 
 
 def upsample(
-    x: Volumes, kernel: Float[Array, "2 2 2 i o"], form: Form
+    x: Volumes, kernel: Float[Array, "2 2 2 i o"], implementation: Implementation
 ) -> Float[Array, "b 2*z 2*y 2*x o"]:
     """Transposed convolution whose kernel and stride are 2: every voxel becomes a block of eight.
 
@@ -60,12 +62,14 @@ def upsample(
     rearrangement, faster everywhere than a transposed convolution but for TPUs: they rearrange
     rows and columns slowly, and have a convolution of spread-out planes do it in `stacked`.
     """
-    if form == "portable":
+    if implementation == "portable":
         out: Array = lax.platform_dependent(
             x, kernel, tpu=_upsample_planes, default=_upsample_product
         )
         return out
-    return _upsample_planes(x, kernel) if form == "stacked" else _upsample_product(x, kernel)
+    return (
+        _upsample_planes(x, kernel) if implementation == "stacked" else _upsample_product(x, kernel)
+    )
 
 
 def _upsample_product(x: Volumes, kernel: Array) -> Array:

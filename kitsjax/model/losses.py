@@ -1,4 +1,4 @@
-"""Soft Dice, cross-entropy, a proxy of surface Dice (L1, L2, X2), and the composite Dice (V2).
+"""Soft Dice, cross-entropy, a proxy of surface Dice (L1, L2, X2), and the pseudo-Dice (V2).
 
 A new loss is a function `(logits, label, settings, axis_name) -> scalar`, one line in `LOSSES`
 and its weight in `LossSettings`.
@@ -149,7 +149,7 @@ def dice_counts(logits: Logits, label: Label) -> Float[Array, "classes 3"]:
     return jnp.stack([hit, predicted.sum(axes) - hit, true.sum(axes) - hit], axis=-1)
 
 
-def composite_dice(counts: Float[Array, "classes 3"]) -> Scalar:
+def pseudo_dice(counts: Float[Array, "classes 3"]) -> Scalar:
     """Mean over foreground classes of 2 TP / (2 TP + FP + FN) (nnU-Net's pseudo-Dice).
 
     Classes absent from both prediction and truth are left out; 0 if all are.

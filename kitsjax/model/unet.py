@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from kitsjax.errors import InputError
 from kitsjax.labels import CLASSES
-from kitsjax.model.convolution import FASTEST_FORM, Form, convolve, upsample
+from kitsjax.model.convolution import FASTEST_IMPLEMENTATION, Implementation, convolve, upsample
 from kitsjax.settings import NetworkSettings
 
 SLOPE = 0.01
@@ -46,7 +46,7 @@ class ConvNormRelu(nn.Module):
     features: int
     stride: int
     dtype: DTypeLike
-    form: Form
+    implementation: Implementation
 
     @nn.compact
     def __call__(self, x: Float[Array, "b z y x i"]) -> Float[Array, "b Z Y X o"]:
@@ -57,7 +57,9 @@ class ConvNormRelu(nn.Module):
         self.param("bias", nn.initializers.zeros, (self.features,))
         scale = self.param("norm_scale", nn.initializers.ones, (self.features,))
         shift = self.param("norm_bias", nn.initializers.zeros, (self.features,))
-        x = convolve(x.astype(self.dtype), kernel.astype(self.dtype), self.stride, self.form)
+        x = convolve(
+            x.astype(self.dtype), kernel.astype(self.dtype), self.stride, self.implementation
+        )
         return norm_relu(x, scale, shift)
 
 
@@ -116,12 +118,14 @@ class Block(nn.Module):
     features: int
     stride: int
     dtype: DTypeLike
-    form: Form
+    implementation: Implementation
 
     @nn.compact
     def __call__(self, x: Float[Array, "b z y x i"]) -> Float[Array, "b Z Y X o"]:
-        x = ConvNormRelu(self.features, self.stride, self.dtype, self.form, name="first")(x)
-        return ConvNormRelu(self.features, 1, self.dtype, self.form, name="second")(x)
+        x = ConvNormRelu(self.features, self.stride, self.dtype, self.implementation, name="first")(
+            x
+        )
+        return ConvNormRelu(self.features, 1, self.dtype, self.implementation, name="second")(x)
 
 
 class Up(nn.Module):
@@ -129,13 +133,13 @@ class Up(nn.Module):
 
     features: int
     dtype: DTypeLike
-    form: Form
+    implementation: Implementation
 
     @nn.compact
     def __call__(self, x: Float[Array, "b z y x i"]) -> Float[Array, "b 2*z 2*y 2*x o"]:
         kernel = self.param("kernel", _he_normal_transposed, (2, 2, 2, x.shape[-1], self.features))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        x = upsample(x.astype(self.dtype), kernel.astype(self.dtype), self.form)
+        x = upsample(x.astype(self.dtype), kernel.astype(self.dtype), self.implementation)
         return x + bias.astype(self.dtype)
 
 
@@ -156,42 +160,42 @@ class UNet(nn.Module):
     """3D U-Net with deep supervision.
 
     Fully convolutional: every input axis must be a multiple of 2**(stages - 1). Parameters are
-    float32 and have the same names and shapes whatever `form`, `dtype` and `remat`.
+    float32 and have the same names and shapes whatever `implementation`, `dtype` and `remat`.
 
     Attributes:
         stage_features: channels of each encoder stage, finest first.
-        heads: supervised decoder levels, finest first.
+        deep_supervision: number of decoder levels with an output, finest first.
         classes: channels of the logits.
         dtype: computation; norm statistics and logits are float32 always.
-        form: of the 3x3x3 convolutions, see `convolve`.
+        implementation: of the 3x3x3 convolutions, see `convolve`.
         remat: recompute each block's activations in the backward pass, for memory.
     """
 
     stage_features: tuple[int, ...]
-    heads: int
+    deep_supervision: int
     classes: int = len(CLASSES)
     dtype: DTypeLike = jnp.float32
-    form: Form = "direct"
+    implementation: Implementation = "direct"
     remat: bool = False
 
     @nn.compact
     def __call__(self, x: Float[Array, "b z y x 1"]) -> tuple[Float[Array, "b _ _ _ classes"], ...]:
-        """Logits of `heads` levels, finest first; level n is the input halved n times."""
+        """Logits of `deep_supervision` levels, finest first; level n is the input halved n times."""
         stages = len(self.stage_features)
         check_divisible(x.shape[1:4], 2 ** (stages - 1))
         block = nn.remat(Block) if self.remat else Block
         skips = []
         for level, features in enumerate(self.stage_features):
             stride = 1 if level == 0 else 2
-            x = block(features, stride, self.dtype, self.form, name=f"encoder_{level}")(x)
+            x = block(features, stride, self.dtype, self.implementation, name=f"encoder_{level}")(x)
             skips.append(x)
         logits = []
         for level in reversed(range(stages - 1)):
             features = self.stage_features[level]
-            x = Up(features, self.dtype, self.form, name=f"up_{level}")(x)
+            x = Up(features, self.dtype, self.implementation, name=f"up_{level}")(x)
             x = jnp.concatenate([x, skips[level]], axis=-1)
-            x = block(features, 1, self.dtype, self.form, name=f"decoder_{level}")(x)
-            if level < self.heads:
+            x = block(features, 1, self.dtype, self.implementation, name=f"decoder_{level}")(x)
+            if level < self.deep_supervision:
                 logits.append(Head(self.classes, name=f"head_{level}")(x))
         return tuple(reversed(logits))
 
@@ -246,27 +250,27 @@ def build_network(
         patch_shape, settings.features, settings.max_features, settings.smallest
     )
     levels = len(features) - 1
-    if settings.heads > levels:
+    if settings.deep_supervision > levels:
         raise InputError(
-            f"network.heads = {settings.heads} exceeds the {levels} decoder levels of "
+            f"network.deep_supervision = {settings.deep_supervision} exceeds the {levels} decoder levels of "
             f"sampling.patch_shape = {list(patch_shape)} with network.smallest = "
-            f"{settings.smallest}: set network.heads to at most {levels}, or make each axis of the "
-            f"patch a multiple of {2**settings.heads} and at least "
-            f"{2**settings.heads * settings.smallest}"
+            f"{settings.smallest}: set network.deep_supervision to at most {levels}, or make each axis of the "
+            f"patch a multiple of {2**settings.deep_supervision} and at least "
+            f"{2**settings.deep_supervision * settings.smallest}"
         )
     platform = platform or jax.default_backend()
     dtype = settings.dtype
     if dtype == "auto":
         dtype = "float32" if platform == "cpu" else "bfloat16"
-    form: Form
+    implementation: Implementation
     if settings.convolution == "auto":
-        form = FASTEST_FORM.get(platform, "direct")
+        implementation = FASTEST_IMPLEMENTATION.get(platform, "direct")
     else:
-        form = settings.convolution
+        implementation = settings.convolution
     return UNet(
         stage_features=features,
-        heads=settings.heads,
+        deep_supervision=settings.deep_supervision,
         dtype=jnp.dtype(dtype),
-        form=form,
+        implementation=implementation,
         remat=settings.remat,
     )

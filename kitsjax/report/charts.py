@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kitsjax.evaluate.lesions import count_outcomes
-from kitsjax.evaluate.results import INDIVIDUAL, MAJORITY, Evaluation, Lesion
-from kitsjax.labels import EVALUATION_NAMES
+from kitsjax.evaluate.results import Evaluation, Lesion
+from kitsjax.labels import EVALUATION_NAMES, INDIVIDUAL, MAJORITY
 from kitsjax.report.drawing import Drawing, new_figure, tick_integers
 from kitsjax.report.lesion_panels import draw_outcomes, draw_rates
 from kitsjax.report.statistics import sensitivity, size_halves
-from kitsjax.report.table import number
+from kitsjax.report.table_format import number
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -39,24 +39,24 @@ _HALVES = {"low volume": ("#fdb863", "////"), "high volume": ("#8073ac", "")}
 
 
 def plot_training(epochs: Sequence[Mapping[str, Any]]) -> Drawing:
-    """Figure 2 (V2): both losses and the composite Dice's moving average over the epochs.
+    """Figure 2 (V2): both losses and the pseudo-Dice's moving average over the epochs.
 
     The epoch of the least validation loss (the paper's was 892 of 1000) is marked and named.
 
     Args:
-        epochs: rows with epoch (from 1), train_loss, validation_loss, dice, dice_average; nan
+        epochs: rows with epoch (from 1), train_loss, validation_loss, pseudo_dice, pseudo_dice_average; nan
             leaves a gap.
     """
     drawing = Drawing("figure_2_training", "Figure 2. Training", "", None)
     if not epochs:
         return drawing._replace(caption="No epoch is done yet, so there is no curve to draw.")
-    names = ("epoch", "train_loss", "validation_loss", "dice", "dice_average")
+    names = ("epoch", "train_loss", "validation_loss", "pseudo_dice", "pseudo_dice_average")
     epoch, train, validation, dice, average = (
         np.array([row.get(name, np.nan) for row in epochs], float) for name in names
     )
     caption = (
         "Training loss (blue), validation loss (red, dashed) and exponential moving average of the "
-        f"composite Dice (green, dash-dotted; faint: each epoch's); epochs: {len(epochs)}."
+        f"pseudo-Dice (green, dash-dotted; faint: each epoch's); epochs: {len(epochs)}."
     )
     figure = new_figure(7, 4)
     losses = figure.add_subplot()
@@ -65,7 +65,7 @@ def plot_training(epochs: Sequence[Mapping[str, Any]]) -> Drawing:
     losses.plot(epoch, train, "b-", lw=1.2, marker=mark, label="training loss")
     losses.plot(epoch, validation, "r--", lw=1.2, marker=mark, label="validation loss")
     scores.plot(epoch, dice, color="green", alpha=0.25, lw=0.8)
-    (shown,) = scores.plot(epoch, average, "g-.", marker=mark, label="composite Dice, average")
+    (shown,) = scores.plot(epoch, average, "g-.", marker=mark, label="pseudo-Dice, average")
     handles = [*losses.get_lines(), shown]
     if np.isfinite(validation).any():
         least = int(np.nanargmin(validation))

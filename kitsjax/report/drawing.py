@@ -6,7 +6,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from kitsjax.files import remove_file, written_beside
+from kitsjax.files import atomic_write, remove_file
 
 if TYPE_CHECKING:
     from matplotlib.axis import Axis
@@ -87,5 +87,5 @@ def save_figure(figure: Figure, path: str | Path) -> None:
     """
     pdf = Path(path).suffix == ".pdf"
     unnamed = ("CreationDate", "Producer", "Creator") if pdf else ("Software",)
-    with written_beside(path) as beside:
+    with atomic_write(path) as beside:
         figure.savefig(beside, metadata=dict.fromkeys(unnamed))

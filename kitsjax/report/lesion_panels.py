@@ -22,9 +22,9 @@ _OUTCOMES = {
     "detected": ("#d9d9d9", ""),
     "under-segmented": ("#56b4e9", "////"),
     "over-segmented": ("#e69f00", "\\\\\\\\"),
-    "confused": ("#cc79a7", "xxxx"),
-    "omitted": ("#ffffff", "...."),
-    "false": ("#f0e442", "----"),
+    "misclassified": ("#cc79a7", "xxxx"),
+    "missed": ("#ffffff", "...."),
+    "false positive": ("#f0e442", "----"),
 }
 
 

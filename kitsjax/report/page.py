@@ -11,10 +11,10 @@ from typing import NamedTuple
 from jinja2 import Environment, StrictUndefined
 
 from kitsjax.evaluate import lesions
-from kitsjax.evaluate.results import INDIVIDUAL, MAJORITY, Evaluation
-from kitsjax.labels import CLASSES, EVALUATION_CLASSES, EVALUATION_NAMES
+from kitsjax.evaluate.results import Evaluation
+from kitsjax.labels import CLASSES, EVALUATION_CLASSES, EVALUATION_NAMES, INDIVIDUAL, MAJORITY
 from kitsjax.report.drawing import Drawing
-from kitsjax.report.table import Table
+from kitsjax.report.table_format import Table
 
 CSS_PIXELS_PER_INCH = 96
 
@@ -158,7 +158,7 @@ def _define_terms() -> list[tuple[str, str]]:
             "A connected part (26-neighborhood) of tumor or of cyst, of at least "
             f"{lesions.LEAST_MM3:.1f} mm³. A true and a predicted lesion match when they share "
             f"{100 * lesions.LEAST_SHARED:.0f} % of the smaller one. Of the outcomes under Table 2 "
-            "a matched lesion has the first that holds: confused, under-segmented, "
+            "a matched lesion has the first that holds: misclassified, under-segmented, "
             "over-segmented, detected.",
         ),
     ]

@@ -10,15 +10,15 @@ from kitsjax.files import write_text
 from kitsjax.report.charts import plot_boxes, plot_sensitivity, plot_training, plot_volume
 from kitsjax.report.drawing import Drawing, save_drawing
 from kitsjax.report.page import render_page
-from kitsjax.report.slices import plot_best, plot_worst
-from kitsjax.report.table import Table, to_csv, to_latex, to_markdown
-from kitsjax.report.tables import (
+from kitsjax.report.result_tables import (
     case_table,
     failure_table,
     score_table,
     sensitivity_table,
     tidy_scores,
 )
+from kitsjax.report.slices import plot_best, plot_worst
+from kitsjax.report.table_format import Table, to_csv, to_latex, to_markdown
 from kitsjax.report.views import find_files
 
 PAGE_NAME = "report.html"

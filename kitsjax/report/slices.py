@@ -10,8 +10,8 @@ import numpy as np
 
 from kitsjax.errors import InputError
 from kitsjax.evaluate.lesions import describe_case
-from kitsjax.evaluate.results import MAJORITY, Evaluation
-from kitsjax.labels import CLASSES, COLORS, CYST, FOREGROUND, KIDNEY, PAINT_ORDER, TUMOR
+from kitsjax.evaluate.results import Evaluation
+from kitsjax.labels import CLASSES, COLORS, CYST, FOREGROUND, KIDNEY, MAJORITY, PAINT_ORDER, TUMOR
 from kitsjax.report.drawing import Drawing, new_figure
 from kitsjax.report.views import (
     WIDTH_TO_HEIGHT,

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from kitsjax.evaluate.results import INDIVIDUAL, MAJORITY, Evaluation, Lesion
-from kitsjax.labels import CLASSES, CYST, EVALUATION_CLASSES, TUMOR
+from kitsjax.evaluate.results import Evaluation, Lesion
+from kitsjax.labels import CLASSES, CYST, EVALUATION_CLASSES, INDIVIDUAL, MAJORITY, TUMOR
 
 CONFIDENCE = 0.95
 
@@ -188,8 +188,8 @@ class Sensitivity(NamedTuple):
     Attributes:
         low_cm3, high_cm3: the range; the upper end, which may be infinite, is not in it.
         lesions: how many there are.
-        found: those of any outcome but omitted.
-        confused: those of the found that have the other mass's label.
+        found: those of any outcome but missed.
+        misclassified: those of the found that have the other mass's label.
         rate: found / lesions; nan without lesions, as are both ends of its interval.
         low, high: Wilson's 95 % interval (1927). It takes lesions as independent, though some
             share a case.
@@ -199,7 +199,7 @@ class Sensitivity(NamedTuple):
     high_cm3: float
     lesions: int
     found: int
-    confused: int
+    misclassified: int
     rate: float
     low: float
     high: float
@@ -211,7 +211,7 @@ def sensitivity(
     """Detection rate of true lesions by volume: {"tumor" and "cyst": a row each range}.
 
     A lesion found but named wrongly is found: whether it is seen and whether it is taken for the
-    other mass are two questions, and `confused` answers the second. False detections do not count.
+    other mass are two questions, and `misclassified` answers the second. False detections do not count.
 
     Args:
         lesions: of any number of cases.
@@ -228,8 +228,8 @@ def sensitivity(
 def _rate(lesions: Sequence[Lesion], low_cm3: float, high_cm3: float) -> Sensitivity:
     within = [lesion for lesion in lesions if low_cm3 <= lesion.volume_cm3 < high_cm3]
     outcomes = [lesion.outcome for lesion in within]
-    found, confused = len(outcomes) - outcomes.count("omitted"), outcomes.count("confused")
-    counts = (low_cm3, high_cm3, len(outcomes), found, confused)
+    found, misclassified = len(outcomes) - outcomes.count("missed"), outcomes.count("misclassified")
+    counts = (low_cm3, high_cm3, len(outcomes), found, misclassified)
     if not outcomes:
         return Sensitivity(*counts, math.nan, math.nan, math.nan)
     interval = stats.binomtest(found, len(outcomes)).proportion_ci(CONFIDENCE, method="wilson")

@@ -6,12 +6,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kitsjax.data.geometry import check_same_grid
 from kitsjax.data.kits import find_cases
-from kitsjax.data.volume import read_label, read_volume
 from kitsjax.errors import InputError
 from kitsjax.evaluate.evaluation import find_predictions
 from kitsjax.evaluate.results import Lesion
+from kitsjax.image.read_nifti import read_label, read_volume
+from kitsjax.image.volume import check_same_grid
 from kitsjax.labels import CYST, KIDNEY, TUMOR
 
 MARGIN_MM, LEAST_HEIGHT_MM, WIDTH_TO_HEIGHT = 12.0, 150.0, 4 / 3
@@ -78,18 +78,18 @@ def best_slice(prediction: np.ndarray, truth: np.ndarray) -> int:
 def worst_slice(prediction: np.ndarray, truth: np.ndarray, lesions: Sequence[Lesion]) -> int:
     """The slice that shows best why the tumor Dice is low.
 
-    The largest failed lesion decides, of the tumors and the confused cysts: where it was omitted,
-    confused or falsely found, the slice that shows most of it. Otherwise the slice with most voxels
+    The largest failed lesion decides, of the tumors and the misclassified cysts: where it was missed,
+    misclassified or falsely found, the slice that shows most of it. Otherwise the slice with most voxels
     that are tumor in one label map only; without those, `best_slice`.
     """
     failed = [
         lesion
         for lesion in lesions
-        if lesion.outcome == "confused"
+        if lesion.outcome == "misclassified"
         or (lesion.label == "tumor" and lesion.outcome != "detected")
     ]
     worst = max(failed, key=lambda lesion: lesion.volume_cm3, default=None)
-    if worst and worst.outcome in ("omitted", "confused", "false"):
+    if worst and worst.outcome in ("missed", "misclassified", "false positive"):
         # A file exchanged since scoring may have fewer slices.
         return min(worst.slice, len(truth) - 1)
     wrong = np.count_nonzero((prediction == TUMOR) != (truth == TUMOR), axis=(1, 2))
@@ -102,7 +102,7 @@ def cut_view(files: Files | None, choose: Callable[[np.ndarray, np.ndarray], int
         return f"there is no {'majority label' if files else 'file'} of it"
     try:
         prediction, truth = read_label(files.prediction), read_label(files.truth)
-        check_same_grid(prediction, truth)
+        check_same_grid(prediction.grid, truth.grid)
     except InputError as error:
         return str(error)
     z = choose(prediction.array, truth.array)
@@ -112,7 +112,7 @@ def cut_view(files: Files | None, choose: Callable[[np.ndarray, np.ndarray], int
     if files.image is not None:
         try:
             volume = read_volume(files.image)
-            check_same_grid(volume, truth)
+            check_same_grid(volume.grid, truth.grid)
             image, without = _cut(volume.array[z], window, -1024), ""
         except InputError as error:
             without = str(error)

@@ -23,9 +23,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int32, Integer, PRNGKeyArray
 
-from kitsjax.data.patches import Shape
 from kitsjax.settings import AugmentSettings, Range
 from kitsjax.train.spatial import Image, Label, Scalar, crop_center, flip, resample
+from kitsjax.types import Shape
 
 Sampler = Callable[[PRNGKeyArray, Range], Scalar]
 Adjustment = Callable[[Image, Scalar], Image]
@@ -98,8 +98,8 @@ INTENSITY: dict[str, tuple[Sampler, Adjustment]] = {
 """By name in `AugmentSettings`: how a value is drawn from `name_range`, and what it does."""
 
 
-def source_shape(patch_shape: Shape, settings: AugmentSettings) -> Shape:
-    """The enlarged patch to read, so that the augmented patch seldom reaches outside it.
+def oversized_shape(patch_shape: Shape, settings: AugmentSettings) -> Shape:
+    """The oversized_start patch to read, so that the augmented patch seldom reaches outside it.
 
     nnU-Net's rule: the extent of the patch turned about any one axis, over 0.85: 205 voxels for
     128 at 30 degrees. The patch's own shape if nothing spatial can fire.
@@ -178,7 +178,7 @@ def augment(
 
     Args:
         key: decides everything by chance; the same key gives the same patch.
-        image: normalized intensities of `source_shape(patch_shape, settings)`, any float type.
+        image: normalized intensities of `oversized_shape(patch_shape, settings)`, any float type.
         label: class indices of the same shape, any integer type.
 
     Returns:

@@ -27,13 +27,13 @@ class Progress:
     Attributes:
         step: optimizer steps done; also the position of the training pipeline.
         epoch: epochs completed, validation included.
-        dice_average: moving average of the composite Dice; None before the first epoch's end.
+        pseudo_dice_average: moving average of the pseudo-Dice; None before the first epoch's end.
         losses, grad_norms: of the steps done in the epoch under way.
     """
 
     step: int = 0
     epoch: int = 0
-    dice_average: float | None = None
+    pseudo_dice_average: float | None = None
     losses: list[float] = field(default_factory=list)
     grad_norms: list[float] = field(default_factory=list)
 
@@ -77,7 +77,7 @@ class Checkpoints:
         """Copy to the host, then write in the background.
 
         Args:
-            scored: at an epoch's end, where `progress.dice_average` belongs to these parameters.
+            scored: at an epoch's end, where `progress.pseudo_dice_average` belongs to these parameters.
 
         Raises:
             InputError: this or an earlier write failed, the disk being full for instance.
@@ -87,7 +87,7 @@ class Checkpoints:
             "progress": asdict(progress),
             "leaves": {name: _describe(leaves, hashed=True) for name, leaves in trees.items()},
         }
-        dice = progress.dice_average if scored else None
+        dice = progress.pseudo_dice_average if scored else None
         items = {name: ocp.args.StandardSave(leaves) for name, leaves in trees.items()}
         with self._explained("cannot save a checkpoint; free the disk, then --resume"):
             self._manager.save(

@@ -11,16 +11,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from kitsjax.data.patches import PreprocessedCase
 from kitsjax.data.pipeline import Batch, batches
+from kitsjax.data.preprocessed_case import PreprocessedCase
 from kitsjax.errors import InputError
 from kitsjax.labels import CLASSES, FOREGROUND
-from kitsjax.model.losses import composite_dice
+from kitsjax.model.losses import pseudo_dice
 from kitsjax.settings import Settings
-from kitsjax.train.augment import source_shape
+from kitsjax.train.augment import oversized_shape
 from kitsjax.train.checkpoint import Checkpoints, Progress
 from kitsjax.train.optimizer import learning_rate
-from kitsjax.train.plan import describe_plan
 from kitsjax.train.program import Program, build_program, lower_train_step
 from kitsjax.train.signals import Stopped, watch_signals
 from kitsjax.train.step import Metrics, Params, TrainState, init_state, replicate, shard
@@ -37,6 +36,7 @@ def fit(
     train_cases: Cases,
     validation_cases: Cases,
     open_streams: OpenStreams | None = None,
+    describe_plan: Callable[..., str] | None = None,
 ) -> Params:
     """Train, or go on training, until all epochs are done; returns the best parameters.
 
@@ -65,7 +65,7 @@ def fit(
         state = TrainState(jnp.int32(progress.step), params, opt_state)
     if progress.epoch < train.epochs:
         lead = jax.process_index() == 0
-        if lead:
+        if lead and describe_plan is not None:
             # A single process cannot lower what all processes are to run together.
             alone = jax.process_count() == 1
             compiled = lower_train_step(settings, program, state).compile() if alone else None
@@ -113,14 +113,20 @@ class _Run:
             seconds = time.perf_counter() - began
             row = self.validate(state.params, eval_stream)
             progress.epoch += 1
-            before = row["dice"] if progress.dice_average is None else progress.dice_average
-            progress.dice_average = train.dice_decay * before + (1 - train.dice_decay) * row["dice"]
+            before = (
+                row["pseudo_dice"]
+                if progress.pseudo_dice_average is None
+                else progress.pseudo_dice_average
+            )
+            progress.pseudo_dice_average = (
+                train.dice_decay * before + (1 - train.dice_decay) * row["pseudo_dice"]
+            )
             patches = (progress.step - first) * self.settings.sampling.batch_size
             self.tracker.epoch({
                 "epoch": progress.epoch,
                 "step": progress.step,
                 "train_loss": float(np.mean(progress.losses)),
-                "dice_average": progress.dice_average,
+                "pseudo_dice_average": progress.pseudo_dice_average,
                 "learning_rate": float(schedule(progress.step)),
                 "grad_norm": float(np.mean(progress.grad_norms)),
                 "patches_per_second": patches / seconds,
@@ -176,7 +182,7 @@ class _Run:
         return state, waited
 
     def validate(self, params: Params, stream: Iterator[Batch]) -> Row:
-        """Loss and composite Dice over an epoch's validation patches (V2)."""
+        """Loss and pseudo-Dice over an epoch's validation patches (V2)."""
         losses, counts = [], np.zeros((len(CLASSES), 3))
         for _ in range(self.settings.train.validation_batches):
             batch = next(stream)
@@ -185,12 +191,12 @@ class _Run:
             losses.append(float(metrics["loss"][0]))
             counts += np.asarray(metrics["counts"][0], np.float64)
         by_class = {
-            f"dice_{CLASSES[c]}": float(2 * hit / max(2 * hit + wrong + missed, 1))
+            f"pseudo_dice_{CLASSES[c]}": float(2 * hit / max(2 * hit + wrong + missed, 1))
             for c, (hit, wrong, missed) in enumerate(counts)
             if c in FOREGROUND
         }
-        dice = float(composite_dice(jnp.asarray(counts, jnp.float32)))
-        return {"validation_loss": float(np.mean(losses)), "dice": dice, **by_class}
+        dice = float(pseudo_dice(jnp.asarray(counts, jnp.float32)))
+        return {"validation_loss": float(np.mean(losses)), "pseudo_dice": dice, **by_class}
 
     def save(self, state: TrainState, *, scored: bool) -> None:
         """Keep a checkpoint; every logged row that it counts on is on the disk before it."""
@@ -225,7 +231,7 @@ def _streams(
     settings: Settings, train_cases: Cases, validation_cases: Cases, progress: Progress
 ) -> Streams:
     train, sampling = settings.train, settings.sampling
-    source = source_shape(sampling.patch_shape, settings.augment)
+    source = oversized_shape(sampling.patch_shape, settings.augment)
     host, hosts = jax.process_index(), jax.process_count()
     training = batches(
         train_cases, sampling, source,

@@ -14,7 +14,7 @@ from kitsjax.errors import InputError
 from kitsjax.model.losses import deep_supervision_loss
 from kitsjax.model.unet import UNet, build_network
 from kitsjax.settings import Settings
-from kitsjax.train.augment import source_shape
+from kitsjax.train.augment import oversized_shape
 from kitsjax.train.optimizer import build_optimizer
 from kitsjax.train.step import (
     AXIS,
@@ -48,8 +48,10 @@ def build_program(settings: Settings, devices: Sequence[jax.Device] | None = Non
         InputError: the patch, the heads or the batch do not fit the network or the devices.
     """
     train, shape = settings.train, settings.sampling.patch_shape
-    check_batch(settings.sampling.batch_size, train.accumulate, len(devices or jax.devices()))
-    if math.prod(n + 2 for n in source_shape(shape, settings.augment)) >= 2**31:
+    check_batch(
+        settings.sampling.batch_size, train.accumulation_steps, len(devices or jax.devices())
+    )
+    if math.prod(n + 2 for n in oversized_shape(shape, settings.augment)) >= 2**31:
         raise InputError(
             f"sampling.patch_shape = {list(shape)}: more voxels than 32 bits count; make it smaller"
         )
@@ -62,7 +64,7 @@ def build_program(settings: Settings, devices: Sequence[jax.Device] | None = Non
     )
     train_one = partial(
         train_step, network=network, optimizer=optimizer, loss=loss, augment=augment,
-        accumulate=train.accumulate, axis_name=AXIS,
+        accumulation_steps=train.accumulation_steps, axis_name=AXIS,
     )  # fmt: skip
     eval_one = partial(eval_step, network=network, loss=loss, axis_name=AXIS)
     return Program(
@@ -89,7 +91,7 @@ def lower_train_step(
     """
     local = len(devices) if devices else jax.local_device_count()
     share = settings.sampling.batch_size // len(devices or jax.devices())
-    source = source_shape(settings.sampling.patch_shape, settings.augment)
+    source = oversized_shape(settings.sampling.patch_shape, settings.augment)
     image = jax.ShapeDtypeStruct((local, share, *source), settings.preprocess.dtype)
     batch = {
         "image": image,

@@ -1,18 +1,19 @@
 """`bin/train.py`: raw cases -> preprocessed cases -> trained model -> scored native masks."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
 
-from kitsjax.data.kits import Case, Split
-from kitsjax.data.patches import PreprocessedCase
-from kitsjax.data.prepare import DataSet, describe_preparation, prepare_data
+from kitsjax.data.kits import Case
+from kitsjax.data.preprocessed_case import PreprocessedCase
+from kitsjax.data.split import Split
 from kitsjax.devices import meet, start_devices
 from kitsjax.errors import InputError
 from kitsjax.infer.bundle import BUNDLE_NAME, load_model, save_bundle
-from kitsjax.infer.files import predict_files
+from kitsjax.infer.predict_files import predict_files
+from kitsjax.prepare import DataSet, describe_preparation, prepare_data
 from kitsjax.settings import Settings
 from kitsjax.train.loop import fit
 from kitsjax.train.run_folder import choose_split, open_run, package_versions
@@ -20,7 +21,12 @@ from kitsjax.train.signals import Stopped
 from kitsjax.train.summary import report_scores
 
 
-def run(settings: Settings, *, resume: bool = False) -> int:
+def run(
+    settings: Settings,
+    *,
+    resume: bool = False,
+    describe_plan: Callable[..., str] | None = None,
+) -> int:
     """The whole run; returns the exit status: 0, 2 if a held-out case failed, 128 + a signal.
 
     Raises:
@@ -42,7 +48,7 @@ def run(settings: Settings, *, resume: bool = False) -> int:
     held_out = [PreprocessedCase(data.folder / name) for name in split.held_out]
     try:
         # With nothing held out the training cases are validated on, as in nnU-Net's fold "all".
-        params = fit(settings, folder, training, held_out or training)
+        params = fit(settings, folder, training, held_out or training, describe_plan=describe_plan)
     except Stopped as stopped:
         print(stopped, flush=True)
         return stopped.status

@@ -11,10 +11,11 @@ from typing import Any
 import jax
 
 from kitsjax.config import load_settings, to_toml
-from kitsjax.data.kits import Split, read_split, split_cases, write_split
+from kitsjax.data.split import Split, read_split, split_cases, write_split
 from kitsjax.errors import InputError
 from kitsjax.files import write_text
 from kitsjax.settings import Settings
+from kitsjax.training_log import LOG_NAME
 
 _PACKAGES = (
     "kitsjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "scipy",
@@ -43,7 +44,7 @@ def open_run(settings: Settings, resume: bool) -> Path:
     """
     folder = Path(settings.run.folder)
     stored = folder / "settings.toml"
-    begun = (folder / "metrics.jsonl").exists()
+    begun = (folder / LOG_NAME).exists()
     if not begun and resume:
         print(f"{folder}: nothing to resume, a new run begins")
     if begun and not resume:

@@ -6,7 +6,7 @@ r"""Turning and scaling a patch: one resampling of its source, in forms that giv
                                                   the nearest of them     label
 
 A GPU and a CPU fetch the eight voxels by gathers. A TPU fetches single numbers slowly, so there
-blocks of the patch are made from boxes of the source by matrix products (benchmarks.md).
+blocks of the patch are made from boxes of the source by matrix products (benchmarks/README.md).
 """
 
 import math
@@ -18,12 +18,12 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int32, Integer
 
-from kitsjax.data.patches import Shape
+from kitsjax.types import Shape
 
 Image = Float[Array, "z y x"]
 Label = Int32[Array, "z y x"]
 Scalar = Float[Array, ""]
-Form = Literal["gathers", "products", "portable"]
+Implementation = Literal["gathers", "products", "portable"]
 
 BLOCK = 8
 """Edge of the blocks of "products", voxels: a larger one's products outweigh the saved slices."""
@@ -52,7 +52,7 @@ def resample(
     angles_rad: Float[Array, "3"],
     scale: Scalar,
     least_scale: float,
-    form: Form = "portable",
+    implementation: Implementation = "portable",
 ) -> tuple[Image, Label]:
     """Turn and scale the object about the patch's center; the patch that is then seen.
 
@@ -64,15 +64,15 @@ def resample(
         angles_rad: see `rotation_matrix`.
         scale: size of the object, factor.
         least_scale: that `scale` is never below; it bounds the boxes of "products".
-        form: "portable" is the right one on each platform that the program is compiled for.
+        implementation: "portable" is the right one on each platform that the program is compiled for.
     """
     # The inverse of a rotation is its transpose.
     inverse = rotation_matrix(angles_rad).T / scale
     gathers = partial(_by_gathers, patch_shape=patch_shape)
     products = partial(_by_products, patch_shape=patch_shape, least_scale=least_scale)
-    if form == "gathers":
+    if implementation == "gathers":
         return gathers(image, label, inverse)
-    if form == "products":
+    if implementation == "products":
         return products(image, label, inverse)
     patch: tuple[Image, Label] = lax.platform_dependent(
         image, label, inverse, tpu=products, default=gathers

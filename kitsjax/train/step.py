@@ -12,11 +12,11 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int32, PRNGKeyArray
 
-from kitsjax.data.patches import Shape
 from kitsjax.errors import InputError
 from kitsjax.model.losses import dice_counts
 from kitsjax.settings import AugmentSettings
 from kitsjax.train.augment import augment_batch
+from kitsjax.types import Shape
 
 AXIS = "device"
 """The program's name of the axis that pmap maps the steps over."""
@@ -84,7 +84,7 @@ def train_step(
     optimizer: optax.GradientTransformation,
     loss: Loss,
     augment: Augment | None = None,
-    accumulate: int = 1,
+    accumulation_steps: int = 1,
     axis_name: str | None = None,
 ) -> tuple[TrainState, Metrics]:
     """One step of gradient descent: (state, batch) -> (state, metrics), for jit or pmap.
@@ -102,7 +102,7 @@ def train_step(
             share it, as their gradients are averaged.
         augment: batch -> (image float32, label int32), pure: its randomness from the batch, as in
             `augment_patches`. None: the patches as they are.
-        accumulate: micro-batches to take the batch in, one after another, to save memory; their
+        accumulation_steps: micro-batches to take the batch in, one after another, to save memory; their
             gradients are averaged. Must divide b. A Dice over the whole batch
             (loss.dice_per_batch) is then one over each micro-batch.
         axis_name: the mapped axis under pmap, over which gradients and metrics are averaged; None
@@ -114,7 +114,7 @@ def train_step(
         optimizer gets it, so before any clipping.
 
     Raises:
-        InputError: while compiling: `accumulate` does not divide the batch, or the network's output
+        InputError: while compiling: `accumulation_steps` does not divide the batch, or the network's output
             is not a tuple.
 
     Compile it once and feed it anything that yields batches; the old state's memory is reused:
@@ -123,7 +123,7 @@ def train_step(
             logits = outputs[0]
             return optax.softmax_cross_entropy_with_integer_labels(logits, label).mean()
 
-        network, optimizer = UNet(stage_features=(8, 16), heads=1), optax.adam(1e-2)
+        network, optimizer = UNet(stage_features=(8, 16), deep_supervision=1), optax.adam(1e-2)
         state = kj.init_state(network, optimizer, seed=0)
         step = partial(kj.train_step, network=network, optimizer=optimizer, loss=loss)
         step = jax.jit(step, donate_argnums=0)
@@ -136,7 +136,9 @@ def train_step(
         return loss(_apply(network, params, image), label)
 
     gradient = partial(jax.value_and_grad(part_loss), state.params)
-    value, grads = _mean_over_devices(_mean_over_parts(gradient, batch, accumulate), axis_name)
+    value, grads = _mean_over_devices(
+        _mean_over_parts(gradient, batch, accumulation_steps), axis_name
+    )
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     metrics = {"loss": value, "grad_norm": optax.tree.norm(grads)}
@@ -161,7 +163,7 @@ def eval_step(
         Equal on all devices: `loss`, the mean over the global batch, and `counts` (class, 3)
         float32, voxels of the global batch that are true positives, false positives and false
         negatives of the finest output's argmax. Summed over batches, counts[c] gives class c's
-        Dice, 2 TP / (2 TP + FP + FN), and `kitsjax.model.losses.composite_dice` their mean.
+        Dice, 2 TP / (2 TP + FP + FN), and `kitsjax.model.losses.pseudo_dice` their mean.
     """
     image, label = _as_they_are(batch)
     outputs = _apply(network, params, image)
@@ -183,7 +185,7 @@ def augment_patches(
 
     Args:
         batch: image and label (b, Z, Y, X), the patches with the margin that
-            `kitsjax.train.augment.source_shape(patch_shape, settings)` asks for; index (b,).
+            `kitsjax.train.augment.oversized_shape(patch_shape, settings)` asks for; index (b,).
         seed: with a sample's index it decides that sample's augmentation.
         patch_shape: (z, y, x) in voxels that the network gets.
     """
@@ -191,17 +193,17 @@ def augment_patches(
     return augment_batch(keys, batch["image"], batch["label"], patch_shape, settings)
 
 
-def check_batch(batch_size: int, accumulate: int, devices: int) -> None:
+def check_batch(batch_size: int, accumulation_steps: int, devices: int) -> None:
     """Refuse a global batch that cannot be shared out over all devices of all hosts.
 
     Raises:
         InputError: with the nearest size that can.
     """
-    unit = devices * accumulate
+    unit = devices * accumulation_steps
     if batch_size % unit:
         raise InputError(
             f"sampling.batch_size = {batch_size} cannot be divided over {devices} device(s) with "
-            f"train.accumulate = {accumulate}; use a multiple of {unit}, such as "
+            f"train.accumulation_steps = {accumulation_steps}; use a multiple of {unit}, such as "
             f"{-(-batch_size // unit) * unit}"
         )
 
@@ -248,7 +250,9 @@ def _mean_over_parts(function: Callable[[DeviceBatch], Any], batch: DeviceBatch,
         return function(batch)
     size = len(batch["image"])
     if size % parts:
-        raise InputError(f"accumulate = {parts} does not divide a batch of {size}; choose another")
+        raise InputError(
+            f"accumulation_steps = {parts} does not divide a batch of {size}; choose another"
+        )
     stacked = {k: v.reshape(parts, v.shape[0] // parts, *v.shape[1:]) for k, v in batch.items()}
     first = {k: v[0] for k, v in stacked.items()}
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(function, first))

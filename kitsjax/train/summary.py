@@ -5,18 +5,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
 
-from kitsjax.data.geometry import Volume
 from kitsjax.data.kits import Case
-from kitsjax.data.volume import read_label, read_volume
 from kitsjax.evaluate.evaluation import BOTH, evaluate
-from kitsjax.evaluate.results import MAJORITY, Evaluation, write_evaluation
+from kitsjax.evaluate.results import Evaluation, write_evaluation
 from kitsjax.evaluate.threshold import fit_windows, threshold_scores
-from kitsjax.files import read_rows, write_text
-from kitsjax.labels import EVALUATION_CLASSES
+from kitsjax.files import write_text
+from kitsjax.image.read_nifti import read_label, read_volume
+from kitsjax.image.volume import Volume
+from kitsjax.labels import EVALUATION_CLASSES, MAJORITY
 from kitsjax.report.report import write_report
-from kitsjax.report.table import to_text
-from kitsjax.report.tables import Means, means_table, score_table
+from kitsjax.report.result_tables import Means, means_table, score_table
+from kitsjax.report.table_format import to_text
 from kitsjax.settings import Settings
+from kitsjax.training_log import LOG_NAME, read_epochs
 
 
 def report_scores(
@@ -30,14 +31,14 @@ def report_scores(
     Returns:
         What could not be scored, a line each.
     """
-    epochs = [row for row in read_rows(folder / "metrics.jsonl") if row["kind"] == "epoch"]
-    best = max(epochs, key=lambda row: row["dice_average"])
+    epochs = read_epochs(folder / LOG_NAME)
+    best = max(epochs, key=lambda row: row["pseudo_dice_average"])
     least = min(epochs, key=lambda row: row["validation_loss"])
     summary = {
         "epochs": len(epochs),
         "steps": epochs[-1]["step"],
         "best_epoch": best["epoch"],
-        "composite_dice_average": best["dice_average"],
+        "pseudo_dice_average": best["pseudo_dice_average"],
         "least_validation_loss": least["validation_loss"],
         "least_validation_loss_epoch": least["epoch"],
     }

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from kitsjax.data.patches import PreprocessedCase
+from kitsjax.data.preprocessed_case import PreprocessedCase
 
 
 def write_preprocessed(folder, shape, seed, values=(1, 2, 3)):

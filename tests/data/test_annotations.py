@@ -19,12 +19,13 @@ from kitsjax.data.annotations import (
     read_instances,
     write_samples,
 )
-from kitsjax.data.geometry import Geometry, kits_geometry
-from kitsjax.data.phantom import make_phantom
-from kitsjax.data.volume import read_label
+from kitsjax.image.header import kits_header
+from kitsjax.image.read_nifti import read_label
+from kitsjax.image.volume import Grid
+from kitsjax.phantom.case import make_phantom
 
 DATA = Path(__file__).parents[2] / ".." / "shared" / "data"
-GRID = Geometry(SHAPE, SPACING_MM, AFFINE, kits_geometry(SHAPE, SPACING_MM))
+GRID = Grid(SHAPE, SPACING_MM, AFFINE, kits_header(SHAPE, SPACING_MM))
 EVERYWHERE = tuple(slice(0, n) for n in SHAPE)
 
 
@@ -251,9 +252,7 @@ def test_six_annotations_take_no_more_memory_than_one(tmp_path):
     for number in range(1, 7):
         path = save(tmp_path / f"tumor_instance-1_annotation-{number}.nii.gz", mask)
     one = peak_memory(read_label, path)
-    assert (
-        peak_memory(read_instances, tmp_path, Geometry(mask.shape, SPACING_MM, AFFINE)) < 1.1 * one
-    )
+    assert peak_memory(read_instances, tmp_path, Grid(mask.shape, SPACING_MM, AFFINE)) < 1.1 * one
 
 
 def test_samples_are_written_in_the_official_layout(tmp_path):
@@ -271,7 +270,7 @@ def test_samples_are_written_in_the_official_layout(tmp_path):
     assert sorted(written) == sorted(names(samples))
     for name, choice in samples:
         file = nib.load(folder / name)
-        assert file.affine.tobytes() == like.file.affine.tobytes()
+        assert file.affine.tobytes() == like.header.affine.tobytes()
         assert file.header["qform_code"] == 1
         np.testing.assert_array_equal(file.dataobj, paint_sample(instances, choice, SHAPE))
 

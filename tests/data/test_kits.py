@@ -2,7 +2,8 @@ import json
 
 import pytest
 
-from kitsjax.data.kits import find_cases, read_split, split_cases, write_split
+from kitsjax.data.kits import find_cases
+from kitsjax.data.split import read_split, split_cases, write_split
 from kitsjax.errors import InputError
 
 ANNOTATION = "kidney_instance-1_annotation-1.nii.gz"

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from kitsjax.data.patches import draw_start, enlarged, forced_foreground, map_array, read_patch
+from kitsjax.data.patches import draw_start, forced_foreground, oversized_start, read_patch
+from kitsjax.data.preprocessed_case import map_array
 
 PATCH = (12, 12, 12)
 
@@ -66,7 +67,7 @@ def test_case_without_foreground_falls_back(monkeypatch, cases):
 
 def test_source_patch_has_the_patch_at_its_center():
     start, source = (3, 4, 5), (21, 20, 12)
-    at = enlarged(start, PATCH, source)
+    at = oversized_start(start, PATCH, source)
     array = np.random.default_rng(0).random((40, 40, 40))
     big, small = read_patch(array, at, source), read_patch(array, start, PATCH)
     crop = tuple(slice((b - 12) // 2, (b - 12) // 2 + 12) for b in source)

@@ -3,8 +3,8 @@ from itertools import islice, product
 import numpy as np
 import pytest
 
-from kitsjax.data.annotated import ANNOTATIONS, load_instances, write_instances
 from kitsjax.data.annotations import Instance, paint_sample
+from kitsjax.data.label_source import ANNOTATIONS, load_instances, write_instances
 from kitsjax.data.patches import read_patch
 from kitsjax.data.pipeline import batches
 from kitsjax.errors import InputError

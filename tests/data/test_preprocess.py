@@ -9,10 +9,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from kitsjax.data.annotated import ANNOTATIONS, load_instances
-from kitsjax.data.geometry import Volume
 from kitsjax.data.kits import find_cases
-from kitsjax.data.patches import PreprocessedCase
+from kitsjax.data.label_source import ANNOTATIONS, load_instances
 from kitsjax.data.preprocess import (
     annotate_case,
     cache_folder,
@@ -22,8 +20,10 @@ from kitsjax.data.preprocess import (
     preprocess_case,
     preprocess_cases,
 )
-from kitsjax.data.volume import read_volume
+from kitsjax.data.preprocessed_case import PreprocessedCase
 from kitsjax.errors import InputError
+from kitsjax.image.read_nifti import read_volume
+from kitsjax.image.volume import Grid, Volume
 from kitsjax.settings import PreprocessSettings
 
 SETTINGS = PreprocessSettings(spacing_mm=3.0)
@@ -65,7 +65,10 @@ def test_constant_volume_gives_zeros(value):
 
 
 def test_half_precision_is_the_stored_number():
-    volume = Volume(np.random.default_rng(0).normal(0, 300, (8, 9, 10)), (3.0, 3.0, 3.0), AFFINE)
+    volume = Volume(
+        np.random.default_rng(0).normal(0, 300, (8, 9, 10)),
+        Grid((8, 9, 10), (3.0, 3.0, 3.0), AFFINE),
+    )
     half = preprocess(volume, SETTINGS)
     full = preprocess(volume, PreprocessSettings(spacing_mm=3.0, dtype="float32"))
     assert half.dtype == np.float16
@@ -169,7 +172,7 @@ def test_annotations_that_cannot_be_written_leave_the_case_as_it_was(tmp_path, m
     def full(*args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("kitsjax.data.annotated.np.concatenate", full)
+    monkeypatch.setattr("kitsjax.data.label_source.np.concatenate", full)
     with pytest.raises(InputError, match="No space left"):
         annotate_case(cases[0], folder / "case_00000")
     assert made_at(folder) == before

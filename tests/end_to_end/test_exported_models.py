@@ -9,7 +9,7 @@ import pytest
 from tiny_run import run
 
 import kitsjax as kj
-from kitsjax.data.resample import resample_label
+from kitsjax.image.resample import resample_label
 from kitsjax.infer.bundle import read_bundle
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from tiny_run import command, environment, run
 
-from kitsjax.files import read_rows
+from kitsjax.training_log import read_rows
 
 pytestmark = pytest.mark.slow
 
@@ -20,7 +20,7 @@ def losses(folder):
     rows = read_rows(folder / "metrics.jsonl")
     steps = [(r["step"], r["loss"], r["grad_norm"]) for r in rows if r["kind"] == "step"]
     epochs = [
-        (r["epoch"], r["train_loss"], r["validation_loss"], r["dice_average"])
+        (r["epoch"], r["train_loss"], r["validation_loss"], r["pseudo_dice_average"])
         for r in rows
         if r["kind"] == "epoch"
     ]

@@ -27,7 +27,7 @@ batch_size = 2
 [network]
 features = 4
 max_features = 16
-heads = 2
+deep_supervision = 2
 
 [loss]
 dice_per_batch = true

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 from kitsjax.data.annotations import draw_samples, paint_sample, read_instances
-from kitsjax.data.geometry import kits_geometry
 from kitsjax.data.kits import find_cases
-from kitsjax.data.volume import read_label, write_label
 from kitsjax.errors import InputError
 from kitsjax.evaluate import evaluation
 from kitsjax.evaluate.evaluation import evaluate
 from kitsjax.evaluate.scoring import measure_label, score_case
+from kitsjax.image.header import kits_header
+from kitsjax.image.read_nifti import read_label
+from kitsjax.image.write_nifti import write_label
 from kitsjax.labels import CYST, EVALUATION_CLASSES, KIDNEY, TUMOR
 
 DATA = Path(__file__).parents[2] / ".." / "shared" / "data"
@@ -26,7 +27,7 @@ KINDS = {"kidney": KIDNEY, "tumor": TUMOR, "cyst": CYST}
 
 def write(path, label, spacing_mm=SPACING_MM):
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_label(path, label.astype(np.uint8), kits_geometry(label.shape, spacing_mm))
+    write_label(path, label.astype(np.uint8), kits_header(label.shape, spacing_mm))
     return path
 
 
@@ -94,8 +95,8 @@ def test_a_row_each_case_class_and_truth(places):
     # A third of the samples' annotations are right, the others are off by a voxel.
     assert 0.7 < found.table("individual")["tumor"]["case_00000"] < 1
     assert {s.tumors for s in found.scores} == {1}
-    assert [lesion[:6:5] for lesion in found.lesions if lesion.outcome == "omitted"] == [
-        ("case_00002", "omitted")
+    assert [lesion[:6:5] for lesion in found.lesions if lesion.outcome == "missed"] == [
+        ("case_00002", "missed")
     ]
     assert (found.predictions, found.dataset) == (str(places[1]), str(places[0]))
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from kitsjax.data.volume import read_label
 from kitsjax.evaluate import lesions
 from kitsjax.evaluate.lesions import OUTCOMES, count_outcomes, describe_case, find_lesions
 from kitsjax.evaluate.results import Lesion
+from kitsjax.image.read_nifti import read_label
 from kitsjax.labels import CYST, KIDNEY, TUMOR
 
 DATA = Path(__file__).parents[2] / ".." / "shared" / "data"
@@ -60,12 +60,16 @@ def test_empty_maps_have_no_lesions():
 
 def test_omitted_and_false():
     truth, empty = row_of(TUMOR, 4), draw()
-    (omitted,) = find(empty, truth)
-    assert (omitted.source, omitted.outcome, omitted.covered) == ("truth", "omitted", 0)
-    assert all(math.isnan(share) for share in (omitted.excess, omitted.confused))
+    (missed,) = find(empty, truth)
+    assert (missed.source, missed.outcome, missed.covered) == ("truth", "missed", 0)
+    assert all(math.isnan(share) for share in (missed.excess, missed.misclassified))
     (false,) = find(truth, empty)
-    assert (false.source, false.outcome, false.volume_cm3) == ("prediction", "false", 0.032)
-    assert all(math.isnan(share) for share in (false.covered, false.excess, false.confused))
+    assert (false.source, false.outcome, false.volume_cm3) == (
+        "prediction",
+        "false positive",
+        0.032,
+    )
+    assert all(math.isnan(share) for share in (false.covered, false.excess, false.misclassified))
 
 
 def test_a_tenth_of_the_smaller_lesion_matches():
@@ -73,14 +77,14 @@ def test_a_tenth_of_the_smaller_lesion_matches():
     truth, prediction = row_of(TUMOR, 10), row_of(TUMOR, 12, offset=9)
     assert outcomes(prediction, truth) == [("tumor", "under-segmented")]
     truth, prediction = row_of(TUMOR, 11), row_of(TUMOR, 12, offset=10)
-    assert outcomes(prediction, truth) == [("tumor", "omitted"), ("tumor", "false")]
+    assert outcomes(prediction, truth) == [("tumor", "missed"), ("tumor", "false positive")]
     (true, _) = find(prediction, truth)
     assert true.covered == pytest.approx(1 / 11)
 
 
 def test_a_speck_has_not_found_a_large_lesion():
     """One voxel of 19 is predicted: neither a detection nor, since it lies inside, a false one."""
-    assert outcomes(row_of(TUMOR, 1), row_of(TUMOR, 19)) == [("tumor", "omitted")]
+    assert outcomes(row_of(TUMOR, 1), row_of(TUMOR, 19)) == [("tumor", "missed")]
     assert outcomes(row_of(TUMOR, 2), row_of(TUMOR, 19)) == [("tumor", "under-segmented")]
 
 
@@ -109,14 +113,14 @@ def test_the_label_of_most_decides_about_confusion():
     half[5, 5, :5] = CYST
     more[5, 5, :6] = CYST
     assert outcomes(half, truth) == [("tumor", "detected")]
-    assert outcomes(more, truth) == [("tumor", "confused")]
-    assert find(more, truth)[0].confused == pytest.approx(0.6)
+    assert outcomes(more, truth) == [("tumor", "misclassified")]
+    assert find(more, truth)[0].misclassified == pytest.approx(0.6)
 
 
 def test_confusion_comes_before_under_segmentation():
     (true,) = find(row_of(TUMOR, 4), row_of(CYST, 10))
-    assert (true.label, true.outcome) == ("cyst", "confused")
-    assert (true.covered, true.confused) == (0.4, 1.0)
+    assert (true.label, true.outcome) == ("cyst", "misclassified")
+    assert (true.covered, true.misclassified) == (0.4, 1.0)
 
 
 def test_a_prediction_that_merges_two_lesions_detects_both():
@@ -128,7 +132,7 @@ def test_a_prediction_that_merges_two_lesions_detects_both():
 def test_a_tumor_that_swallows_a_cyst_is_no_excess_and_confuses_the_cyst():
     truth = row_of(TUMOR, 4)
     truth[5, 5, 4:20] = CYST
-    assert outcomes(row_of(TUMOR, 20), truth) == [("tumor", "detected"), ("cyst", "confused")]
+    assert outcomes(row_of(TUMOR, 20), truth) == [("tumor", "detected"), ("cyst", "misclassified")]
     assert outcomes(truth, truth) == [("tumor", "detected"), ("cyst", "detected")]
 
 
@@ -197,7 +201,7 @@ def test_specks_below_the_least_volume_are_no_lesions():
     truth, prediction = row_of(TUMOR, 2), row_of(CYST, 3, offset=20)
     side = lesions.LEAST_MM3 ** (1 / 3)
     assert len(find(prediction, truth, (side, side, side / 1.9))) == 2
-    assert outcomes(prediction, truth, (side, side, side / 2.1)) == [("cyst", "false")]
+    assert outcomes(prediction, truth, (side, side, side / 2.1)) == [("cyst", "false positive")]
     assert find(prediction, truth, (side, side, side / 3.1)) == []
 
 
@@ -257,35 +261,39 @@ def test_shapes_that_differ_are_refused():
 
 
 def lesion(label, volume_cm3, outcome):
-    source = "prediction" if outcome == "false" else "truth"
+    source = "prediction" if outcome == "false positive" else "truth"
     return Lesion("case_00001", source, label, 1, volume_cm3, outcome, 1.0, 0.0, 0.0, 0)
 
 
 def test_outcomes_are_counted_by_label():
-    rows = [lesion("tumor", 1, "false"), lesion("tumor", 2, "false"), lesion("cyst", 1, "detected")]
+    rows = [
+        lesion("tumor", 1, "false positive"),
+        lesion("tumor", 2, "false positive"),
+        lesion("cyst", 1, "detected"),
+    ]
     counts = count_outcomes(rows)
-    assert counts["tumor"] == {**dict.fromkeys(OUTCOMES, 0), "false": 2}
+    assert counts["tumor"] == {**dict.fromkeys(OUTCOMES, 0), "false positive": 2}
     assert counts["cyst"] == {**dict.fromkeys(OUTCOMES, 0), "detected": 1}
 
 
 def test_a_case_in_words():
     rows = [
         lesion("tumor", 30, "detected"),
-        lesion("cyst", 0.42, "confused"),
-        lesion("tumor", 2.08, "omitted"),
-        lesion("tumor", 0.3, "false"),
+        lesion("cyst", 0.42, "misclassified"),
+        lesion("tumor", 2.08, "missed"),
+        lesion("tumor", 0.3, "false positive"),
     ]
     assert describe_case(rows) == (
-        "tumor 2.1 cm³ omitted; cyst 0.4 cm³ confused with tumor; 1 false tumor"
+        "tumor 2.1 cm³ missed; cyst 0.4 cm³ misclassified as tumor; 1 false-positive tumor"
     )
     assert describe_case(rows[:1]) == "no failure"
-    rows = [lesion("cyst", volume, "omitted") for volume in (5, 4, 3, 0.04)]
-    rows += [lesion("cyst", 1, "false")] * 2
+    rows = [lesion("cyst", volume, "missed") for volume in (5, 4, 3, 0.04)]
+    rows += [lesion("cyst", 1, "false positive")] * 2
     assert describe_case(rows) == (
-        "cyst 5.0 cm³ omitted; cyst 4.0 cm³ omitted; cyst 3.0 cm³ omitted; "
-        "1 smaller failure; 2 false cysts"
+        "cyst 5.0 cm³ missed; cyst 4.0 cm³ missed; cyst 3.0 cm³ missed; "
+        "1 smaller failure; 2 false-positive cysts"
     )
-    assert describe_case([rows[3]]) == "cyst 0.04 cm³ omitted"
+    assert describe_case([rows[3]]) == "cyst 0.04 cm³ missed"
 
 
 @pytest.mark.skipif(not DATA.exists(), reason="needs the real label and prediction of case_00021")
@@ -298,6 +306,6 @@ def test_a_real_case():
         ("cyst", "detected", 8.0),
         ("cyst", "detected", 2.3),
         ("cyst", "detected", 1.8),
-        ("cyst", "false", 0.4),
+        ("cyst", "false positive", 0.4),
     ]
     assert all(0.8 < row.covered < 1 and row.excess < 0.1 for row in rows[:4])

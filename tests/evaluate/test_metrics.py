@@ -263,7 +263,7 @@ def test_far_false_positives_add_their_area_and_little_memory(tolerance_mm):
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="the real data for development checks is absent")
 def test_real_masks():
-    from kitsjax.data.volume import read_label
+    from kitsjax.image.read_nifti import read_label
 
     truth = read_label(DATA / "kits21/case_00021/aggregated_MAJ_seg.nii.gz")
     prediction = read_label(DATA / "predictions/case_00021.nii.gz")

@@ -42,7 +42,7 @@ def evaluation():
             for name in EVALUATION_CLASSES
         ),
         lesions=(
-            Lesion("case_00000", "prediction", "cyst", 1, 0.1, "false", *[math.nan] * 3, 7),
+            Lesion("case_00000", "prediction", "cyst", 1, 0.1, "false positive", *[math.nan] * 3, 7),
         ),
         failures=(Failure("case_00002", 'a "bad", file'),),
         missing=("case_00003",),
@@ -142,8 +142,8 @@ DAMAGE = {
     "mark": ("scores.csv", "case_id", "\ufeffcase_id", "line 1: column 1 is '\\ufeffcase_id', not"),
     "source": ("lesions.csv", "prediction", "x", "line 2: source is 'x'"),
     "label": ("lesions.csv", "cyst", "kidney", "line 2: label is 'kidney'"),
-    "outcome": ("lesions.csv", ",false,", ",eaten,", "line 2: outcome is 'eaten'"),
-    "no prediction": ("lesions.csv", ",false,", ",omitted,", "line 2: outcome is 'omitted'"),
+    "outcome": ("lesions.csv", ",false positive,", ",eaten,", "line 2: outcome is 'eaten'"),
+    "no prediction": ("lesions.csv", ",false positive,", ",missed,", "line 2: outcome is 'missed'"),
     "slice": ("lesions.csv", "nan,7", "nan,-7", "line 2: slice is -7"),
     "stranger": ("lesions.csv", "case_00000", "case_00099", "rows of 'case_00099', of which"),
     "format": ("evaluation.json", '"format": 1', '"format": "1"', "format is '1'"),

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from kitsjax.data.annotations import Instance, Sample, draw_samples, paint_sample, read_instances
-from kitsjax.data.volume import read_label
 from kitsjax.evaluate import scoring
 from kitsjax.evaluate.scoring import measure_label, measure_mask, score_case, score_samples
+from kitsjax.image.read_nifti import read_label
 from kitsjax.labels import CYST, EVALUATION_CLASSES, KIDNEY, TUMOR
 
 DATA = Path(__file__).parents[2] / ".." / "shared" / "data"

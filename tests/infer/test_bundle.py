@@ -13,7 +13,7 @@ from kitsjax.errors import InputError
 from kitsjax.infer.bundle import BUNDLE_NAME, load_model, make_model, read_bundle, save_bundle
 
 SETTINGS = load_settings(
-    None, ["network.features=2", "network.heads=2", "sampling.patch_shape=[16, 16, 16]"]
+    None, ["network.features=2", "network.deep_supervision=2", "sampling.patch_shape=[16, 16, 16]"]
 )
 PROVENANCE = {"epoch": 12, "dice": 0.875, "cases": ["case_00000"]}
 
@@ -109,7 +109,8 @@ def test_a_newer_version_is_refused(bundle):
 
 def test_settings_of_another_network_are_found(params, tmp_path):
     other = load_settings(
-        None, ["network.features=4", "network.heads=2", "sampling.patch_shape=[16, 16, 16]"]
+        None,
+        ["network.features=4", "network.deep_supervision=2", "sampling.patch_shape=[16, 16, 16]"],
     )
     save_bundle(tmp_path / "m.safetensors", params, other, {})
     with pytest.raises(InputError, match=r"another network: decoder_0/first/bias .*\[2\].*\[4\]"):

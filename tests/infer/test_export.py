@@ -11,9 +11,9 @@ from threshold_model import threshold_model
 
 from kitsjax.config import load_settings
 from kitsjax.infer.bundle import make_model
-from kitsjax.infer.export import PLATFORMS, export_program, save_program
-from kitsjax.infer.model import stack_members
+from kitsjax.infer.export import PLATFORMS, export_model, save_exported_model
 from kitsjax.infer.predict import predict_label
+from kitsjax.infer.trained_model import stack_models
 
 WITHOUT_KITSJAX = """
 import sys
@@ -28,7 +28,7 @@ numpy.save(sys.argv[3], program.call(numpy.load(sys.argv[2])))
 def models():
     settings = load_settings(
         None,
-        ["network.features=2", "network.heads=2", "sampling.patch_shape=[16, 16, 16]",
+        ["network.features=2", "network.deep_supervision=2", "sampling.patch_shape=[16, 16, 16]",
          "predict.bucket=16", "predict.batch_size=3", "predict.mirror=true"],
     )  # fmt: skip
     empty = make_model({}, settings).network
@@ -47,7 +47,7 @@ def models():
 @pytest.fixture(scope="module")
 def program(models, tmp_path_factory):
     folder = tmp_path_factory.mktemp("program")
-    save_program(folder, models)
+    save_exported_model(folder, models)
     return folder
 
 
@@ -57,7 +57,7 @@ def test_a_process_without_kitsjax_gets_the_same_labels(models, program, shape, 
     np.save(tmp_path / "image.npy", image)
     paths = program / "program.stablehlo", tmp_path / "image.npy", tmp_path / "label.npy"
     subprocess.run([sys.executable, "-c", WITHOUT_KITSJAX, *map(str, paths)], check=True)
-    expected = predict_label(stack_members(models), image, models[0].predict)
+    expected = predict_label(stack_models(models), image, models[0].predict)
     assert np.bincount(expected.ravel(), minlength=4).max() < 0.9 * expected.size
     np.testing.assert_array_equal(np.load(paths[2]), expected)
 
@@ -81,7 +81,7 @@ def test_windows_of_an_exported_program_stand_where_they_should():
     model = threshold_model()
     settings = model.predict.model_copy(update={"weighting": "uniform"})
     model = dataclasses.replace(model, predict=settings)
-    exported = jax.export.deserialize(export_program(model, platforms=["cpu"]))
+    exported = jax.export.deserialize(export_model(model, platforms=["cpu"]))
     for shape in [(3, 15, 16), (17, 33, 1), (40, 16, 25)]:
         image = np.random.default_rng(3).normal(1.5, 1, shape).astype(np.float32)
         np.testing.assert_array_equal(exported.call(image), np.where(image > 1.5, 2, 0))

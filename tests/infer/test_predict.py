@@ -10,17 +10,17 @@ import pytest
 from threshold_model import bright_cube, threshold_model
 
 from kitsjax.config import load_settings
-from kitsjax.data.geometry import make_volume
 from kitsjax.errors import InputError
+from kitsjax.image.volume import make_volume
 from kitsjax.infer.bundle import make_model
-from kitsjax.infer.model import Model, stack_members
 from kitsjax.infer.predict import (
     predict_label,
     predict_probabilities,
     probabilities,
     segment,
 )
-from kitsjax.infer.tiles import importance_map, window_positions
+from kitsjax.infer.sliding_window import importance_map, window_positions
+from kitsjax.infer.trained_model import Model, stack_models
 from kitsjax.labels import CLASSES
 from kitsjax.settings import PredictSettings
 
@@ -92,7 +92,7 @@ def voxelwise_probabilities(image, factors=PARAMS["factors"]):
 def test_windows_are_a_partition_of_unity(shape, mirror):
     settings = PredictSettings(bucket=16, mirror=mirror, batch_size=3)
     image = random_image(shape)
-    ensemble = stack_members(voxel_model(Voxelwise()))
+    ensemble = stack_models(voxel_model(Voxelwise()))
     found = predict_probabilities(ensemble, image, settings)
     assert found.shape == (len(CLASSES), *shape)
     np.testing.assert_allclose(found, voxelwise_probabilities(image), atol=2e-6)
@@ -112,7 +112,7 @@ def naive_probabilities(window_probabilities, image, settings, patch_shape):
     flips = [[]]
     if settings.mirror:
         flips = [list(axes) for n in range(4) for axes in itertools.combinations(range(3), n)]
-    for position in window_positions(padded.shape, patch_shape, settings.step):
+    for position in window_positions(padded.shape, patch_shape, settings.step_size):
         window = tuple(slice(p, p + n) for p, n in zip(position, patch_shape, strict=True))
         for axes in flips:
             found = window_probabilities(np.flip(padded[window], axes))
@@ -138,7 +138,7 @@ def test_equals_plain_loops_where_windows_disagree(shape, weighting, mirror):
     image = random_image(shape)
     expected = naive_probabilities(by_window(Positional(), PARAMS), image, settings, PATCH)
     model = dataclasses.replace(voxel_model(Positional()), predict=settings)
-    found = predict_probabilities(stack_members(model), image, settings)
+    found = predict_probabilities(stack_models(model), image, settings)
     np.testing.assert_allclose(found, expected, atol=2e-6)
     np.testing.assert_allclose(probabilities(model, image), expected, atol=2e-6)
 
@@ -149,7 +149,7 @@ def small_settings():
         None,
         [
             "network.features=4",
-            "network.heads=2",
+            "network.deep_supervision=2",
             "sampling.patch_shape=[16, 16, 16]",
             "preprocess.spacing_mm=2.0",
             "preprocess.dtype='float32'",
@@ -182,7 +182,7 @@ def test_equals_plain_loops_with_the_real_network_and_averages_an_ensemble(small
         network = by_window(model.network, model.params)
         expected.append(naive_probabilities(network, image, settings, patch_shape))
     assert np.abs(expected[0] - expected[1]).max() > 0.1
-    found = predict_probabilities(stack_members(small_models), image, settings)
+    found = predict_probabilities(stack_models(small_models), image, settings)
     np.testing.assert_allclose(found, np.mean(expected, 0), atol=1e-5)
     models = [dataclasses.replace(model, predict=settings) for model in small_models]
     np.testing.assert_allclose(probabilities(models, image), found, atol=1e-6)
@@ -193,32 +193,32 @@ def test_an_ensemble_refuses_other_networks_and_nothing(small_models, small_sett
         update={"preprocess": small_settings.preprocess.model_copy(update={"spacing_mm": 3.0})}
     )
     with pytest.raises(InputError, match="model 2 has another preprocessing"):
-        stack_members([small_models[0], make_model(small_models[0].params, other)])
+        stack_models([small_models[0], make_model(small_models[0].params, other)])
     with pytest.raises(InputError, match="no model given"):
-        stack_members([])
+        stack_models([])
 
 
 def test_shapes_of_a_bucket_share_a_program_and_compute_only_their_windows():
     network = Voxelwise(tag=1)
     COUNTS.traces = COUNTS.batches = 0
-    predict_label(stack_members(voxel_model(network)), random_image((16, 16, 16)), SETTINGS)
+    predict_label(stack_models(voxel_model(network)), random_image((16, 16, 16)), SETTINGS)
     jax.effects_barrier()
     traces = COUNTS.traces
     assert traces > 0
     # Three windows an axis, two at a time.
     assert COUNTS.batches == 14
-    predict_label(stack_members(voxel_model(network)), random_image((9, 8, 3)), SETTINGS)
+    predict_label(stack_models(voxel_model(network)), random_image((9, 8, 3)), SETTINGS)
     jax.effects_barrier()
     assert COUNTS.traces == traces
     # Two windows along z, one along the others.
     assert COUNTS.batches == 14 + 1
-    predict_label(stack_members(voxel_model(network)), random_image((17, 8, 3)), SETTINGS)
+    predict_label(stack_models(voxel_model(network)), random_image((17, 8, 3)), SETTINGS)
     assert COUNTS.traces > traces
 
 
 def test_float16_images_are_computed_in_float32():
     image = random_image((10, 8, 8)).astype(np.float16)
-    found = predict_probabilities(stack_members(voxel_model(Voxelwise())), image, SETTINGS)
+    found = predict_probabilities(stack_models(voxel_model(Voxelwise())), image, SETTINGS)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, voxelwise_probabilities(image.astype(np.float32)), atol=2e-6)
 
@@ -279,7 +279,7 @@ def test_segment_returns_labels_on_the_native_grid_and_finds_a_cube():
     label = segment(threshold_model(), volume)
     assert label.array.shape == array.shape
     assert label.array.dtype == np.uint8
-    assert (label.spacing_mm, label.file) == (volume.spacing_mm, volume.file)
+    assert (label.spacing_mm, label.header) == (volume.spacing_mm, volume.header)
     np.testing.assert_array_equal(label.affine, volume.affine)
     assert set(np.unique(label.array)) == {0, 2}
     overlap = np.sum((label.array == 2) & (array > 0))

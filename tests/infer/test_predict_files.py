@@ -3,15 +3,16 @@ import numpy as np
 import pytest
 from threshold_model import bright_cube, threshold_model
 
-from kitsjax.data.geometry import kits_geometry
-from kitsjax.data.volume import read_volume, write_volume
 from kitsjax.errors import InputError
-from kitsjax.infer.files import find_inputs, predict_files
+from kitsjax.image.header import kits_header
+from kitsjax.image.read_nifti import read_volume
+from kitsjax.image.write_nifti import write_volume
 from kitsjax.infer.predict import segment
+from kitsjax.infer.predict_files import find_inputs, predict_files
 
 
 def test_predict_files_writes_the_inputs_geometry_and_goes_on_past_bad_files(tmp_path):
-    geometry = kits_geometry((20, 30, 30), (3.0, 1.0, 1.0))
+    geometry = kits_header((20, 30, 30), (3.0, 1.0, 1.0))
     folder, output = tmp_path / "in", tmp_path / "deep" / "out"
     folder.mkdir()
     for name in ("b.nii.gz", "d.nii.gz"):
@@ -29,7 +30,7 @@ def test_predict_files_writes_the_inputs_geometry_and_goes_on_past_bad_files(tmp
     expected = segment(model, read_volume(folder / "d.nii.gz")).array
     mask = read_volume(output / "d.nii.gz")
     np.testing.assert_array_equal(mask.array, expected)
-    np.testing.assert_array_equal(mask.file.nifti["sform_code"], geometry.nifti["sform_code"])
+    np.testing.assert_array_equal(mask.header.nifti["sform_code"], geometry.nifti["sform_code"])
     np.testing.assert_array_equal(mask.affine, read_volume(folder / "d.nii.gz").affine)
     probabilities = read_probabilities(output / "d_probabilities.nii.gz")
     np.testing.assert_allclose(probabilities.sum(-1), 1, atol=1e-6)
@@ -44,7 +45,7 @@ def read_probabilities(path):
 
 def test_predict_files_lists_outputs_that_cannot_be_written(tmp_path):
     source = tmp_path / "ct.nii.gz"
-    write_volume(source, bright_cube(), kits_geometry((20, 30, 30), (3.0, 1.0, 1.0)))
+    write_volume(source, bright_cube(), kits_header((20, 30, 30), (3.0, 1.0, 1.0)))
     (tmp_path / "file").write_text("not a folder")
     model = threshold_model()
     failures = predict_files(model, find_inputs(source, tmp_path / "file"))

@@ -5,11 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from kitsjax.config import load_settings
-from kitsjax.infer.model import Model
+from kitsjax.infer.trained_model import Model
 
 
 class Threshold(nn.Module):
-    form: str = "direct"
+    implementation: str = "direct"
     dtype: jnp.dtype = jnp.dtype("float32")
 
     @nn.compact

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kitsjax.model.convolution import (
-    FORMS,
+    IMPLEMENTATIONS,
     OWN_GRADIENT_CHANNELS,
     WINOGRAD_CHANNELS,
     convolve,
@@ -42,27 +42,27 @@ def operands(request: pytest.FixtureRequest) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("form", FORMS)
-def test_convolve_is_pytorchs_formula(operands, form, stride):
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_convolve_is_pytorchs_formula(operands, implementation, stride):
     x, kernel = operands
-    found = convolve(jnp.asarray(x), jnp.asarray(kernel), stride, form)
+    found = convolve(jnp.asarray(x), jnp.asarray(kernel), stride, implementation)
     expected = by_definition(x, kernel, stride)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=2e-6 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("form", FORMS[1:])
-def test_forms_have_equal_gradients(operands, form, stride):
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS[1:])
+def test_forms_have_equal_gradients(operands, implementation, stride):
     x, kernel = operands
 
-    def gradients(form):
+    def gradients(implementation):
         # The square makes the incoming gradient differ from voxel to voxel.
         def loss(x, kernel):
-            return jnp.square(convolve(x, kernel, stride, form)).sum()
+            return jnp.square(convolve(x, kernel, stride, implementation)).sum()
 
         return jax.jit(jax.grad(loss, argnums=(0, 1)))(x, kernel)
 
-    for found, expected in zip(gradients(form), gradients("direct"), strict=True):
+    for found, expected in zip(gradients(implementation), gradients("direct"), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
 
 
@@ -75,14 +75,14 @@ def test_planar_keeps_bfloat16(operands):
     np.testing.assert_allclose(found.astype(jnp.float32), expected, atol=0.02 * scale)
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_upsample_gives_every_voxel_a_block_of_its_own(form):
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_upsample_gives_every_voxel_a_block_of_its_own(implementation):
     rng = np.random.default_rng(0)
     x, kernel = rng.normal(size=(2, 3, 2, 4, 5)), rng.normal(size=(2, 2, 2, 5, 3))
     expected = np.zeros((2, 6, 4, 8, 3))
     for at in np.ndindex(2, 2, 2):
         expected[:, at[0] :: 2, at[1] :: 2, at[2] :: 2] = x @ kernel[at]
-    found = upsample(jnp.asarray(x, jnp.float32), jnp.asarray(kernel, jnp.float32), form)
+    found = upsample(jnp.asarray(x, jnp.float32), jnp.asarray(kernel, jnp.float32), implementation)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
@@ -90,8 +90,10 @@ def test_forms_of_upsample_have_equal_gradients():
     x = jax.random.normal(jax.random.key(0), (2, 3, 2, 4, 5))
     kernel = jax.random.normal(jax.random.key(1), (2, 2, 2, 5, 3))
 
-    def gradients(form):
-        return jax.grad(lambda x, k: jnp.square(upsample(x, k, form)).sum(), (0, 1))(x, kernel)
+    def gradients(implementation):
+        return jax.grad(lambda x, k: jnp.square(upsample(x, k, implementation)).sum(), (0, 1))(
+            x, kernel
+        )
 
     for found, expected in zip(gradients("stacked"), gradients("direct"), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-4)

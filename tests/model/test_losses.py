@@ -1,4 +1,4 @@
-"""The losses and the composite Dice: values worked out by hand, and properties of every term."""
+"""The losses and the pseudo-Dice: values worked out by hand, and properties of every term."""
 
 import math
 
@@ -10,12 +10,12 @@ import pytest
 from kitsjax.model.losses import (
     LOSSES,
     boundary_loss,
-    composite_dice,
     cross_entropy_loss,
     deep_supervision_loss,
     dice_counts,
     dice_loss,
     downsample_label,
+    pseudo_dice,
     supervision_weights,
 )
 from kitsjax.settings import LossSettings
@@ -191,12 +191,12 @@ def test_dice_counts_by_hand():
     found = dice_counts(perfect(predicted, confidence=1.0), label)
     np.testing.assert_array_equal(found, expected)
     # Class 1: 2 / 4, class 2: 2 / 3; class 3 is absent from both and left out.
-    assert composite_dice(found) == pytest.approx((1 / 2 + 2 / 3) / 2)
+    assert pseudo_dice(found) == pytest.approx((1 / 2 + 2 / 3) / 2)
 
 
 def test_composite_dice_of_extremes():
-    assert composite_dice(jnp.zeros((4, 3))) == 0
+    assert pseudo_dice(jnp.zeros((4, 3))) == 0
     only_false = jnp.zeros((4, 3)).at[2, 1].set(5)
-    assert composite_dice(only_false) == 0
+    assert pseudo_dice(only_false) == 0
     perfect_counts = jnp.zeros((4, 3)).at[1:3, 0].set(2**24)
-    assert composite_dice(perfect_counts) == 1
+    assert pseudo_dice(perfect_counts) == 1

@@ -13,7 +13,7 @@ from kitsjax.model.unet import Up, build_network, norm_relu, stage_features
 from kitsjax.settings import NetworkSettings
 
 PATCH = (16, 16, 16)
-SMALL = NetworkSettings(features=4, max_features=6, heads=2, dtype="float32")
+SMALL = NetworkSettings(features=4, max_features=6, deep_supervision=2, dtype="float32")
 
 
 def small(**changes):
@@ -55,7 +55,7 @@ def assert_trees_close(found, expected, rtol):
     ("changes", "expected"),
     [
         # nnU-Net's own network at this size (nnU-Net 2.8.1).
-        ({"max_features": 320, "heads": 5}, 31_197_204),
+        ({"max_features": 320, "deep_supervision": 5}, 31_197_204),
         # The paper's text: channels double without a cap.
         ({}, 90_488_144),
     ],
@@ -96,8 +96,8 @@ def test_a_patch_that_cannot_be_halved_is_refused(patch):
 
 
 def test_more_heads_than_levels_are_refused():
-    with pytest.raises(InputError, match=r"^network\.heads = 5 .* 4 decoder levels"):
-        build_network(NetworkSettings(heads=5), (64, 64, 64))
+    with pytest.raises(InputError, match=r"^network\.deep_supervision = 5 .* 4 decoder levels"):
+        build_network(NetworkSettings(deep_supervision=5), (64, 64, 64))
 
 
 def test_an_input_that_cannot_be_divided_is_refused():
@@ -106,15 +106,15 @@ def test_an_input_that_cannot_be_divided_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("platform", "form", "dtype"),
+    ("platform", "implementation", "dtype"),
     [("cpu", "planar", "float32"), ("gpu", "direct", "bfloat16"), ("tpu", "stacked", "bfloat16")],
 )
-def test_auto_follows_the_platform(platform, form, dtype):
+def test_auto_follows_the_platform(platform, implementation, dtype):
     network = build_network(NetworkSettings(), (128, 128, 128), platform)
-    assert (network.form, network.dtype) == (form, jnp.dtype(dtype))
+    assert (network.implementation, network.dtype) == (implementation, jnp.dtype(dtype))
     fixed = NetworkSettings(convolution="direct", dtype="float32")
     network = build_network(fixed, (128, 128, 128), platform)
-    assert (network.form, network.dtype) == ("direct", jnp.float32)
+    assert (network.implementation, network.dtype) == ("direct", jnp.float32)
 
 
 def test_outputs_are_the_finest_levels_for_any_divisible_shape(params):
@@ -234,7 +234,7 @@ def test_up_is_a_transposed_convolution():
 
 def test_initialization_is_nnunets():
     """He-normal with a = 0.01; a transposed convolution's fan counts its output channels."""
-    network = build_network(NetworkSettings(features=32, heads=1), (8, 8, 8))
+    network = build_network(NetworkSettings(features=32, deep_supervision=1), (8, 8, 8))
     x = jnp.zeros((1, 8, 8, 8, 1))
     params = nn.meta.unbox(jax.jit(network.init)(jax.random.key(0), x))["params"]
     gain = 2 / (1 + 0.01**2)

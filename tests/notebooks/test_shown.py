@@ -6,11 +6,11 @@ from io import BytesIO
 import pandas as pd
 from matplotlib.image import imread
 
-from kitsjax.evaluate.results import INDIVIDUAL, MAJORITY, Evaluation, Lesion, Score
-from kitsjax.labels import EVALUATION_CLASSES
+from kitsjax.evaluate.results import Evaluation, Lesion, Score
+from kitsjax.labels import EVALUATION_CLASSES, INDIVIDUAL, MAJORITY
 from kitsjax.report.charts import plot_boxes
-from kitsjax.report.table import to_markdown
-from kitsjax.report.tables import PUBLISHED, score_means, score_table
+from kitsjax.report.result_tables import PUBLISHED, score_means, score_table
+from kitsjax.report.table_format import to_markdown
 
 DICE = {"case_00000": 0.5, "case_00001": 0.7, "case_00002": 0.75}
 EVALUATION = Evaluation(
@@ -20,7 +20,7 @@ EVALUATION = Evaluation(
         for name in EVALUATION_CLASSES
         for truth in (MAJORITY, INDIVIDUAL)
     ),
-    lesions=(Lesion("case_00000", "truth", "cyst", 1, 0.3, "omitted", 0.0, math.nan, math.nan, 7),),
+    lesions=(Lesion("case_00000", "truth", "cyst", 1, 0.3, "missed", 0.0, math.nan, math.nan, 7),),
 )
 
 

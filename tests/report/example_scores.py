@@ -2,8 +2,8 @@
 
 import math
 
-from kitsjax.evaluate.results import INDIVIDUAL, MAJORITY, Evaluation, Lesion, Score
-from kitsjax.labels import EVALUATION_CLASSES
+from kitsjax.evaluate.results import Evaluation, Lesion, Score
+from kitsjax.labels import EVALUATION_CLASSES, INDIVIDUAL, MAJORITY
 
 NAN = math.nan
 
@@ -26,14 +26,14 @@ def evaluation(*cases: float, against=(MAJORITY, INDIVIDUAL)) -> Evaluation:
 
 
 def lesion(label: str, outcome: str, volume_cm3: float = 1.0) -> Lesion:
-    source = "prediction" if outcome == "false" else "truth"
+    source = "prediction" if outcome == "false positive" else "truth"
     return Lesion("case_00000", source, label, 1, volume_cm3, outcome, NAN, NAN, NAN, 0)
 
 
 SIX = evaluation(0.9, 0.8, 0.7, 0.6, 0.85, 0.95)
 LESIONS = [
     *[lesion("tumor", "detected", 100)] * 2,
-    lesion("tumor", "omitted", 0.5),
-    lesion("tumor", "false", 0.5),
-    lesion("cyst", "confused", 2),
+    lesion("tumor", "missed", 0.5),
+    lesion("tumor", "false positive", 0.5),
+    lesion("cyst", "misclassified", 2),
 ]

@@ -9,8 +9,8 @@ import pytest
 from matplotlib.image import imread
 
 from kitsjax.evaluate.lesions import OUTCOMES
-from kitsjax.evaluate.results import INDIVIDUAL, MAJORITY, Evaluation, Lesion, Score
-from kitsjax.labels import EVALUATION_CLASSES
+from kitsjax.evaluate.results import Evaluation, Lesion, Score
+from kitsjax.labels import EVALUATION_CLASSES, INDIVIDUAL, MAJORITY
 from kitsjax.report.charts import (
     BINS,
     LEAST_CASES,
@@ -29,13 +29,13 @@ CHARTS = (plot_boxes, plot_volume, lambda evaluation: plot_sensitivity(evaluatio
 def epoch(number, **changed):
     row = {
         "epoch": number, "train_loss": 1 / number, "validation_loss": abs(number - 6) / 4 - 0.5,
-        "dice": 0.05 * number, "dice_average": 0.04 * number,
+        "pseudo_dice": 0.05 * number, "pseudo_dice_average": 0.04 * number,
     }  # fmt: skip
     return row | changed
 
 
 def lesion(case_id, label, volume_cm3, outcome):
-    source = "prediction" if outcome == "false" else "truth"
+    source = "prediction" if outcome == "false positive" else "truth"
     return Lesion(case_id, source, label, 1, volume_cm3, outcome, 0.5, 0.1, 0.1, 3)
 
 
@@ -64,7 +64,7 @@ def test_training_curves_have_the_paper_colors_and_their_values():
     epochs = [epoch(number) for number in range(1, 11)]
     losses, scores = plot_training(epochs).figure.axes
     for axis, color, name in (
-        (losses, "b", "train_loss"), (losses, "r", "validation_loss"), (scores, "g", "dice_average")
+        (losses, "b", "train_loss"), (losses, "r", "validation_loss"), (scores, "g", "pseudo_dice_average")
     ):  # fmt: skip
         (curve,) = (line for line in lines(axis, color) if len(line.get_xdata()) == 10)
         assert list(curve.get_ydata()) == [row[name] for row in epochs]
@@ -89,7 +89,7 @@ def test_a_single_epoch_is_visible(tmp_path):
 def test_unknown_numbers_leave_gaps_in_the_curves():
     drawing = plot_training([epoch(1, validation_loss=math.nan), epoch(2, validation_loss=2.0)])
     assert "at epoch 2." in drawing.caption
-    nothing = dict.fromkeys(("validation_loss", "dice", "dice_average"), math.nan)
+    nothing = dict.fromkeys(("validation_loss", "pseudo_dice", "pseudo_dice_average"), math.nan)
     assert "least" not in plot_training([epoch(1, **nothing)]).caption
 
 
@@ -165,8 +165,11 @@ def test_histograms_count_every_case_with_a_single_tumor_once():
 
 def test_rates_of_detection_and_their_numbers_stand_at_their_volumes():
     found = [lesion("case_00000", "tumor", 5.0, "detected")] * 3
-    found += [lesion("case_00000", "tumor", 5.0, "omitted")]
-    found += [lesion("case_00000", "cyst", 200.0, "omitted"), lesion("", "cyst", 0.2, "false")]
+    found += [lesion("case_00000", "tumor", 5.0, "missed")]
+    found += [
+        lesion("case_00000", "cyst", 200.0, "missed"),
+        lesion("", "cyst", 0.2, "false positive"),
+    ]
     drawing = plot_sensitivity(found)
     above, below = drawing.figure.axes
     tumors, cysts = (container.lines[0].get_ydata() for container in above.containers)
@@ -178,9 +181,9 @@ def test_rates_of_detection_and_their_numbers_stand_at_their_volumes():
     assert "3 of 4 tumors and 0 of 1 cysts were found" in drawing.caption
     widths = {bars.get_label(): [bar.get_width() for bar in bars] for bars in below.containers}
     assert widths == {name: [0, 0] for name in OUTCOMES} | {
-        "detected": [3, 0], "omitted": [1, 1], "false": [0, 1]
+        "detected": [3, 0], "missed": [1, 1], "false positive": [0, 1]
     }  # fmt: skip
-    assert "Cysts: 1 omitted, 1 false." in drawing.caption
+    assert "Cysts: 1 missed, 1 false positive." in drawing.caption
 
 
 def test_outcomes_are_told_apart_without_color():

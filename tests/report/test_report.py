@@ -16,8 +16,8 @@ ROOT = Path(__file__).parents[2]
 CASES = ("case_00001", "case_00002")
 AFFINE = np.array([[0, 0, -5.0, 0], [0, -5.0, 0, 0], [-5.0, 0, 0, 0], [0, 0, 0, 1]])
 EPOCHS = [
-    {"kind": "epoch", "epoch": n, "train_loss": 1 / n, "validation_loss": 2 / n, "dice": 0.5,
-     "dice_average": 0.4}
+    {"kind": "epoch", "epoch": n, "train_loss": 1 / n, "validation_loss": 2 / n, "pseudo_dice": 0.5,
+     "pseudo_dice_average": 0.4}
     for n in (1, 2, 3)
 ]  # fmt: skip
 TABLES = {

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
-from kitsjax.data.geometry import kits_geometry
-from kitsjax.data.volume import write_label, write_volume
-from kitsjax.evaluate.results import INDIVIDUAL, MAJORITY, Evaluation, Lesion, Score
-from kitsjax.labels import COLORS, CYST, EVALUATION_CLASSES, KIDNEY, TUMOR
+from kitsjax.evaluate.results import Evaluation, Lesion, Score
+from kitsjax.image.header import kits_header
+from kitsjax.image.write_nifti import write_label, write_volume
+from kitsjax.labels import COLORS, CYST, EVALUATION_CLASSES, INDIVIDUAL, KIDNEY, MAJORITY, TUMOR
 from kitsjax.report.drawing import save_drawing
 from kitsjax.report.slices import Files, best_slice, plot_best, plot_worst, worst_slice
 
@@ -30,12 +30,12 @@ def score_rows(dice, against=(MAJORITY,)):
     )
 
 
-def lesion(case_id="case_00001", label="tumor", volume_cm3=3.0, outcome="omitted", z=4):
+def lesion(case_id="case_00001", label="tumor", volume_cm3=3.0, outcome="missed", z=4):
     return Lesion(case_id, "truth", label, 1, volume_cm3, outcome, 0.1, 0.1, 0.1, z)
 
 
 def save_case(folder, case_id, prediction, truth, image=True):
-    geometry = kits_geometry(SHAPE, SPACING_MM)
+    geometry = kits_header(SHAPE, SPACING_MM)
     paths = [folder / f"{case_id}_{name}.nii.gz" for name in ("image", "prediction", "truth")]
     if image:
         write_volume(paths[0], np.full(SHAPE, 40.0, np.float32), geometry)
@@ -120,7 +120,7 @@ def test_ranking_is_by_the_majority_if_there_is_one(files):
 
 def test_failure_modes_stand_in_the_caption(files):
     evaluation = Evaluation(score_rows(DICE), (), (lesion(),))
-    assert "case_00001, Dice 0.200: tumor 3.0 cm³ omitted." in plot_worst(evaluation, files).caption
+    assert "case_00001, Dice 0.200: tumor 3.0 cm³ missed." in plot_worst(evaluation, files).caption
 
 
 def test_the_best_slice_shows_most_tumor_else_cyst_else_kidney():
@@ -140,7 +140,7 @@ def test_the_worst_slice_is_that_of_the_largest_failure():
     nothing = np.zeros(SHAPE, np.uint8)
     assert worst_slice(nothing, truth, []) == 1, "the most wrong voxels"
     assert worst_slice(truth, truth, []) == 1, "nothing is wrong"
-    small, large = lesion(volume_cm3=1.0, z=3), lesion(volume_cm3=2.0, outcome="confused", z=4)
+    small, large = lesion(volume_cm3=1.0, z=3), lesion(volume_cm3=2.0, outcome="misclassified", z=4)
     assert worst_slice(nothing, truth, [small, large]) == 4
     assert worst_slice(nothing, truth, [small, lesion(volume_cm3=9.0, outcome="detected")]) == 3
     assert worst_slice(nothing, truth, [small, lesion(volume_cm3=9.0, label="cyst")]) == 3
@@ -203,7 +203,7 @@ def test_files_that_have_gone_are_named_and_the_others_drawn(files, tmp_path):
 
 def test_an_image_or_label_of_another_shape_is_not_drawn_over(files, tmp_path):
     other = tmp_path / "other.nii.gz"
-    write_volume(other, np.zeros((2, 9, 9), np.float32), kits_geometry((2, 9, 9), SPACING_MM))
+    write_volume(other, np.zeros((2, 9, 9), np.float32), kits_header((2, 9, 9), SPACING_MM))
     evaluation = Evaluation(score_rows({"case_00001": 0.5}))
     no_image = {"case_00001": files["case_00001"]._replace(image=other)}
     assert "On plain gray, case_00001: " in plot_best(evaluation, no_image).caption

@@ -6,8 +6,8 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 
-from kitsjax.evaluate.results import INDIVIDUAL, MAJORITY, Evaluation, Lesion, Score
-from kitsjax.labels import EVALUATION_CLASSES
+from kitsjax.evaluate.results import Evaluation, Lesion, Score
+from kitsjax.labels import EVALUATION_CLASSES, INDIVIDUAL, MAJORITY
 from kitsjax.report.statistics import (
     VOLUME_EDGES_CM3,
     SizeHalves,
@@ -201,18 +201,18 @@ def test_halves_that_cannot_be_made_say_why(evaluation, against, reason):
 
 
 def lesion(label, volume_cm3, outcome):
-    source = "prediction" if outcome == "false" else "truth"
+    source = "prediction" if outcome == "false positive" else "truth"
     return Lesion("case_00001", source, label, 1, volume_cm3, outcome, 1.0, 0.0, 0.0, 0)
 
 
 def test_sensitivity_by_hand():
     rows = [
-        lesion("tumor", 0.99, "omitted"),
+        lesion("tumor", 0.99, "missed"),
         lesion("tumor", 1.0, "detected"),
-        lesion("tumor", 1.5, "omitted"),
+        lesion("tumor", 1.5, "missed"),
         lesion("tumor", 1.6, "under-segmented"),
-        lesion("tumor", 2.9, "confused"),
-        lesion("tumor", 2.0, "false"),
+        lesion("tumor", 2.9, "misclassified"),
+        lesion("tumor", 2.0, "false positive"),
         lesion("cyst", 2.0, "over-segmented"),
         lesion("tumor", 500.0, "detected"),
     ]
@@ -222,13 +222,13 @@ def test_sensitivity_by_hand():
     assert [row.found for row in rates["tumor"]] == [0, 0, 3, 0, 0, 0, 1]
     assert [row.lesions for row in rates["cyst"]] == [0, 0, 1, 0, 0, 0, 0]
     row = rates["tumor"][2]
-    assert (row.low_cm3, row.high_cm3, row.confused, row.rate) == (1, 3, 1, 0.75)
+    assert (row.low_cm3, row.high_cm3, row.misclassified, row.rate) == (1, 3, 1, 0.75)
     assert rates["tumor"][-1].high_cm3 == math.inf
 
 
 def test_interval_of_a_rate_is_wilsons():
     """(p + z2 / 2n -+ z sqrt(p (1 - p) / n + z2 / 4n2)) / (1 + z2 / n), with z2 = z squared."""
-    rows = [lesion("cyst", 5, "detected")] * 7 + [lesion("cyst", 5, "omitted")] * 3
+    rows = [lesion("cyst", 5, "detected")] * 7 + [lesion("cyst", 5, "missed")] * 3
     (row,) = sensitivity(rows, (0, 10))["cyst"]
     z = NormalDist().inv_cdf(0.975)
     center, half = 0.7 + z**2 / 20, z * math.sqrt(0.7 * 0.3 / 10 + z**2 / 400)
@@ -245,7 +245,7 @@ def test_sensitivity_without_lesions():
 
 
 def test_sensitivity_of_all_or_none_found_has_an_interval():
-    (none,) = sensitivity([lesion("tumor", 1, "omitted")] * 5, (0, 2))["tumor"]
+    (none,) = sensitivity([lesion("tumor", 1, "missed")] * 5, (0, 2))["tumor"]
     (all_found,) = sensitivity([lesion("tumor", 1, "detected")] * 5, (0, 2))["tumor"]
     assert (none.low, all_found.high) == (0, pytest.approx(1))
     assert none.high == pytest.approx(1 - all_found.low)

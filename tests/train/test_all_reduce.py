@@ -4,7 +4,7 @@ import jax
 import pytest
 from flax.traverse_util import flatten_dict
 
-from kitsjax.benchmark.traffic import Collective, find_collectives
+from benchmarks.traffic import Collective, find_collectives
 from kitsjax.config import load_settings
 from kitsjax.train.program import build_program, lower_train_step
 from kitsjax.train.step import init_state
@@ -18,7 +18,7 @@ def compile_step(*overrides):
     settings = load_settings(
         overrides=(
             "sampling.patch_shape=[16, 16, 16]", "sampling.batch_size=16", "network.features=4",
-            f"network.heads={HEADS}", *overrides,
+            f"network.deep_supervision={HEADS}", *overrides,
         )
     )  # fmt: skip
     program = build_program(settings)
@@ -35,10 +35,10 @@ def gradient_bytes(params):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("accumulate", [1, 2])
-def test_a_step_sends_each_gradient_once_and_the_loss(accumulate):
+@pytest.mark.parametrize("accumulation_steps", [1, 2])
+def test_a_step_sends_each_gradient_once_and_the_loss(accumulation_steps):
     assert jax.device_count() >= 8
-    text, params = compile_step(f"train.accumulate={accumulate}")
+    text, params = compile_step(f"train.accumulation_steps={accumulation_steps}")
     loss_bytes = 4
     assert find_collectives(text) == [
         Collective("all-reduce", gradient_bytes(params) + loss_bytes, in_loop=False)

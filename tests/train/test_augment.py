@@ -16,7 +16,7 @@ SPATIAL = ("rotate", "scale")
 NAMES = (*SPATIAL, "mirror", *A.INTENSITY)
 PATCH = (24, 20, 22)
 DEFAULT = AugmentSettings()
-SOURCE = A.source_shape(PATCH, DEFAULT)
+SOURCE = A.oversized_shape(PATCH, DEFAULT)
 DRAWN = 4000
 # Statistics of a fixed seed: a failure means a changed generator or a wrong rule, not bad luck.
 SIGMAS = 4.5
@@ -89,18 +89,18 @@ def test_draws_are_independent():
 
 
 def test_source_shape_is_the_known_answer():
-    assert A.source_shape((128, 128, 128), DEFAULT) == (205, 205, 205)  # nnU-Net's
-    assert A.source_shape((128, 128, 128), only("rotate")) == (174, 174, 174)  # cos 30 + sin 30
-    assert A.source_shape((128, 128, 128), only("scale")) == (150, 150, 150)
-    assert A.source_shape((128, 128, 128), only("mirror", "gamma")) == (128, 128, 128)
-    assert A.source_shape((40, 30, 20), only("rotate", rotation_degrees=90.0)) == (50, 50, 44)
+    assert A.oversized_shape((128, 128, 128), DEFAULT) == (205, 205, 205)  # nnU-Net's
+    assert A.oversized_shape((128, 128, 128), only("rotate")) == (174, 174, 174)  # cos 30 + sin 30
+    assert A.oversized_shape((128, 128, 128), only("scale")) == (150, 150, 150)
+    assert A.oversized_shape((128, 128, 128), only("mirror", "gamma")) == (128, 128, 128)
+    assert A.oversized_shape((40, 30, 20), only("rotate", rotation_degrees=90.0)) == (50, 50, 44)
 
 
 @pytest.mark.parametrize(
     "settings", [only("rotate", rotation_degrees=0.0), only("scale", scale_range=(1.0, 1.4))]
 )
 def test_source_is_never_smaller_than_the_patch(settings):
-    assert A.source_shape(PATCH, settings) == PATCH
+    assert A.oversized_shape(PATCH, settings) == PATCH
 
 
 def test_a_source_smaller_than_the_patch_is_refused():
@@ -182,8 +182,8 @@ def test_batch_and_vmap_equal_a_loop_and_jit_changes_nothing():
     many = jax.vmap(lambda *sample: augment(*sample, PATCH, DEFAULT))(keys, images, labels)
     plain = A.augment(keys[0], jnp.asarray(images[0]), jnp.asarray(labels[0]), PATCH, DEFAULT)
     forms = [(zip(*batch, strict=True), loop), (zip(*many, strict=True), loop), ([plain], loop[:1])]
-    for form, expected in forms:
-        for (patch, mask), (known, known_mask) in zip(form, expected, strict=True):
+    for implementation, expected in forms:
+        for (patch, mask), (known, known_mask) in zip(implementation, expected, strict=True):
             np.testing.assert_allclose(patch, known, atol=2e-4)
             # A point halfway between two voxels may fall to either after another rounding.
             assert (mask == known_mask).mean() > 0.9999
@@ -194,7 +194,7 @@ def test_label_stays_on_the_image():
     """The label is where the image is above a half; so it must be after every transform."""
     patch_shape = (40, 40, 40)
     settings = only("mirror", *SPATIAL)
-    source = A.source_shape(patch_shape, settings)
+    source = A.oversized_shape(patch_shape, settings)
     image = np.maximum(ball(source, (3, -5, 2), 9), ball(source, (-5, 4, -3), 7))
     label = np.where(image > 0.5, 3, 0).astype(np.uint8)
     keys = jax.random.split(jax.random.key(5), 6)

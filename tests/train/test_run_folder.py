@@ -3,7 +3,7 @@ import json
 import pytest
 
 from kitsjax.config import load_settings
-from kitsjax.data.kits import split_cases, write_split
+from kitsjax.data.split import split_cases, write_split
 from kitsjax.errors import InputError
 from kitsjax.train.run_folder import choose_split, open_run
 

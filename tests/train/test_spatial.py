@@ -1,4 +1,4 @@
-"""Turning and scaling against known answers and SciPy, in each form; flips."""
+"""Turning and scaling against known answers and SciPy, in each implementation; flips."""
 
 import jax
 import jax.numpy as jnp
@@ -8,18 +8,18 @@ from scipy import ndimage
 from source_patches import ball, centroid, noise
 
 from kitsjax.settings import AugmentSettings
-from kitsjax.train.augment import source_shape
+from kitsjax.train.augment import oversized_shape
 from kitsjax.train.spatial import flip, resample, rotation_matrix
 
 PATCH = (24, 20, 22)
-SOURCE = source_shape(PATCH, AugmentSettings())
+SOURCE = oversized_shape(PATCH, AugmentSettings())
 LEAST_SCALE = 0.5
 
-FORMS = ("gathers", "products")
+IMPLEMENTATIONS = ("gathers", "products")
 compiled = jax.jit(resample, static_argnums=(2, 5, 6))
 
 
-@pytest.fixture(params=FORMS)
+@pytest.fixture(params=IMPLEMENTATIONS)
 def resampled(request):
     """`resample` in one form."""
 
@@ -120,7 +120,8 @@ def test_forms_agree(seed, shape):
     angles_rad = rng.uniform(-np.pi, np.pi, 3).astype(np.float32)
     for scale in (LEAST_SCALE, 1.0, 1.4):
         (known, classes), (patch, mask) = (
-            compiled(image, label, shape, angles_rad, scale, LEAST_SCALE, form) for form in FORMS
+            compiled(image, label, shape, angles_rad, scale, LEAST_SCALE, implementation)
+            for implementation in IMPLEMENTATIONS
         )
         np.testing.assert_allclose(patch, known, atol=1e-4)
         # A point halfway between two voxels may fall to either after another rounding.
@@ -137,8 +138,8 @@ def test_boxes_hold_the_widest_block():
     for sign in np.ndindex(2, 2):
         turned = angles_rad * np.array([*(1 - 2 * np.array(sign)), 0], np.float32)
         known, patch = (
-            compiled(image, label, cube, turned, LEAST_SCALE, LEAST_SCALE, form)[0]
-            for form in FORMS
+            compiled(image, label, cube, turned, LEAST_SCALE, LEAST_SCALE, implementation)[0]
+            for implementation in IMPLEMENTATIONS
         )
         np.testing.assert_allclose(patch, known, atol=1e-4)
 

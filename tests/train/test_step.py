@@ -16,7 +16,7 @@ from kitsjax.errors import InputError
 from kitsjax.model.losses import deep_supervision_loss
 from kitsjax.model.unet import UNet, build_network
 from kitsjax.settings import AugmentSettings, LossSettings, NetworkSettings, OptimizerSettings
-from kitsjax.train.augment import source_shape
+from kitsjax.train.augment import oversized_shape
 from kitsjax.train.optimizer import build_optimizer
 from kitsjax.train.step import (
     AXIS,
@@ -34,16 +34,16 @@ SHAPE = (16, 16, 16)
 AUGMENT = AugmentSettings()
 
 
-def make(per_batch=True, accumulate=1):
+def make(per_batch=True, accumulation_steps=1):
     """The program's state and steps, to be mapped over AXIS."""
-    network = build_network(NetworkSettings(features=4, heads=2), SHAPE)
+    network = build_network(NetworkSettings(features=4, deep_supervision=2), SHAPE)
     optimizer = build_optimizer(OptimizerSettings(learning_rate=0.01), 10)
     settings = LossSettings(dice_per_batch=per_batch)
     loss = partial(deep_supervision_loss, settings=settings, axis_name=AXIS)
     augment = partial(augment_patches, seed=5, patch_shape=SHAPE, settings=AUGMENT)
     step = partial(
         train_step, network=network, optimizer=optimizer, loss=loss, augment=augment,
-        accumulate=accumulate, axis_name=AXIS,
+        accumulation_steps=accumulation_steps, axis_name=AXIS,
     )  # fmt: skip
     evaluate = partial(eval_step, network=network, loss=loss, axis_name=AXIS)
     return init_state(network, optimizer, 0), step, evaluate
@@ -51,7 +51,7 @@ def make(per_batch=True, accumulate=1):
 
 def make_batch(number, size=8):
     rng = np.random.default_rng(number)
-    source = (size, *source_shape(SHAPE, AUGMENT))
+    source = (size, *oversized_shape(SHAPE, AUGMENT))
     return {
         "image": rng.normal(size=source).astype(np.float16),
         "label": rng.integers(0, 4, source).astype(np.uint8),
@@ -93,7 +93,7 @@ def test_eight_devices_equal_one(per_batch):
 def test_accumulation_averages_gradients():
     # A Dice a sample and cross-entropy are means over samples: parts average to the whole.
     whole, whole_losses = run(jax.devices()[:1], per_batch=False)
-    parts, part_losses = run(jax.devices()[:1], per_batch=False, accumulate=4)
+    parts, part_losses = run(jax.devices()[:1], per_batch=False, accumulation_steps=4)
     assert np.allclose(whole_losses, part_losses, atol=1e-5)
     start, _, _ = make()
     assert largest_difference(whole.params, parts.params) < 1e-3 * largest_difference(
@@ -184,7 +184,7 @@ def test_a_readers_own_pieces_are_the_same_under_jit_pmap_and_accumulation():
     one, rows = small_run(jax.jit(step), state)
     for other, other_rows in (
         small_run(mapped, state, devices=2),
-        small_run(jax.jit(partial(step, accumulate=2)), state),
+        small_run(jax.jit(partial(step, accumulation_steps=2)), state),
     ):
         assert np.allclose(rows, other_rows, rtol=1e-5)
         assert largest_difference(one.params, other.params) < 1e-5
@@ -217,12 +217,15 @@ def test_errors_of_a_readers_own_loop_say_what_to_do():
             return nn.Dense(4)(x)
 
     optimizer, batch = optax.sgd(0.1), small_batch(0)
-    for network, accumulate, words in ((Bare(), 1, "Bare.*tuple"), (Small(), 3, "batch of 4")):
+    for network, accumulation_steps, words in (
+        (Bare(), 1, "Bare.*tuple"),
+        (Small(), 3, "batch of 4"),
+    ):
         state = init_state(network, optimizer, 0, patch_shape=(8, 8, 8))
         with pytest.raises(InputError, match=words):
             train_step(
                 state, batch, network=network, optimizer=optimizer, loss=focal_loss,
-                accumulate=accumulate,
+                accumulation_steps=accumulation_steps,
             )  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 import json
 
-from kitsjax.train.tracking import Tracker, read_rows
+from kitsjax.train.tracking import Tracker
+from kitsjax.training_log import read_rows
 
 
 def step_row(step):
@@ -10,7 +11,7 @@ def step_row(step):
 def epoch_row(epoch):
     return {
         "epoch": epoch, "step": 2 * epoch, "train_loss": 1 / epoch, "validation_loss": 2 / epoch,
-        "dice": 0.5, "dice_average": 0.4, "patches_per_second": 3.0, "data_wait": 0.1,
+        "pseudo_dice": 0.5, "pseudo_dice_average": 0.4, "patches_per_second": 3.0, "data_wait": 0.1,
     }  # fmt: skip
 
 
@@ -36,7 +37,7 @@ def test_resume_drops_later_rows_and_a_line_cut_short(tmp_path):
     with (tmp_path / "metrics.jsonl").open("a") as lines:
         lines.write(json.dumps(step_row(7))[:20])
     with Tracker(tmp_path, 4, 2, 10) as tracker:
-        assert [row["epoch"] for row in tracker.epochs] == [1, 2]
+        assert [row["epoch"] for row in tracker._log.epochs] == [1, 2]
     assert [row["step"] for row in read_rows(tmp_path / "metrics.jsonl")] == [1, 2, 2, 3, 4, 4]
 
 

@@ -1,0 +1,193 @@
+"""Part `predict`: from a CT's NIfTI file to its mask's, by networks of the same parameters."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from benchmarks.hardware import is_installed
+from benchmarks.material import make_ct
+from benchmarks.nnunet import parameters_for_kitsjax, use_folders
+from benchmarks.part import Job, Measurement, Part, Side
+from benchmarks.predict_peers import (
+    draw_network,
+    read_network,
+    run_monai,
+    run_nnunet,
+)
+from benchmarks.predict_task import (
+    CT_SHAPE,
+    CT_SPACING_MM,
+    MIRRORED,
+    PLAIN,
+    Task,
+    ct_path,
+    mask_path,
+    measure,
+    model_path,
+    read_task,
+    write_task,
+)
+
+TIE = 0.1
+"""Voxels whose two most probable classes differ by less may go either way."""
+
+
+def _prepare(job: Job) -> None:
+    """A CT, and for each variant the task and a bundle of drawn parameters."""
+    from kitsjax.image.read_nifti import read_volume
+    from kitsjax.image.resample import resample_image, resampled_shape
+
+    make_ct(ct_path(job), CT_SHAPE, CT_SPACING_MM)
+    volume = read_volume(ct_path(job))
+
+    def image(spacing_mm: float) -> np.ndarray:
+        shape = resampled_shape(volume.array.shape, volume.spacing_mm, spacing_mm)
+        return resample_image(volume.array, shape)
+
+    for variant in (PLAIN, MIRRORED):
+        _save_model(replace(job, variant=variant), write_task(job, variant, image))
+
+
+def _save_model(job: Job, task: Task) -> None:
+    """A bundle, and the same for PyTorch where nnU-Net is there, which then draws it."""
+    from kitsjax.config import load_settings
+    from kitsjax.infer.bundle import save_bundle
+
+    settings = load_settings(
+        overrides=(
+            f"preprocess.spacing_mm={task.spacing_mm}",
+            f"sampling.patch_shape={list(task.patch_shape)}",
+            f"network.features={task.features}",
+            f"network.max_features={task.max_features}",
+            f"network.deep_supervision={len(task.stage_features) - 1}",
+        )
+    )
+    if not is_installed("nnunetv2"):
+        import optax
+
+        from kitsjax.model.unet import build_network
+        from kitsjax.train.step import init_state
+
+        network = build_network(settings.network, task.patch_shape)
+        params = init_state(network, optax.identity(), seed=0).params
+    else:
+        use_folders(job.folder / "nnunet")
+        import torch
+
+        drawn = draw_network(task)
+        torch.save(drawn.state_dict(), model_path(job).with_suffix(".pt"))
+        params = parameters_for_kitsjax(drawn)
+    save_bundle(model_path(job), params, settings, {"benchmark": "drawn, not trained"})
+
+
+def _run_kitsjax(job: Job) -> Measurement:
+    """As `bin/predict.py` does it, but without its compilation cache."""
+    import jax
+
+    from kitsjax.config import override_settings
+    from kitsjax.devices import start_devices
+    from kitsjax.infer.bundle import make_model, read_bundle
+    from kitsjax.infer.predict_files import predict_files
+    from kitsjax.settings import RunSettings
+
+    start_devices(RunSettings(compilation_cache=""))
+    bundle = read_bundle(model_path(job))
+    mirror = str(job.variant == MIRRORED).lower()
+    settings = override_settings(bundle.settings, [f"predict.mirror={mirror}"]).predict
+    model = make_model(bundle.params, bundle.settings)
+    files = [(ct_path(job), mask_path(job, "kitsjax"))]
+
+    def work() -> None:
+        failures = predict_files([model], files, settings, progress=False)
+        assert not failures, failures
+
+    found = measure(job, work)
+    device = jax.devices()[0].memory_stats() or {}
+    return replace(found, device_bytes=device.get("peak_bytes_in_use"))
+
+
+def compare_masks(ours: np.ndarray, theirs: np.ndarray) -> tuple[float, float]:
+    """Share of voxels with the same class, and Dice of the foreground, 1 where both have none."""
+    same = float(np.mean(ours == theirs))
+    foreground = int(np.count_nonzero(ours)) + int(np.count_nonzero(theirs))
+    common = int(np.count_nonzero((ours > 0) & (theirs > 0)))
+    return same, 2 * common / foreground if foreground else 1.0
+
+
+def _check(job: Job) -> dict[str, float]:
+    """Native voxels of equal class, in all and apart from those near a tie.
+
+    On one window the networks must agree to rounding. Masks differ all the same: the peers average
+    logits where kitsjax averages probabilities, and bring logits (nnU-Net) or linearly resampled
+    images' labels (MONAI) back to the native grid; and a network of drawn parameters is seldom
+    sure of a voxel, which another window sees otherwise.
+    """
+    from kitsjax.image.read_nifti import read_label
+
+    ours = read_label(mask_path(job, "kitsjax")).array
+    peers = [s.name for s in PART.sides[1:] if not s.variants or job.variant in s.variants]
+    masks = {peer: read_label(mask_path(job, peer)).array for peer in peers}
+    checks: dict[str, float] = {}
+    for peer, mask in masks.items():
+        same, dice = compare_masks(ours, mask)
+        checks |= {f"{peer}: equal voxels": same, f"{peer}: foreground Dice": dice}
+    if job.variant == PLAIN:
+        sure = _margin(job, ours.shape) >= TIE
+        checks["voxels near a tie"] = 1 - float(sure.mean())
+        for peer, mask in masks.items():
+            checks[f"{peer}: equal voxels, ties apart"] = float((ours == mask)[sure].mean())
+        checks["nnU-Net: difference of a window's logits, sd"] = _difference_of_logits(job)
+    return checks
+
+
+def _margin(job: Job, native_shape: Sequence[int]) -> np.ndarray:
+    """How much more probable each native voxel's class is than the next."""
+    from kitsjax.data.preprocess import preprocess
+    from kitsjax.image.read_nifti import read_volume
+    from kitsjax.image.resample import resample_label
+    from kitsjax.infer.bundle import load_model
+    from kitsjax.infer.predict import predict_probabilities
+    from kitsjax.infer.trained_model import stack_models
+
+    model = load_model(model_path(job))
+    image = preprocess(read_volume(ct_path(job)), model.preprocess)
+    probabilities = predict_probabilities(stack_models(model), image, model.predict)
+    second, first = np.sort(probabilities, axis=0)[-2:]
+    return resample_label(first - second, native_shape)
+
+
+def _difference_of_logits(job: Job) -> float:
+    """Largest difference between the networks in float32 on a window of noise, over the sd."""
+    import jax
+    import torch
+
+    from kitsjax.infer.bundle import read_bundle
+    from kitsjax.model.unet import build_network
+
+    task, bundle = read_task(job), read_bundle(model_path(job))
+    window = np.random.default_rng(0).normal(size=(1, *task.patch_shape)).astype(np.float32)
+    network = build_network(bundle.settings.network, task.patch_shape, "cpu")
+    # The precision of a GPU's convolutions is not what is in question.
+    with jax.default_matmul_precision("highest"):
+        ours = np.asarray(jax.jit(network.apply)({"params": bundle.params}, window[..., None])[0])
+    with torch.inference_mode():
+        theirs = read_network(job, task)(torch.from_numpy(window[None]))
+    return float(np.abs(ours - np.moveaxis(theirs.numpy(), 1, -1)).max() / ours.std())
+
+
+PART = Part(
+    name="predict",
+    work="a CT of 300x512x512 voxels, 3 x 0.8 x 0.8 mm, from NIfTI to a mask in NIfTI; half-patch "
+    "windows with Gaussian weights; full: 1.99 mm, windows of 128 cubed, 32 to 320 channels; "
+    "small: 4 mm (mirrored: 6 mm), 96 cubed, 8 to 64 channels",
+    sides=(
+        Side("kitsjax", _run_kitsjax),
+        Side("nnU-Net", run_nnunet, ("torch", "nnunetv2")),
+        Side("MONAI", run_monai, ("torch", "nnunetv2", "monai"), (PLAIN,)),
+    ),
+    goal={"cpu": 1.0, "gpu": 2.0},
+    variants=(PLAIN, MIRRORED),
+    prepare=_prepare,
+    check=_check,
+)

@@ -1,0 +1,1 @@
+"""What a scan is: voxels, where they lie, NIfTI files, resampling."""

@@ -1,0 +1,148 @@
+"""A volume and the grid that its voxels lie on, in canonical orientation (see `image.header`)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import nibabel as nib
+import numpy as np
+
+from kitsjax.errors import InputError
+from kitsjax.image.header import NiftiHeader, kits_header
+from kitsjax.types import Shape, Spacing
+
+GRID_TOLERANCE_MM = 1e-3
+"""Largest difference between entries of the affines of one grid, mm: what rounding in headers
+leaves."""
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """Where the voxels of a volume lie in the patient.
+
+    Attributes:
+        shape: number of voxels (z, y, x).
+        spacing_mm: voxel edges (z, y, x): the lengths of the affine's columns.
+        affine: 4x4, from index (z, y, x, 1) to RAS+ world in mm.
+        header: header of the file that the grid was read from, or is written with; None if there
+            is none.
+    """
+
+    shape: Shape
+    spacing_mm: Spacing
+    affine: np.ndarray
+    header: NiftiHeader | None = None
+
+    @property
+    def name(self) -> str:
+        """The file that the grid was read from, for messages; "volume" if it came from none."""
+        return (self.header and self.header.path) or "volume"
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """A three-dimensional array and the grid that it lies on.
+
+    Attributes:
+        array: (z, y, x), C-contiguous, of the grid's shape.
+        grid: where the voxels lie.
+    """
+
+    array: np.ndarray
+    grid: Grid
+
+    @property
+    def shape(self) -> Shape:
+        """Number of voxels (z, y, x)."""
+        return self.grid.shape
+
+    @property
+    def spacing_mm(self) -> Spacing:
+        """Voxel edges (z, y, x), mm."""
+        return self.grid.spacing_mm
+
+    @property
+    def affine(self) -> np.ndarray:
+        """4x4, from index (z, y, x, 1) to RAS+ world in mm."""
+        return self.grid.affine
+
+    @property
+    def header(self) -> NiftiHeader | None:
+        """Header of the file that the volume came from; None if it came from none."""
+        return self.grid.header
+
+
+def make_volume(array: np.ndarray, spacing_mm: Sequence[float]) -> Volume:
+    """Make a volume from an array in canonical orientation: inferior, posterior, left.
+
+    The world's origin is the center of voxel (0, 0, 0).
+
+    Args:
+        array: (z, y, x), at least one voxel.
+        spacing_mm: voxel edges (z, y, x).
+
+    Raises:
+        ValueError: The array does not have three axes and a voxel, or the spacing is not three
+            positive lengths.
+    """
+    check_spacing(spacing_mm)
+    if np.ndim(array) != 3 or not np.size(array):
+        raise ValueError(f"a volume has three axes (z, y, x) and voxels, not shape {array.shape}")
+    z, y, x = (float(edge) for edge in spacing_mm)
+    header = kits_header(array.shape, spacing_mm)
+    depth, height, width = array.shape
+    grid = Grid((depth, height, width), (z, y, x), header.affine.astype(float), header)
+    return Volume(np.ascontiguousarray(array), grid)
+
+
+def check_spacing(spacing_mm: Sequence[float]) -> None:
+    """Raise ValueError unless the spacing is three finite lengths above 0."""
+    if len(spacing_mm) != 3 or not all(0 < edge < np.inf for edge in spacing_mm):
+        raise ValueError(f"a spacing is three positive lengths (z, y, x) in mm, not {spacing_mm}")
+
+
+def check_same_grid(a: Grid, b: Grid) -> None:
+    """Refuse two grids (of image and label, prediction and truth) that differ.
+
+    Shape and affine are compared in canonical orientation, so that files stored along other axes,
+    or flipped, pass if their voxels lie at the same places in the world.
+
+    Raises:
+        InputError: The shapes differ, or an entry of the affines by more than 0.001 mm. The
+            message names both files, both values, and both axis codes if they differ.
+    """
+    difference = _describe_difference(a, b)
+    if difference is None:
+        return
+    codes = [_axis_codes(grid) for grid in (a, b)]
+    stored = "" if codes[0] == codes[1] else f" (stored as {codes[0]} and {codes[1]})"
+    raise InputError(
+        f"{a.name} and {b.name}: {difference} differ{stored}; give files of the same voxels"
+    )
+
+
+def _describe_difference(a: Grid, b: Grid) -> str | None:
+    """Describe what differs between two grids, the plainest first; None if they are the same."""
+    if a.shape != b.shape:
+        return f"shapes {a.shape} and {b.shape} (z, y, x)"
+    # The affine alone decides: a spacing is a root of its squares, rounded once more.
+    if np.allclose(a.affine, b.affine, rtol=0, atol=GRID_TOLERANCE_MM):
+        return None
+    if not np.allclose(a.spacing_mm, b.spacing_mm, rtol=0, atol=GRID_TOLERANCE_MM):
+        values = f"({format_numbers(a.spacing_mm)}) and ({format_numbers(b.spacing_mm)})"
+        return f"spacings {values} mm (z, y, x)"
+    return f"affines {format_matrix(a.affine)} and {format_matrix(b.affine)} (mm)"
+
+
+def _axis_codes(grid: Grid) -> str:
+    """Return nibabel's codes of where the axes of the grid's file point, such as IPL for KiTS."""
+    return "".join(nib.aff2axcodes(grid.header.affine if grid.header else grid.affine))
+
+
+def format_numbers(values: Sequence[float] | np.ndarray) -> str:
+    """Format numbers for a message, such as "1, 2.5", to seven digits."""
+    return ", ".join(f"{float(value):.7g}" for value in values)
+
+
+def format_matrix(affine: np.ndarray) -> str:
+    """Format the first three rows of an affine for a message, separated by semicolons."""
+    return "[" + "; ".join(format_numbers(row) for row in affine[:3]) + "]"

@@ -1,0 +1,168 @@
+"""Segment files: one after another, the next being read while the device computes."""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from kitsjax.data.kits import IMAGE_NAME
+from kitsjax.data.preprocess import preprocess
+from kitsjax.errors import InputError
+from kitsjax.image.header import NiftiHeader
+from kitsjax.image.read_nifti import read_volume
+from kitsjax.image.resample import resample_label
+from kitsjax.image.write_nifti import write_label, write_volume
+from kitsjax.infer.predict import predict_label, predict_probabilities
+from kitsjax.infer.trained_model import Ensemble, Models, stack_models
+from kitsjax.labels import CLASSES
+from kitsjax.settings import PredictSettings
+from kitsjax.types import Shape
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def predict_files(
+    models: Models,
+    files: Sequence[tuple[Path, Path]],
+    settings: PredictSettings | None = None,
+    probabilities: bool = False,
+    progress: bool = True,
+) -> list[tuple[Path, str]]:
+    """Segment files one after another, the next being read meanwhile, with a progress bar.
+
+    Masks are uint8 NIfTI with their input's exact geometry. An existing output is replaced once
+    its successor is whole.
+
+    Args:
+        models: one, or several whose probabilities are averaged.
+        files: (CT, mask to write), as of `find_inputs`.
+        settings: how to predict; None: as the (first) model's settings say.
+        probabilities: also write `<name>_probabilities.nii.gz` beside the mask: float32, 4-D with
+            the classes last, on the native grid by nearest neighbor, so that its argmax is the
+            mask. They take 16 bytes a native voxel in memory.
+        progress: show the bar.
+
+    Returns:
+        (input, message) of every file that failed; the others were written.
+
+    Raises:
+        InputError: the models differ in network, patch shape or preprocessing.
+    """
+    ensemble = stack_models(models)
+    settings = settings or ensemble.model.predict
+    failures = []
+    cases = _ahead(partial(_prepare, ensemble), (source for source, _ in files))
+    pairs = zip(files, cases, strict=True)
+    for (source, target), case in tqdm(
+        pairs, "predict", len(files), unit="case", disable=not progress
+    ):
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _predict_case(ensemble, case.result(), target, settings, probabilities)
+        except InputError as error:
+            failures.append((source, str(error)))
+        except (OSError, MemoryError, jax.errors.JaxRuntimeError) as error:
+            reason = next(iter(str(error).splitlines()), "out of memory")
+            failures.append((source, f"{source}: cannot be predicted here ({reason})"))
+    return failures
+
+
+def find_inputs(path: str | Path, folder: str | Path) -> list[tuple[Path, Path]]:
+    """The CTs at a path, sorted, each with the mask of `folder` that it is to become.
+
+    Args:
+        path: a .nii or .nii.gz file; a KiTS case (a folder with imaging.nii.gz, whose name the
+            mask takes); or a folder of these.
+
+    Raises:
+        InputError: nothing there, or two inputs of one output, or an output that is an input.
+    """
+    path, folder = Path(path), Path(folder)
+    sources = [path] if path.is_file() else _list_folder(path)
+    if not sources:
+        raise InputError(
+            f"{path}: no CT there; give a .nii or .nii.gz file, a folder of them, or a KiTS folder"
+        )
+    inputs = {source.resolve() for source in sources}
+    targets: dict[Path, Path] = {}
+    for source in sources:
+        target = folder / f"{_output_name(source)}.nii.gz"
+        if target in targets:
+            raise InputError(
+                f"{source} and {targets[target]} would both be written to {target}: rename one"
+            )
+        if target.resolve() in inputs:
+            raise InputError(
+                f"{target}: the mask of {source} would replace an input; choose another output "
+                "folder"
+            )
+        targets[target] = source
+    return [(source, target) for target, source in targets.items()]
+
+
+def _list_folder(folder: Path) -> list[Path]:
+    if (folder / IMAGE_NAME).is_file():
+        return [folder / IMAGE_NAME]
+    files = [path for path in folder.glob("[!.]*") if path.name.endswith((".nii", ".nii.gz"))]
+    return sorted([*files, *folder.glob(f"*/{IMAGE_NAME}")])
+
+
+def _output_name(source: Path) -> str:
+    if source.name == IMAGE_NAME:
+        # Not resolved: the file itself may be a link into a store.
+        return Path(os.path.abspath(source)).parent.name
+    return source.name.removesuffix(".gz").removesuffix(".nii")
+
+
+class _Case(NamedTuple):
+    """What prediction needs of a file, without its native voxels."""
+
+    image: np.ndarray
+    native_shape: Shape
+    geometry: NiftiHeader
+
+
+def _prepare(ensemble: Ensemble, source: Path) -> _Case:
+    volume = read_volume(source)
+    image = preprocess(volume, ensemble.model.preprocess)
+    assert volume.header is not None
+    return _Case(image, volume.shape, volume.header)
+
+
+def _predict_case(
+    ensemble: Ensemble,
+    case: _Case,
+    target: Path,
+    settings: PredictSettings,
+    probabilities: bool,
+) -> None:
+    if not probabilities:
+        label = predict_label(ensemble, case.image, settings)
+    else:
+        by_class = predict_probabilities(ensemble, case.image, settings)
+        label = by_class.argmax(0).astype(np.uint8)
+        native = np.empty((len(CLASSES), *case.native_shape), np.float32)
+        for working, out in zip(by_class, native, strict=True):
+            out[:] = resample_label(working, case.native_shape)
+        name = f"{target.name.removesuffix('.gz').removesuffix('.nii')}_probabilities.nii.gz"
+        write_volume(target.with_name(name), np.moveaxis(native, 0, -1), case.geometry)
+    write_label(target, resample_label(label, case.native_shape), case.geometry)
+
+
+def _ahead(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Future[Result]]:
+    """The finished or running `function(item)` of each item, one of them ahead of the consumer."""
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        futures: deque[Future[Result]] = deque()
+        for item in items:
+            futures.append(pool.submit(function, item))
+            if len(futures) > 1:
+                yield futures.popleft()
+        yield from futures

@@ -1,0 +1,1 @@
+"""The synthetic abdomen in KiTS21's layout."""

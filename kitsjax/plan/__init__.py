@@ -1,0 +1,1 @@
+"""What a run would cost on a machine that need not be here."""

@@ -1,0 +1,59 @@
+"""Prediction: what peers are told of the CT, how masks compare, kitsjax's side on a small CT."""
+
+import numpy as np
+import pytest
+
+from benchmarks import predict, predict_task
+from benchmarks.part import Job
+from benchmarks.predict import compare_masks
+from benchmarks.predict_task import MIRRORED, PLAIN, Task, intensities, read_task
+from kitsjax.data.preprocess import normalize
+from kitsjax.image.read_nifti import read_label
+from kitsjax.settings import PreprocessSettings
+
+TINY = Task(spacing_mm=16.0, patch_edge=16, features=2, max_features=8)
+SHAPE = (36, 64, 64)
+
+
+@pytest.fixture
+def job(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        predict_task, "_TASKS", {("small", variant): TINY for variant in (PLAIN, MIRRORED)}
+    )
+    monkeypatch.setattr(predict, "CT_SHAPE", SHAPE)
+    monkeypatch.setattr(predict, "CT_SPACING_MM", (8.0, 6.0, 6.0))
+    return Job(tmp_path, "small", MIRRORED, 1)
+
+
+def test_masks_compare():
+    ours, theirs = np.array([0, 1, 2, 3]), np.array([0, 1, 3, 0])
+    assert compare_masks(ours, theirs) == (0.5, pytest.approx(2 * 2 / 5))
+    assert compare_masks(ours, ours) == (1.0, 1.0)
+    assert compare_masks(np.zeros(4), np.zeros(4)) == (1.0, 1.0)
+    assert compare_masks(ours, np.zeros(4)) == (0.25, 0.0)
+
+
+def test_normalizing_by_the_intensities_is_kitsjaxs_own():
+    image = np.random.default_rng(0).gamma(2, 300, (20, 30, 40)).astype(np.float32)
+    known = intensities(image)
+    clipped = np.clip(image, known["percentile_00_5"], known["percentile_99_5"])
+    expected = normalize(image, PreprocessSettings())
+    assert np.allclose((clipped - known["mean"]) / known["std"], expected, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_kitsjax_predicts_without_the_peers(job, monkeypatch):
+    monkeypatch.setattr(predict, "is_installed", lambda module: False)
+    predict._prepare(job)
+    assert read_task(job).stage_features == (2, 4, 8)
+    found = predict._run_kitsjax(job)
+    assert len(found.seconds) == 1
+    assert 0 < found.seconds[0] < found.values["first call, s"]
+    assert read_label(job.folder / "kitsjax" / "mirrored.nii.gz").array.shape == SHAPE
+
+
+@pytest.mark.slow
+def test_both_networks_have_the_same_parameters(job):
+    pytest.importorskip("nnunetv2", reason="the peer comes with the [bench] extra")
+    predict._prepare(job)
+    assert predict._difference_of_logits(job) < 1e-4

@@ -1,0 +1,64 @@
+"""The start: what is cleared before a cold one, and a real one of a small network."""
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks import start
+from benchmarks.part import Job
+from kitsjax.config import load_settings
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+
+REACHED = {"imported": 1.0, "initialized": 2.0, "first step": 3.0}
+
+
+@pytest.fixture
+def starts(monkeypatch, tmp_path):
+    """Each start's compiled programs that it found; it leaves one."""
+    found = []
+
+    def pretend(side, folder):
+        compiled = folder / side / "cache" / "xla"
+        found.append(compiled.exists())
+        compiled.mkdir(parents=True, exist_ok=True)
+        (folder / side / "cache" / "fonts").touch()
+        return REACHED
+
+    monkeypatch.setattr(start, "start", pretend)
+    return found
+
+
+def test_cold_starts_find_nothing_compiled_and_cached_ones_do(starts, tmp_path):
+    for variant in (start.COLD, start.COLD, start.CACHED, start.CACHED):
+        measured = start._run("kitsjax", Job(tmp_path, "small", variant, 1))
+        assert measured.seconds == [3.0]
+        assert (tmp_path / "kitsjax/cache/fonts").exists()
+    # The first is there to bring packages into memory.
+    assert starts == [False, False, False, True, True]
+
+
+def test_a_cached_start_alone_is_filled_first(starts, tmp_path):
+    start._run("kitsjax", Job(tmp_path, "small", start.CACHED, 1))
+    assert starts == [False, True]
+
+
+def test_settings_of_each_size_are_those_of_the_presets(tmp_path):
+    for size, preset in (("small", "phantom"), ("full", "kits21")):
+        start._prepare(Job(tmp_path, size, "", 2))
+        ours, known = map(load_settings, (tmp_path / "settings.toml", CONFIGS / f"{preset}.toml"))
+        assert (ours.network, ours.loss) == (known.network, known.loss)
+        assert ours.sampling.patch_shape == known.sampling.patch_shape
+        assert ours.sampling.batch_size == known.sampling.batch_size
+
+
+@pytest.mark.slow
+def test_a_start_reaches_its_first_step(tmp_path, monkeypatch):
+    tiny = ("sampling.patch_shape=[16, 16, 16]", "sampling.batch_size=2", "network.features=2")
+    monkeypatch.setitem(start._OVERRIDES, "small", (*tiny, "network.deep_supervision=2"))
+    monkeypatch.delenv("XLA_FLAGS")  # the tests' eight devices
+    start._prepare(Job(tmp_path, "small", "", 1))
+    reached = start.start("kitsjax", tmp_path)
+    assert list(reached) == list(REACHED)
+    assert 0 < reached["imported"] < reached["initialized"] < reached["first step"]
+    assert any((tmp_path / "kitsjax/cache/xla").iterdir())

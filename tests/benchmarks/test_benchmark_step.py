@@ -1,0 +1,60 @@
+"""Both sides of the train step do the same work, which is what makes its ratio mean anything."""
+
+import jax
+import numpy as np
+import pytest
+
+from benchmarks import step
+from benchmarks.part import Job
+from kitsjax.model.unet import build_network, stage_features
+from kitsjax.train.augment import oversized_shape
+
+
+def job(tmp_path, size="small", threads=2):
+    return Job(tmp_path, size, "", threads)
+
+
+@pytest.mark.parametrize("size", ["small", "full"])
+def test_network_has_nnunets_parameters(tmp_path, size):
+    settings = step.step_settings(job(tmp_path, size))
+    network = build_network(settings.network, settings.sampling.patch_shape)
+    image = jax.ShapeDtypeStruct((1, *settings.sampling.patch_shape, 1), np.float32)
+    params = jax.eval_shape(network.lazy_init, jax.random.key(0), image)
+    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == 31_197_204
+
+
+def test_small_patch_has_the_stages_of_a_full_one(tmp_path):
+    def stages(size):
+        settings = step.step_settings(job(tmp_path, size))
+        shape, network = settings.sampling.patch_shape, settings.network
+        return stage_features(shape, network.features, network.max_features, network.smallest)
+
+    assert stages("small") == stages("full") == step.nnunet.FEATURES
+
+
+def test_nothing_is_augmented(tmp_path):
+    settings = step.step_settings(job(tmp_path))
+    patch_shape = settings.sampling.patch_shape
+    assert oversized_shape(patch_shape, settings.augment) == patch_shape
+    assert not any(
+        getattr(settings.augment, name)
+        for name in ("mirror", "rotate", "scale", "brightness", "contrast", "gamma")
+    )
+
+
+@pytest.mark.parametrize(("threads", "devices"), [(1, 1), (2, 2), (3, 2), (64, 2)])
+def test_devices_divide_the_batch(tmp_path, threads, devices):
+    assert step.step_settings(job(tmp_path, threads=threads)).run.cpu_devices == devices
+
+
+def test_dummy_batch_is_the_same_at_every_call_and_holds_every_class():
+    image, label = step.dummy_batch((8, 8, 8), 2)
+    again, _ = step.dummy_batch((8, 8, 8), 2)
+    np.testing.assert_array_equal(image, again)
+    assert image.shape == label.shape == (2, 8, 8, 8)
+    assert set(np.unique(label)) == {0, 1, 2, 3}
+
+
+def test_a_step_of_the_paper_counts_eleven_tflop(tmp_path):
+    settings = step.step_settings(job(tmp_path, "full", 1))
+    assert step.count_operations(settings) == pytest.approx(11.1e12, rel=0.01)
