@@ -1,27 +1,33 @@
 """kitsjax: 3D segmentation of kidneys, renal tumors and cysts on CT, in pure JAX.
 
-The names below are all that inference in a notebook needs. They are loaded when first used, so
-that `import kitsjax` is quick and touches no device.
+The names below are the functional API for notebooks. Each is loaded at its first use, so that
+`import kitsjax` is fast and does not initialize JAX.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from kitsjax.data.preprocess import preprocess
-    from kitsjax.errors import InputError
-    from kitsjax.evaluate.scoring import ClassScore, score
-    from kitsjax.image.read_nifti import read_label, read_volume
-    from kitsjax.image.volume import Volume, make_volume
-    from kitsjax.image.write_nifti import write_volume
-    from kitsjax.infer.bundle import load_model
-    from kitsjax.infer.predict import probabilities, segment
-    from kitsjax.infer.trained_model import Model
-    from kitsjax.train.step import TrainState, init_state, train_step
+if TYPE_CHECKING:  # the aliases tell type checkers that these names are public
+    from kitsjax.data.preprocess import preprocess as preprocess
+    from kitsjax.errors import InputError as InputError
+    from kitsjax.evaluate.scoring import ClassScore as ClassScore
+    from kitsjax.evaluate.scoring import score as score
+    from kitsjax.image.read_nifti import read_label as read_label
+    from kitsjax.image.read_nifti import read_volume as read_volume
+    from kitsjax.image.volume import Volume as Volume
+    from kitsjax.image.volume import make_volume as make_volume
+    from kitsjax.image.write_nifti import write_volume as write_volume
+    from kitsjax.infer.bundle import load_model as load_model
+    from kitsjax.infer.predict import probabilities as probabilities
+    from kitsjax.infer.predict import segment as segment
+    from kitsjax.infer.trained_model import Model as Model
+    from kitsjax.train.step import TrainState as TrainState
+    from kitsjax.train.step import init_state as init_state
+    from kitsjax.train.step import train_step as train_step
 
 __version__ = "0.1.0"
 
-_MODULES = {
+_MODULES = {  # public name -> module that defines it
     "ClassScore": "evaluate.scoring",
     "InputError": "errors",
     "Model": "infer.trained_model",
@@ -40,31 +46,14 @@ _MODULES = {
     "write_volume": "image.write_nifti",
 }
 
-__all__ = [
-    "ClassScore",
-    "InputError",
-    "Model",
-    "TrainState",
-    "Volume",
-    "init_state",
-    "load_model",
-    "make_volume",
-    "preprocess",
-    "probabilities",
-    "read_label",
-    "read_volume",
-    "score",
-    "segment",
-    "train_step",
-    "write_volume",
-]
+__all__ = list(_MODULES)
 
 
 def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module 'kitsjax' has no attribute {name!r}")
     value = getattr(import_module(f"kitsjax.{_MODULES[name]}"), name)
-    # Found without this function from now on.
+    # The next use finds the name without this function.
     globals()[name] = value
     return value
 

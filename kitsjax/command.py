@@ -1,4 +1,4 @@
-"""What the commands in bin/ share: settings on the command line, and errors in one line."""
+"""Parts that the commands in bin/ share: settings on the command line, errors in one line."""
 
 import argparse
 import errno
@@ -11,7 +11,7 @@ from kitsjax.errors import InputError
 from kitsjax.settings import Settings
 
 USAGE_STATUS = 2
-"""Exit status for a user's mistake, as argparse has it."""
+"""Exit status for a user's mistake; argparse uses the same."""
 
 _ADVICE = {
     **dict.fromkeys(
@@ -21,18 +21,18 @@ _ADVICE = {
         (errno.ENOTDIR, errno.EEXIST, errno.EISDIR), "move it away, or choose another folder"
     ),
 }
-"""By what the system refused with."""
+"""Advice for each error number with which the system refuses to write."""
 
 PIPE_STATUS = 141
-"""Of a command whose reader went away, as a shell tells it of Unix tools (128 + SIGPIPE)."""
+"""Exit status when the reader of the output has gone, as shells report it (128 + SIGPIPE)."""
 
 
 def settings_parser(description: str | None) -> argparse.ArgumentParser:
-    """A parser with --config, --set and --print-config."""
+    """Make a parser with --config, --set and --print-config."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--config", metavar="FILE", help="settings in TOML, see configs/")
+    parser.add_argument("--config", metavar="FILE", help="settings in TOML; configs/ has presets")
     parser.add_argument(
         "--set", metavar="SECTION.FIELD=VALUE", action="append", default=[], dest="overrides",
         help="override one setting; may be given several times",
@@ -44,10 +44,10 @@ def settings_parser(description: str | None) -> argparse.ArgumentParser:
 
 
 def resolve_settings(args: argparse.Namespace) -> Settings:
-    """The settings that the arguments ask for; prints them and exits for --print-config.
+    """Load the settings that the arguments ask for; with --print-config, print them and exit.
 
     Raises:
-        InputError: see `load_settings`.
+        InputError: The file or an override is not valid.
     """
     settings = load_settings(args.config, args.overrides)
     if args.print_config:
@@ -57,23 +57,24 @@ def resolve_settings(args: argparse.Namespace) -> Settings:
 
 
 def run_command(main: Callable[[], int]) -> int:
-    """Run a command: a user's mistake, or a full or forbidden disk, is one line and status 2.
+    """Run a command and return its exit status.
 
-    A reader of its output that has enough (`| head`) is no mistake: nothing is said.
+    A user's mistake, or a disk that is full or not writable, gives one line and status 2. A reader
+    that closes the output early (`| head`) is no mistake: nothing is printed.
     """
     # XLA and absl report their own workings at WARNING and below; errors still show.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     try:
         status = main()
-        # None where it was closed (>&-).
+        # It is None where the shell closed it (>&-).
         if sys.stdout:
             sys.stdout.flush()
         return status
     except InputError as error:
         message = str(error)
     except BrokenPipeError:
-        # What is still to be flushed at exit goes nowhere, without another complaint.
+        # Python flushes the output again at exit; without this it would complain then.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PIPE_STATUS
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Settings from TOML files and `--set` overrides, which nothing else reads."""
+"""Read settings from TOML files and `--set` overrides; nothing else reads them."""
 
 import difflib
 import tomllib
@@ -14,20 +14,30 @@ from kitsjax.settings import Section, Settings
 
 
 def load_settings(path: str | Path | None = None, overrides: Iterable[str] = ()) -> Settings:
-    """Read settings from a TOML file (or the defaults) and apply `section.field=value` overrides.
+    """Read settings from a TOML file and apply overrides.
 
-    Override values are TOML; a bare word is taken as a string.
+    Args:
+        path: TOML file; None: the defaults.
+        overrides: texts such as "train.epochs=10". Values are TOML; a bare word is a string.
 
     Raises:
-        InputError: unreadable file, unknown field (the nearest valid name is given), wrong type
-            or value out of range (the field's path is given).
+        InputError: The file cannot be read, a field is unknown or renamed (the message gives the
+            right name), or a value has a wrong type or is out of range.
     """
     settings = Settings() if path is None else parse_settings(_read_text(Path(path)), str(path))
     return override_settings(settings, overrides)
 
 
 def parse_settings(text: str, source: str) -> Settings:
-    """Settings from TOML text; raises as `load_settings`, with `source` as the text's name."""
+    """Parse settings from TOML text.
+
+    Args:
+        text: TOML.
+        source: name of the text in messages.
+
+    Raises:
+        InputError: The text is not TOML, or a field or value of it is not valid.
+    """
     try:
         tree = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -36,7 +46,11 @@ def parse_settings(text: str, source: str) -> Settings:
 
 
 def override_settings(settings: Settings, overrides: Iterable[str]) -> Settings:
-    """The settings with `section.field=value` overrides applied; raises as `load_settings`."""
+    """Apply overrides such as "train.epochs=10" to settings.
+
+    Raises:
+        InputError: An override is malformed, or its field or value is not valid.
+    """
     tree = settings.model_dump()
     for override in overrides:
         _apply_override(tree, override)
@@ -44,7 +58,7 @@ def override_settings(settings: Settings, overrides: Iterable[str]) -> Settings:
 
 
 def to_toml(settings: Settings) -> str:
-    """The settings as TOML that `load_settings` reads back to the same settings."""
+    """Write settings as TOML, which `load_settings` reads back to the same settings."""
     return tomli_w.dumps(settings.model_dump(mode="json"))
 
 
@@ -53,7 +67,7 @@ RENAMED = {
     "predict.step": "predict.step_size",
     "train.accumulate": "train.accumulation_steps",
 }
-"""New names of settings that were renamed, by their old names."""
+"""The new name of each renamed setting, by its old name."""
 
 
 def _validate(tree: dict[str, Any], source: str) -> Settings:
@@ -87,7 +101,7 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
 
 
 def _explain(error: ValidationError) -> str:
-    """The first problem of a validation in one line, with the field's path."""
+    """Describe the first problem of a validation in one line, with the field's path."""
     problem = error.errors()[0]
     path = ".".join(str(part) for part in problem["loc"])
     if path in RENAMED:
@@ -116,7 +130,7 @@ def _nearest(path: str) -> str:
 
 
 def get_section(name: str) -> type[Section]:
-    """The class of a section of `Settings`."""
+    """Return the class of a section of `Settings`."""
     annotation = Settings.model_fields[name].annotation
     assert isinstance(annotation, type)
     return annotation

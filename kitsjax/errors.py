@@ -1,13 +1,13 @@
-"""The one exception for a mistake of the user's, and how others' errors are put in a line."""
+"""The exception for a user's mistake, and the first line of a library's error."""
 
 
 class InputError(ValueError):
-    """One line that names the file or field, what is wrong with it, and what to do.
+    """A user's mistake, as one line: the file or setting, what is wrong with it, what to do.
 
     Commands print it without a traceback and exit with status 2.
     """
 
 
 def first_line(error: Exception) -> str:
-    """What a library's error says first; its type where it says nothing."""
+    """Return the first line of an error's message, or the name of its type if it has none."""
     return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,4 +1,4 @@
-"""Outputs written atomically and renamed: a killed run or a full disk leaves none half written."""
+"""Write files atomically: no output is ever left half written."""
 
 import os
 import shutil
@@ -12,13 +12,13 @@ from kitsjax.errors import InputError
 
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
-    """A temporary path in the same folder that becomes `path`, file or folder, on success.
+    """Yield a temporary path in the same folder, and rename it to `path` on success.
 
-    The temporary name keeps the suffixes, since writers choose the format by them. On an
-    exception it is removed, and `path` is as it was.
+    The path may become a file or a folder. The temporary name keeps the suffixes, since writers
+    choose the format by them. On an exception it is removed, and `path` is as it was.
 
     Raises:
-        InputError: the folder cannot be made or written, or the disk is full.
+        InputError: The folder cannot be made or written, or the disk is full.
     """
     path = Path(path)
     beside = path.with_name(f".{os.getpid()}.partial.{path.name}")
@@ -42,10 +42,10 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 
 
 def check_folder(folder: str | Path) -> None:
-    """Refuse, before any work, a folder that could not be made or written; leaves no trace.
+    """Check before any work that a folder can be made and written; leave nothing there.
 
     Raises:
-        InputError: a file is there, or it cannot be made or written.
+        InputError: A file has that name, or the folder cannot be made or written.
     """
     folder = Path(folder)
     try:
@@ -61,7 +61,7 @@ def check_folder(folder: str | Path) -> None:
 
 
 def remove_leftovers(folder: str | Path) -> None:
-    """Remove what killed runs have left half written in a folder that no other run writes to."""
+    """Remove the temporary files of killed runs from a folder that no other run writes to."""
     for leftover in Path(folder).glob(".*.partial.*"):
         if leftover.is_dir():
             shutil.rmtree(leftover)
@@ -70,16 +70,16 @@ def remove_leftovers(folder: str | Path) -> None:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write a UTF-8 text file whole or not at all."""
+    """Write a UTF-8 text file atomically."""
     with atomic_write(path) as beside:
         beside.write_text(text, encoding="utf-8")
 
 
 def remove_file(path: str | Path) -> None:
-    """Remove a file that may not be there.
+    """Remove a file if it is there.
 
     Raises:
-        InputError: it cannot be removed, as if it is a folder.
+        InputError: It cannot be removed; it is a folder, for instance.
     """
     try:
         Path(path).unlink(missing_ok=True)

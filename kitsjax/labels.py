@@ -1,4 +1,4 @@
-"""Label values, evaluation classes, tolerances and colors, each with its source."""
+"""Label values, evaluation classes, tolerances and colors of KiTS21, each with its source."""
 
 from typing import NamedTuple
 
@@ -9,13 +9,14 @@ CLASSES = ("background", "kidney", "tumor", "cyst")
 """Names of the label values, by value."""
 
 FOREGROUND = (KIDNEY, TUMOR, CYST)
+"""Label values other than the background."""
 
 PAINT_ORDER = (KIDNEY, CYST, TUMOR)
 """Later labels are painted over earlier ones when instances are merged (KiTS21 starter code)."""
 
 
 class EvaluationClass(NamedTuple):
-    """A hierarchical evaluation class of KiTS21.
+    """An evaluation class of KiTS21, a union of labels.
 
     Attributes:
         labels: label values whose union is the class.
@@ -34,10 +35,10 @@ EVALUATION_CLASSES: dict[str, EvaluationClass] = {
 }
 
 EVALUATION_NAMES = {"kidney_and_mass": "Kidney + Masses", "mass": "Masses", "tumor": "Tumor"}
-"""The evaluation classes as the paper's Table 1 names them."""
+"""Names of the evaluation classes in the paper's Table 1."""
 
 MAJORITY, INDIVIDUAL = "majority", "individual"
 """Kinds of truth: the majority label, and the individual annotations (as annotation samples)."""
 
 COLORS = {KIDNEY: "#d62728", TUMOR: "#2ca02c", CYST: "#1f77b4"}
-"""Kidney red, tumor green, cyst blue: the paper's figures 3 and 6."""
+"""Colors of the labels in the paper's Figures 3 and 6: kidney red, tumor green, cyst blue."""

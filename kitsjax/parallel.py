@@ -1,4 +1,4 @@
-"""One function over many cases in worker processes: a bar, and failures that stay with their case.
+"""Map a function over cases in worker processes; a failure stays with its case.
 
 Workers are spawned, not forked: a fork would inherit JAX's threads half alive.
 """
@@ -18,7 +18,7 @@ from tqdm import tqdm
 from kitsjax.errors import InputError
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-"""What the libraries behind NumPy read when they are loaded."""
+"""Environment variables that the libraries behind NumPy read when they are loaded."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -32,19 +32,22 @@ def map_cases(
     progress: bool = True,
     isolated: bool = False,
 ) -> Iterator[tuple[Item, Result | InputError]]:
-    """Yield each item with its result, or with the InputError that it raised, as they come.
+    """Yield each item with its result, or with the InputError that it raised, as they finish.
 
-    Any other exception is raised and calls off what has not begun, as does closing the iterator.
+    Any other exception is raised here. It cancels the items that have not begun, as does closing
+    the iterator.
 
     Args:
-        function: called with one item; it, items and results must pickle.
-        workers: processes; 0: one a core. A single worker or item is served by this process.
-        description: stands before the progress bar, which appears only if there are items.
+        function: called with one item. It, the items and the results must pickle.
+        items: the cases; may be empty.
+        workers: number of processes; 0: one per core. For a single worker or item the function
+            runs in this process.
+        description: text before the progress bar, which is shown only if there are items.
         progress: show the bar.
         isolated: start a process even for a single worker or item.
 
     Raises:
-        InputError: a worker was killed; nothing comes of the items still to do.
+        InputError: A worker was killed; the remaining items have no result.
     """
     workers = min(workers or cores(), len(items))
     spawn = workers > 1 or (isolated and workers == 1)
@@ -82,9 +85,9 @@ def _in_processes(
 
 @contextmanager
 def _cores_shared_by(workers: int) -> Iterator[None]:
-    """Processes started meanwhile use their share of the cores in NumPy's matrix products.
+    """Limit NumPy in the processes started meanwhile to their share of the cores.
 
-    Otherwise each would start a thread a core, and they would spend their time waiting for another.
+    Otherwise each would start one thread per core, and they would wait for each other.
     """
     share = max(1, cores() // workers)
     before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
@@ -102,10 +105,10 @@ def _cores_shared_by(workers: int) -> Iterator[None]:
 
 
 def _end_with_parent() -> None:
-    """Keep a worker from outliving a parent that was killed and could not shut its pool down.
+    """End a worker when its parent has ended, even if it was killed and left its pool open.
 
-    Ctrl-C goes to all processes of a terminal: the parent tells the user, a worker just ends. Where
-    it is ignored, as by what a script starts in the background, both go on.
+    Ctrl-C reaches all processes of a terminal: the parent tells the user, a worker just ends. If
+    the parent ignores it, as a script's background jobs do, both go on.
     """
     if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -127,5 +130,5 @@ def _caught(function: Callable[[Item], Result], item: Item) -> Result | InputErr
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

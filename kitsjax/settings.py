@@ -1,7 +1,7 @@
 """Every setting of a run: its type, range, default and a line of description.
 
-Each section is handed to the part of the program that it belongs to; only `train/`,
-`infer/bundle.py` and the commands see the whole `Settings`.
+Each module gets the section that it needs; only `train/`, `plan/`, `infer/bundle.py` and the
+commands see the whole `Settings`. `docs/paper.md` says which values are the paper's.
 """
 
 import re
@@ -11,12 +11,13 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Probability = Annotated[float, Field(ge=0, le=1)]
-Shape = tuple[Annotated[int, Field(ge=8)], Annotated[int, Field(ge=8)], Annotated[int, Field(ge=8)]]
+_Edge = Annotated[int, Field(ge=8)]
+PatchShape = tuple[_Edge, _Edge, _Edge]
 Range = tuple[float, float]
 
 
 class Section(BaseModel):
-    """A frozen group of settings: unknown keys and coercions between types are refused."""
+    """A frozen group of settings, which refuses unknown keys and coercions between types."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
 
@@ -40,17 +41,18 @@ class DataSettings(Section):
         False, description="write the synthetic data set of [phantom] to root if root is absent"
     )
     held_out: int = Field(
-        60, ge=0, description="cases held out at random (D1); 0 trains on every case"
+        60, ge=0, description="number of cases held out at random; 0: train on every case"
     )
     split: str = Field(
-        "", description="JSON file {'train': [...], 'held_out': [...]}; empty: a seeded split"
+        "",
+        description="JSON file {'train': [...], 'held_out': [...]}; empty: a seeded random split",
     )
-    workers: int = Field(0, ge=0, description="preprocessing processes; 0: one a core")
+    workers: int = Field(0, ge=0, description="worker processes; 0: one per core")
     label_source: str = Field(
         "majority",
-        description="label trained on (X1): 'majority', one annotator's ('annotator_1', ...; an "
-        "instance with fewer annotations goes round them) or 'sample', a fresh official sample at "
-        "every visit of a case; validation and foreground positions keep to the majority",
+        description="label to train on: 'majority'; one annotator's ('annotator_1', ..., or "
+        "another annotator's where that one is missing); or 'sample', a new official annotation "
+        "sample at every visit of a case. Validation and foreground sampling use the majority",
     )
 
     @field_validator("label_source")
@@ -62,57 +64,65 @@ class DataSettings(Section):
 
 
 class PhantomSettings(Section):
-    """The synthetic data set, written only when data.make_phantom is true."""
+    """The synthetic data set, written if data.make_phantom is true."""
 
     cases: int = Field(30, ge=1, le=100_000, description="number of cases")
     matrix: int = Field(512, ge=64, le=1024, description="voxels across a slice")
-    seed: int = Field(0, ge=0, description="case n depends on (seed, n) alone")
+    seed: int = Field(0, ge=0, description="seed; case n depends on (seed, n) alone")
 
 
 class PreprocessSettings(Section):
-    """From a raw case to what the network sees (P1, P2)."""
+    """Preprocessing: from a raw case to the image that the network sees."""
 
-    spacing_mm: float = Field(1.99, gt=0, le=20, description="isotropic voxel edge (P1), mm")
-    lower_percentile: float = Field(0.5, ge=0, lt=50, description="clip below (P2), percent")
-    upper_percentile: float = Field(99.5, gt=50, le=100, description="clip above (P2), percent")
+    spacing_mm: float = Field(1.99, gt=0, le=20, description="isotropic voxel edge, mm")
+    lower_percentile: float = Field(
+        0.5, ge=0, lt=50, description="clip intensities below this percentile of the case"
+    )
+    upper_percentile: float = Field(
+        99.5, gt=50, le=100, description="clip intensities above this percentile of the case"
+    )
     dtype: Literal["float16", "float32"] = Field(
         "float16",
-        description="stored image; half precision rounds a normalized voxel by 2**-11 of itself, "
-        "a fraction of a HU and far below the noise, and halves disk, memory and transfer",
+        description="type of the stored image; half precision halves disk, memory and transfer, "
+        "and rounds a voxel by 2**-11 of its value, far below the noise of a CT",
     )
     foreground_voxels: int = Field(
-        10_000, ge=1, description="least number of voxel positions stored a class (or 1%, if more)"
+        10_000,
+        ge=1,
+        description="voxel positions stored per class, at least (or 1 %, if that is more)",
     )
 
 
 class SamplingSettings(Section):
-    """Patches and batches (O2, O3)."""
+    """Patches and batches."""
 
-    patch_shape: Shape = Field((128, 128, 128), description="patch (z, y, x), voxels (O2)")
-    batch_size: int = Field(4, ge=1, description="patches in a global batch (O2)")
+    patch_shape: PatchShape = Field((128, 128, 128), description="patch (z, y, x), voxels")
+    batch_size: int = Field(4, ge=1, description="patches in a global batch")
     foreground_fraction: Probability = Field(
-        1 / 3, description="least share of patches of each batch centered on foreground (O3)"
+        1 / 3, description="least share of each batch's patches that are centered on foreground"
     )
     threads: int = Field(2, ge=1, le=256, description="threads that read patches")
-    prefetch: int = Field(4, ge=1, le=1024, description="batches read ahead")
+    prefetch: int = Field(4, ge=1, le=1024, description="batches read in advance")
 
 
 class AugmentSettings(Section):
-    """Augmentation (A1): six independent draws a patch; ranges are nnU-Net's."""
+    """Augmentation: six transforms, applied independently; the ranges are nnU-Net's."""
 
-    mirror: Probability = Field(0.4, description="probability; each axis then flips with 1/2")
+    mirror: Probability = Field(
+        0.4, description="probability of mirroring; each axis then flips with probability 1/2"
+    )
     rotate: Probability = Field(0.4, description="probability of a rotation about all axes")
     scale: Probability = Field(0.4, description="probability of an isotropic scaling")
     brightness: Probability = Field(0.4, description="probability of a brightness factor")
     contrast: Probability = Field(0.4, description="probability of a contrast factor")
     gamma: Probability = Field(0.4, description="probability of a gamma correction")
     rotation_degrees: float = Field(
-        30.0, ge=0, le=180, description="rotation about each axis, uniform in +- this, degrees"
+        30.0, ge=0, le=180, description="largest rotation about each axis, degrees"
     )
-    scale_range: Range = Field((0.7, 1.4), description="size of the object, factor")
+    scale_range: Range = Field((0.7, 1.4), description="factor of the size of the object")
     brightness_range: Range = Field((0.75, 1.25), description="factor of the intensities")
-    contrast_range: Range = Field((0.75, 1.25), description="factor about the mean")
-    gamma_range: Range = Field((0.7, 1.5), description="exponent on intensities in 0..1")
+    contrast_range: Range = Field((0.75, 1.25), description="factor of the distance from the mean")
+    gamma_range: Range = Field((0.7, 1.5), description="exponent of intensities scaled to 0..1")
 
     @model_validator(mode="after")
     def _ranges_are_ordered(self) -> Self:
@@ -124,104 +134,126 @@ class AugmentSettings(Section):
 
 
 class NetworkSettings(Section):
-    """The 3D U-Net (N1-N3)."""
+    """The 3D U-Net."""
 
-    features: int = Field(32, ge=1, le=1024, description="channels of the first stage (N1)")
+    features: int = Field(32, ge=1, le=1024, description="channels of the first stage")
     max_features: int = Field(
-        1024, ge=1, le=8192, description="cap on a stage's channels; nnU-Net caps at 320"
+        1024, ge=1, le=8192, description="most channels of a stage; nnU-Net's cap is 320"
     )
-    smallest: int = Field(4, ge=2, description="downsample the patch to this edge (N1), voxels")
+    smallest: int = Field(4, ge=2, description="smallest edge of a feature map, voxels")
     deep_supervision: int = Field(
-        4, ge=1, le=8, description="decoder levels with an auxiliary output, finest first (N3)"
+        4, ge=1, le=8, description="number of decoder levels with an output, finest first"
     )
     dtype: Literal["auto", "bfloat16", "float32"] = Field(
-        "auto", description="computation; auto: bfloat16 on GPU and TPU, float32 on the CPU"
+        "auto",
+        description="type of the activations; auto: bfloat16 on GPU and TPU, float32 on the CPU",
     )
-    remat: bool = Field(False, description="recompute activations in the backward pass")
+    remat: bool = Field(
+        False, description="recompute activations in the backward pass, to save memory"
+    )
     convolution: Literal["auto", "direct", "planar", "stacked"] = Field(
         "auto",
-        description="form of the 3D convolution; auto: planar on the CPU, stacked on a TPU, else "
-        "direct",
+        description="implementation of the 3D convolution; auto: planar on the CPU, stacked on a "
+        "TPU, direct elsewhere",
     )
 
 
 class LossSettings(Section):
-    """Cross-entropy plus soft Dice at every supervised level (L1, L2), and a boundary term (X2)."""
+    """The loss at every output: cross-entropy plus soft Dice, and an optional boundary term."""
 
     dice_weight: float = Field(1.0, ge=0, description="factor of the soft Dice loss")
     cross_entropy_weight: float = Field(1.0, ge=0, description="factor of the cross-entropy")
-    dice_background: bool = Field(False, description="count background in the soft Dice")
-    dice_smooth: float = Field(1e-5, ge=0, description="added above and below in the soft Dice")
+    dice_background: bool = Field(False, description="include the background in the soft Dice")
+    dice_smooth: float = Field(
+        1e-5, ge=0, description="smoothing: added to numerator and denominator of the soft Dice"
+    )
     dice_per_batch: bool = Field(
-        False, description="one Dice over the whole global batch instead of one a sample"
+        False, description="compute one Dice over the global batch instead of one per sample"
     )
     boundary_weight: float = Field(
-        0.0, ge=0, le=1000, description="factor of the proxy of surface Dice (X2); 0: not computed"
+        0.0,
+        ge=0,
+        le=1000,
+        description="factor of the boundary loss, a proxy of surface Dice; 0: not computed",
     )
     boundary_tolerance: int = Field(
-        1, ge=0, le=16, description="how far surfaces may lie apart in it, voxels along each axis"
+        1,
+        ge=0,
+        le=16,
+        description="distance at which its surfaces still match, voxels along each axis",
     )
 
 
 class OptimizerSettings(Section):
-    """Nesterov SGD with polynomial decay (O1)."""
+    """Nesterov SGD with polynomial decay of the learning rate."""
 
     learning_rate: float = Field(0.06, gt=0, description="initial learning rate")
     momentum: float = Field(0.99, ge=0, lt=1, description="momentum")
-    nesterov: bool = Field(True, description="Nesterov's form of the momentum")
-    decay_power: float = Field(0.9, gt=0, description="learning rate ~ (1 - step/steps)**power")
+    nesterov: bool = Field(True, description="use Nesterov momentum")
+    decay_power: float = Field(
+        0.9, gt=0, description="power of the decay: learning rate * (1 - step / steps) ** power"
+    )
     warmup_steps: int = Field(0, ge=0, description="steps of linear warm-up")
-    weight_decay: float = Field(3e-5, ge=0, description="coupled (L2) weight decay")
-    clip_norm: float = Field(12.0, gt=0, description="global norm that gradients are clipped to")
+    weight_decay: float = Field(3e-5, ge=0, description="L2 weight decay, added to the gradient")
+    clip_norm: float = Field(12.0, gt=0, description="global norm to which gradients are clipped")
 
 
 class TrainSettings(Section):
-    """The run (O2, V2)."""
+    """The length of training, validation and checkpoints."""
 
-    epochs: int = Field(1000, ge=1, description="epochs")
-    batches: int = Field(250, ge=1, description="training batches an epoch")
-    validation_batches: int = Field(50, ge=1, description="validation batches an epoch")
-    accumulation_steps: int = Field(1, ge=1, description="micro-batches a step, gradients averaged")
+    epochs: int = Field(1000, ge=1, description="number of epochs")
+    batches: int = Field(250, ge=1, description="training batches per epoch")
+    validation_batches: int = Field(50, ge=1, description="validation batches per epoch")
+    accumulation_steps: int = Field(
+        1, ge=1, description="gradient accumulation: micro-batches per step"
+    )
     dice_decay: float = Field(
-        0.9, ge=0, lt=1, description="decay of the pseudo-Dice's moving average"
+        0.9, ge=0, lt=1, description="decay of the moving average of the pseudo-Dice"
     )
     checkpoint_epochs: int = Field(1, ge=1, description="epochs between checkpoints")
-    seed: int = Field(0, ge=0, le=2**31 - 1, description="seed of everything random in training")
+    seed: int = Field(
+        0, ge=0, le=2**31 - 1, description="seed of initialization, sampling and augmentation"
+    )
     threshold_baseline: bool = Field(
-        False, description="score the best plain HU threshold beside the network"
+        False, description="also score the best plain HU threshold, as a baseline"
     )
 
 
 class PredictSettings(Section):
-    """Whole-volume prediction by sliding window (V1)."""
+    """Prediction of a whole volume by a sliding window."""
 
-    step_size: float = Field(0.5, gt=0, le=1, description="window stride over patch edge")
-    weighting: Literal["gaussian", "uniform"] = Field(
-        "gaussian", description="importance within a window; gaussian: sigma = patch / 8"
+    step_size: float = Field(
+        0.5, gt=0, le=1, description="stride of the windows as a fraction of the patch edge"
     )
-    mirror: bool = Field(False, description="average the predictions of all eight mirrorings")
+    weighting: Literal["gaussian", "uniform"] = Field(
+        "gaussian", description="weights within a window; gaussian: sigma = patch / 8"
+    )
+    mirror: bool = Field(
+        False, description="test-time augmentation: average over all eight mirrorings"
+    )
     batch_size: int = Field(
-        0, ge=0, description="windows computed at a time; 0: two on a GPU, else one"
+        0, ge=0, description="windows per forward pass; 0: two on a GPU, one elsewhere"
     )
     bucket: int = Field(
-        64, ge=1, description="volumes are padded to multiples of this edge, so few shapes compile"
+        64, ge=1, description="pad volumes to multiples of this edge, so that few shapes compile"
     )
 
 
 class RunSettings(Section):
-    """Where outputs go and how processes find each other."""
+    """The run folder, the devices, and how several processes find each other."""
 
     folder: str = Field("runs/kitsjax", description="run folder")
     compilation_cache: str = Field(
-        "~/.cache/kitsjax/xla", description="compiled programs are kept here; empty: not kept"
+        "~/.cache/kitsjax/xla", description="folder that keeps compiled programs; empty: none"
     )
     cpu_devices: int = Field(
         1, ge=1, le=64,
-        description="devices that the CPU is divided into where there is no accelerator; two on "
-        "two cores nearly double the speed, since XLA uses more than one core for a device poorly",
+        description="number of XLA devices to split the CPU into, where there is no accelerator; "
+        "one per core is fastest, since XLA makes poor use of several cores for one device",
     )  # fmt: skip
     coordinator: str = Field(
-        "", description="several hosts: 'auto' (TPU pod, SLURM) or host:port; empty: one process"
+        "",
+        description="for several hosts: 'auto' (TPU pod, SLURM) or host:port; empty: one process",
     )
     processes: int = Field(1, ge=1, description="number of processes, with coordinator host:port")
     process: int = Field(0, ge=0, description="index of this process, with coordinator host:port")
