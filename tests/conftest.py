@@ -1,4 +1,7 @@
-"""Every test sees eight CPU devices and checked shapes; compiled programs are kept between runs."""
+"""Settings of every test: eight CPU devices, checked shapes, strict dtypes and ranks.
+
+Compiled programs are kept between runs.
+"""
 
 import os
 import tempfile
@@ -16,6 +19,9 @@ os.environ.setdefault(
 )
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# Types that mix and ranks that broadcast must be meant; in the commands that tests start, too.
+os.environ["JAX_NUMPY_DTYPE_PROMOTION"] = "strict"
+os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 
 # The shape annotations of the network, its losses and prediction are checked at every call.
 install_import_hook(

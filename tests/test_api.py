@@ -36,7 +36,7 @@ def test_the_readme_uses_names_that_exist():
     assert used <= set(kitsjax.__all__)
 
 
-def test_what_a_reader_may_get_wrong_says_what_is_wrong(tmp_path):
+def test_wrong_arguments_say_what_is_wrong(tmp_path):
     model = kitsjax.load_model(ROOT / "notebooks" / "phantom.safetensors")
     array = np.zeros((8, 9, 10), np.float32)
     for bad in (np.nan, np.inf):
@@ -91,7 +91,7 @@ def test_score_refuses_what_are_no_label_maps():
         kitsjax.score(label, label, (0, 1, 1))
 
 
-def test_a_volume_without_a_file_is_written_where_its_affine_says(tmp_path):
+def test_volume_without_file_keeps_its_affine(tmp_path):
     made = kitsjax.make_volume(np.arange(24, dtype=np.float32).reshape(2, 3, 4), (3, 1, 2))
     affine = made.affine.copy()
     affine[:3, 3] = 5, -6, 7

@@ -1,4 +1,4 @@
-"""The rules of the house: which layer may import which."""
+"""The rules of the layout: which room may import which, and how large things may be."""
 
 import ast
 import subprocess
@@ -42,7 +42,7 @@ def test_imports_go_downward_only():
                 assert other == own or RANK[other] < RANK[own], f"{path} imports {name}"
 
 
-def test_only_the_top_of_the_house_sees_all_settings():
+def test_only_top_rooms_see_all_settings():
     allowed = {"config.py", "command.py", "bundle.py"}
     for path in sorted((ROOT / "kitsjax").rglob("*.py")):
         if path.parent.name in ("train", "plan") or path.name in allowed:
@@ -57,7 +57,7 @@ def test_commands_are_short():
         assert len(path.read_text().splitlines()) <= 60, path
 
 
-def test_scoring_reporting_and_preprocessing_load_no_jax():
+def test_host_rooms_load_no_jax():
     code = (
         "import sys, kitsjax.command, kitsjax.evaluate.evaluation, kitsjax.prepare;"
         "import kitsjax.report.report;"

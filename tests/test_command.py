@@ -30,7 +30,7 @@ def test_success_passes_its_status_on():
         NotADirectoryError(errno.ENOTDIR, "Not a directory", "file.nii"),
     ],
 )
-def test_user_mistakes_are_one_line_and_status_two(error, capsys):
+def test_user_mistake_is_one_line_and_status_2(error, capsys):
     assert run_command(fail(error)) == 2
     printed = capsys.readouterr().err
     assert "file.nii" in printed
@@ -48,7 +48,7 @@ def test_our_own_mistakes_keep_their_traceback():
 
 
 @pytest.mark.parametrize("flush", [True, False])
-def test_a_reader_that_has_enough_gets_no_traceback(flush):
+def test_closed_pipe_gives_no_traceback(flush):
     code = (
         "import sys; from kitsjax.command import run_command; sys.stdin.read();"
         f"sys.exit(run_command(lambda: print('a line', flush={flush}) or 0))"
@@ -63,7 +63,7 @@ def test_a_reader_that_has_enough_gets_no_traceback(flush):
     assert process.returncode == 141
 
 
-def test_print_config_prints_resolved_settings_and_exits(capsys):
+def test_print_config_prints_and_exits(capsys):
     args = settings_parser("").parse_args(["--print-config", "--set", "train.epochs=7"])
     with pytest.raises(SystemExit) as stop:
         resolve_settings(args)

@@ -92,7 +92,7 @@ def test_settings_in_a_text_name_their_source(text, message):
     assert "\n" not in str(error.value)
 
 
-def test_an_override_is_named_as_one_beside_a_file(tmp_path):
+def test_override_is_named_beside_a_file(tmp_path):
     path = tmp_path / "settings.toml"
     path.write_text("[train]\nepochs = 3\n")
     assert load_settings(path, ["train.batches=5"]).train.epochs == 3

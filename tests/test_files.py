@@ -10,7 +10,7 @@ from kitsjax.files import (
 )
 
 
-def test_failure_leaves_the_old_file_and_nothing_else(tmp_path):
+def test_failure_leaves_only_the_old_file(tmp_path):
     path = tmp_path / "a.txt"
     write_text(path, "old")
 
@@ -42,7 +42,7 @@ def test_unwritable_place_is_one_line(tmp_path):
     assert "\n" not in str(error.value)
 
 
-def test_leftovers_of_killed_runs_go_and_nothing_else(tmp_path):
+def test_only_leftovers_of_killed_runs_go(tmp_path):
     for name in ("case", "a.txt", ".hidden"):
         (tmp_path / name).touch()
     with atomic_write(tmp_path / "b.txt") as file, atomic_write(tmp_path / "b") as folder:
@@ -54,7 +54,7 @@ def test_leftovers_of_killed_runs_go_and_nothing_else(tmp_path):
         folder.mkdir()
 
 
-def test_a_folder_is_checked_before_work_and_left_as_it_was(tmp_path):
+def test_checking_a_folder_leaves_it_as_it_was(tmp_path):
     (tmp_path / "file").write_text("kept")
     check_folder(tmp_path / "new" / "deep")
     check_folder(tmp_path)

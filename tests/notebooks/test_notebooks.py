@@ -106,7 +106,7 @@ def test_notebook_runs_from_top_to_bottom(path, copied):
     assert sorted(copied.rglob("*")) == before, "a notebook writes to temporary folders only"
 
 
-def test_a_failing_cell_is_named_and_nothing_is_saved(copied):
+def test_failing_cell_is_named_nothing_saved(copied):
     path = write_notebook(copied / "bad.ipynb", "x = 1", "y = x / 0  # here", "z = 1")
     before = path.read_bytes()
     done = run(copied, str(path))
@@ -131,7 +131,8 @@ def test_a_dead_kernel_is_named(copied):
     assert "the kernel died in\nimport os; os._exit(3)  # here" in done.stderr
 
 
-def test_what_is_saved_is_the_same_in_every_run_and_names_no_machine(copied):
+def test_saved_notebook_is_reproducible(copied):
+    """What is saved is the same in every run and names nothing of the machine."""
     path = write_notebook(
         copied / "twice.ipynb",
         "import sys, warnings\nprint('\\rcase 1/2', file=sys.stderr)\nwarnings.warn('mind this')",

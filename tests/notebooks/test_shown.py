@@ -24,7 +24,7 @@ EVALUATION = Evaluation(
 )
 
 
-def test_pandas_takes_scores_and_lesions_as_they_are():
+def test_pandas_takes_scores_and_lesions():
     scores, lesions = pd.DataFrame(EVALUATION.scores), pd.DataFrame(EVALUATION.lesions)
     assert tuple(scores.columns) == Score._fields
     assert tuple(lesions.columns) == Lesion._fields
@@ -33,7 +33,7 @@ def test_pandas_takes_scores_and_lesions_as_they_are():
     assert lesions.volume_cm3.sum() == 0.3
 
 
-def test_means_are_numbers_beside_the_published_ones():
+def test_means_stand_beside_published_ones():
     means = pd.DataFrame(score_means(EVALUATION, "paper"))
     assert len(means) == 2 * 2 * 3
     row = means.set_index(["score", "against", "evaluation_class"]).loc["dice", MAJORITY, "mass"]
@@ -50,7 +50,7 @@ def test_table_is_shown_as_markdown():
     assert table._repr_markdown_() == to_markdown(table)
 
 
-def test_drawing_is_shown_as_an_image_of_equal_bytes():
+def test_drawing_is_shown_as_equal_bytes():
     drawing = plot_boxes(EVALUATION)
     shown = drawing._repr_png_()
     assert shown == drawing._repr_png_()
@@ -58,5 +58,5 @@ def test_drawing_is_shown_as_an_image_of_equal_bytes():
     assert imread(BytesIO(shown)).shape[:2] == (420, 700)
 
 
-def test_drawing_without_a_figure_shows_its_fields():
+def test_drawing_without_figure_shows_fields():
     assert plot_boxes(Evaluation())._repr_png_() is None
