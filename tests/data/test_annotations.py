@@ -22,7 +22,7 @@ from kitsjax.data.annotations import (
 from kitsjax.image.header import kits_header
 from kitsjax.image.read_nifti import read_label
 from kitsjax.image.volume import Grid
-from kitsjax.phantom.case import make_phantom
+from kitsjax.phantom.dataset import make_phantom
 
 DATA = Path(__file__).parents[2] / ".." / "shared" / "data"
 GRID = Grid(SHAPE, SPACING_MM, AFFINE, kits_header(SHAPE, SPACING_MM))
