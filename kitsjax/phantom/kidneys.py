@@ -123,7 +123,7 @@ def _place(rng: np.random.Generator, kidney: Kidney, radius: float) -> np.ndarra
     # The point of the ellipsoid in that direction, moved outward or inward.
     surface = direction / np.linalg.norm(direction / kidney.half_mm)
     local = surface + direction * radius * rng.uniform(-0.7, 0.35)
-    # Bend as `Kidney.bean` bends the outline.
+    # Bend toward the spine, as `Kidney.bean` bends the outline.
     local[2] -= 9 * min(1, (local[0] / kidney.half_mm[0]) ** 2) - 3
     return kidney.center + local @ kidney.axes
 
@@ -144,6 +144,7 @@ def paint_kidney(
     scene.paint(np.maximum(bean - u(2, 14), wall), region, hu["fat"])
     _paint_hilum(rng, scene, patient, kidney, cavity)
 
+    # The sinus is a hollow at the hilum, filled with fat.
     hollow = np.array([0, 0, -0.55 * half_mm[2]])
     size = half_mm * u([0.4, 0.3, 0.5], [0.55, 0.42, 0.68])
     sinus = ellipsoid(local, hollow, size) + 2.2 * scene.noise(region, 10)
@@ -155,6 +156,7 @@ def paint_kidney(
     medulla = np.clip(-(bean + u(4.5, 7)) / 2, 0, 1) * np.clip(0.6 + 0.6 * columns, 0, 1)
     value = hu["cortex"] + (hu["medulla"] - hu["cortex"]) * medulla
     scene.paint(parenchyma, region, value + 4 * scene.noise(region, 8))
+    # The collecting system lies inside the sinus and holds urine.
     pelvis = ellipsoid(local, hollow, size * u(0.3, 0.55)) + 1.5 * scene.noise(region, 9)
     scene.paint(np.maximum(pelvis, sinus + 1.5), region, hu["urine"])
     return PaintedStructure("kidney", parenchyma, region)

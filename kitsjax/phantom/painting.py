@@ -112,9 +112,9 @@ class Scene:
     ) -> None:
         """Blend a value in HU over the inside of a level.
 
-        The level is divided by its change across one voxel. The share of a voxel that the shape
-        covers is then 1/2 minus this distance, clipped to 0 and 1: partial volume to first order,
-        slice thickness included.
+        The level divided by its change across one voxel is the distance from the surface in
+        voxels. The share of a voxel that the shape covers is 1/2 minus this distance, clipped to 0
+        and 1: partial volume to first order, slice thickness included.
 
         Args:
             level: on the lattice region.
@@ -124,14 +124,15 @@ class Scene:
         """
         if min(level.shape) < 2:
             return
-        # The distance from the surface in voxels, positive outside.
+        # The distance from the surface in voxels, positive outside. Where the level is flat, a
+        # tenth of a voxel keeps the divisor away from 0.
         slopes = np.gradient(level, self.step)
         across = sum(abs(g) * h for g, h in zip(slopes, self.spacing_mm, strict=True))
         distance = (level / np.maximum(across, 0.1 * min(self.spacing_mm))).astype(np.float32)
         near = distance < 1
         if not near.any():
             return
-        # Cut the region down to the shape, to which most of it is often empty.
+        # Cut the region down to the shape, which often fills a small part of it.
         z, y, x = (_extent(near.any(axes)) for axes in ((1, 2), (0, 2), (0, 1)))
         distance = distance[z, y, x]
         box, (to_z, (row, weights), to_x) = self._window(region, (z, y, x))
@@ -145,9 +146,9 @@ class Scene:
             slab = slice(start, start + rows)
             to_y = row[slab], weights[:, slab]
             cover = _along(0, _along(1, distance, to_y), to_z)
-            # Blend in place: target = target + cover * (hu - target).
             np.clip(0.5 - cover, 0, opacity, out=cover)
             hu = value if textured is None else _along(0, _along(1, textured, to_y), to_z)
+            # In place: target + cover * (hu - target).
             cover *= hu - target[:, slab]
             target[:, slab] += cover
 
