@@ -12,7 +12,7 @@ from scipy import ndimage
 from kitsjax.types import Shape, Spacing
 
 _EDGE_VOXELS = 12
-"""The spline prefilter sees the edge voxel repeated this often, as in SciPy's mode "nearest".
+"""Before the spline prefilter the edge voxel is repeated this often, as SciPy's "nearest" does.
 
 The filter's response falls by the factor 2 - sqrt(3) a voxel, so what lies beyond weighs 1e-7.
 """

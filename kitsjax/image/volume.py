@@ -16,7 +16,7 @@ GRID_TOLERANCE_MM = 1e-3
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """Where the voxels of a volume lie in the patient.
+    """The grid of a volume's voxels: their number, their size and where they lie in the patient.
 
     Attributes:
         shape: number of voxels (z, y, x).
