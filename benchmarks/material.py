@@ -12,7 +12,8 @@ import numpy as np
 from kitsjax.image.read_nifti import read_grid
 from kitsjax.image.volume import make_volume
 from kitsjax.image.write_nifti import write_volume
-from kitsjax.phantom.case import PhantomCase, make_case, make_phantom
+from kitsjax.phantom.case import PhantomCase, make_case
+from kitsjax.phantom.dataset import make_phantom
 
 CT_SPACING_MM = (3.0, 0.8, 0.8)
 """About KiTS21's median."""

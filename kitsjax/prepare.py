@@ -8,7 +8,7 @@ from kitsjax.data.kits import Case, find_cases
 from kitsjax.data.preprocess import PreprocessReport, cache_folder, preprocess_cases
 from kitsjax.errors import InputError
 from kitsjax.labels import MAJORITY
-from kitsjax.phantom.case import make_phantom
+from kitsjax.phantom.dataset import make_phantom
 from kitsjax.settings import DataSettings, PhantomSettings, PreprocessSettings
 
 

@@ -1,1 +1,1 @@
-"""What a scan is: voxels, where they lie, NIfTI files, resampling."""
+"""Scans: voxels and where they lie in the patient, NIfTI files, resampling."""

@@ -1,6 +1,6 @@
-"""NIfTI headers: how a file lays out its voxels, and the way to and from canonical orientation.
+"""NIfTI headers: how a file stores its voxels, and the way to and from canonical orientation.
 
-The canonical orientation is that of KiTS21's files, IPL: array axes (z, y, x) that point inferior,
+The canonical orientation is that of KiTS21's files, IPL: the array axes (z, y, x) point inferior,
 posterior and left.
 """
 
@@ -14,19 +14,19 @@ import numpy as np
 from nibabel import orientations
 
 CANONICAL_AXES = "IPL"
-"""Where the array axes (z, y, x) point, as nibabel's axis codes."""
+"""The array axes (z, y, x) point in these directions, given as nibabel's axis codes."""
 
 
 @dataclass(frozen=True)
 class NiftiHeader:
-    """How a NIfTI file lays out its voxels: all that is needed to write another just like it.
+    """The header of a NIfTI file: all that is needed to write another file with the same layout.
 
-    Everything follows from the header, which is kept byte for byte, so that shape, affine, qform
-    and sform with their codes survive unchanged. `bytes.hex` makes it fit for JSON.
+    The header is kept byte for byte, so that shape, affine, qform and sform with their codes
+    survive unchanged. Everything else is read from it. `bytes.hex` makes it fit for JSON.
 
     Attributes:
         binaryblock: the NIfTI-1 (348 bytes) or NIfTI-2 (540 bytes) header.
-        path: the file it was read from, for messages.
+        path: the file that the header was read from, for messages; "" if there is none.
     """
 
     binaryblock: bytes
@@ -34,47 +34,60 @@ class NiftiHeader:
 
     @cached_property
     def nifti(self) -> Any:
-        """The parsed header; not to be changed."""
+        """The header as parsed by nibabel; callers must not change it."""
         kind = nib.Nifti1Header if len(self.binaryblock) == 348 else nib.Nifti2Header
         return kind(self.binaryblock, check=False)
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The file's shape, in its own axis order; with trailing ones if the file has them."""
+        """The file's shape in its own axis order, with trailing axes of one if it has them."""
         return tuple(int(n) for n in self.nifti.get_data_shape())
 
     @property
     def affine(self) -> np.ndarray:
-        """The file's affine, 4x4: file index to RAS+ world in the file's own unit."""
+        """The file's affine, 4x4: from file index to RAS+ world in the file's own unit."""
         return np.asarray(self.nifti.get_best_affine())
 
     @cached_property
     def orientation(self) -> np.ndarray:
-        """nibabel's orientation (3x2: house axis, flip) of each file axis; nearest if oblique."""
-        house = orientations.axcodes2ornt(CANONICAL_AXES)
-        return orientations.ornt_transform(orientations.io_orientation(self.affine), house)
+        """The canonical axis and the flip (1 or -1) of each file axis, 3x2, as nibabel has them.
+
+        An oblique file axis belongs to the nearest canonical axis.
+        """
+        canonical = orientations.axcodes2ornt(CANONICAL_AXES)
+        return orientations.ornt_transform(orientations.io_orientation(self.affine), canonical)
 
     def to_canonical(self, array: np.ndarray) -> np.ndarray:
-        """A view of an array in file order (three axes, then any others) in canonical orientation."""
+        """View an array in file order (three axes, then any others) in canonical orientation."""
         return orientations.apply_orientation(array, self.orientation)
 
     def to_file(self, array: np.ndarray) -> np.ndarray:
-        """A view of an array in canonical orientation in file order; the inverse of `to_canonical`."""
+        """View an array in canonical orientation in file order; the inverse of `to_canonical`."""
         axes, flips = self.orientation.T
         backward = np.empty((3, 2))
         backward[axes.astype(int)] = np.stack([np.arange(3), flips], axis=1)
         return orientations.apply_orientation(array, backward)
 
 
-def kits_header(shape: Sequence[int], spacing_mm: Sequence[float]) -> NiftiHeader:
-    """The layout of a KiTS21 file: canonical orientation, world origin at voxel 0, sform only."""
+def kits_affine(spacing_mm: Sequence[float]) -> np.ndarray:
+    """Return the affine (4x4, index to RAS+ mm) of a KiTS21 file, whose origin is voxel (0, 0, 0).
+
+    `spacing_mm` are the voxel edges (z, y, x).
+    """
     sz, sy, sx = spacing_mm
-    affine = np.array([[0, 0, -sx, 0], [0, -sy, 0, 0], [-sz, 0, 0, 0], [0, 0, 0, 1.0]])
-    return canonical_header(shape, affine)
+    return np.array([[0, 0, -sx, 0], [0, -sy, 0, 0], [-sz, 0, 0, 0], [0, 0, 0, 1.0]])
+
+
+def kits_header(shape: Sequence[int], spacing_mm: Sequence[float]) -> NiftiHeader:
+    """Make the header of a KiTS21 file of this shape (z, y, x) and these voxel edges (z, y, x)."""
+    return canonical_header(shape, kits_affine(spacing_mm))
 
 
 def canonical_header(shape: Sequence[int], affine: np.ndarray) -> NiftiHeader:
-    """The layout of a file of canonical orientation, from a volume's shape and affine."""
+    """Make the header of a file in canonical orientation; as in KiTS21, it has an sform only.
+
+    `affine` is 4x4, from index (z, y, x, 1) to RAS+ world in mm.
+    """
     header = nib.Nifti1Header()
     header.set_data_shape(tuple(shape))
     header.set_qform(affine, code="unknown")

@@ -1,4 +1,7 @@
-"""NIfTI files in and out: whatever a file's storage, arrays are (z, y, x) in canonical orientation."""
+"""Read NIfTI files as arrays (z, y, x) in canonical orientation, however the files store them.
+
+A file is read in chunks, so that its voxels as stored (often float64) are never in memory at once.
+"""
 
 import logging
 import zlib
@@ -20,34 +23,40 @@ from kitsjax.image.header import NiftiHeader
 from kitsjax.image.volume import Grid, Volume, format_matrix, format_numbers
 
 _MM_OF_UNIT = {"meter": 1000.0, "micron": 0.001}
+"""Any other unit of a header is taken for mm."""
 
 _UNREADABLE: tuple[Any, ...] = (
     OSError, EOFError, zlib.error, isal_zlib.error, ImageFileError, HeaderDataError, ValueError
 )  # fmt: skip
-"""What nibabel, gzip and zlib raise on files that are not whole NIfTI files."""
+"""nibabel, gzip and zlib raise these on files that are damaged, cut short or not NIfTI."""
 
-_PIECE_BYTES = 2**25
-"""How much of a file is in memory as it is stored, often as float64, at a time."""
+_CHUNK_BYTES = 2**25
+"""Chunks of a file hold about this much, uncompressed."""
+
+_LABEL_ROUNDING = 1e-3
+"""A label this close to an integer is that integer: writers that scale (`scl_slope`) round."""
 
 
 def read_volume(path: str | Path) -> Volume:
-    """Read an image as float32, `scl_slope` and `scl_inter` applied (HU for a CT).
+    """Read an image as float32 with `scl_slope` and `scl_inter` applied (HU for a CT).
+
+    Trailing axes of one are dropped.
 
     Raises:
-        InputError: no readable NIfTI file, not three-dimensional (trailing axes of one are
-            dropped), voxel size not positive, complex or RGB voxels, NaN or infinite voxels.
+        InputError: The file is missing, damaged or not NIfTI, is not three-dimensional, has a
+            voxel size that is not positive, or holds complex, RGB, NaN or infinite voxels.
     """
     image, grid = _open(Path(path))
-    array = _empty(grid, np.float32)
-    unfinite = 0
-    for brick, stored in _bricks(image, grid, array):
+    array = _allocate(grid, np.float32)
+    not_finite = 0
+    for block, stored in _blocks(image, grid, array):
         with np.errstate(over="ignore"):
-            brick[...] = _scaled(image, stored)
-        unfinite += brick.size - int(np.isfinite(brick).sum())
-    if unfinite:
+            block[...] = _scaled(image, stored)
+        not_finite += block.size - int(np.isfinite(block).sum())
+    if not_finite:
         raise InputError(
-            f"{path}: {unfinite} of {array.size} voxels are NaN or infinite; "
-            "replace them, with air's -1024 for instance"
+            f"{path}: {not_finite} of {array.size} voxels are NaN or infinite; "
+            "replace them, for example by air (-1024)"
         )
     return Volume(array, grid)
 
@@ -56,18 +65,19 @@ def read_label(path: str | Path, labels: Sequence[int] = (0, 1, 2, 3)) -> Volume
     """Read a label map as uint8, whatever type it is stored as.
 
     Raises:
-        InputError: as `read_volume`; values outside `labels`. A value within 0.001 of an integer
-            is that integer, since writers scale (`scl_slope`) with rounding.
+        InputError: The file cannot be read (see `read_volume`), or holds values other than
+            `labels`, which lie between 0 and 255.
     """
     image, grid = _open(Path(path))
-    array = _empty(grid, np.uint8)
+    array = _allocate(grid, np.uint8)
     foreign = []
-    for brick, stored in _bricks(image, grid, array):
+    for block, stored in _blocks(image, grid, array):
         values = _scaled(image, stored)
         with np.errstate(invalid="ignore"):
-            brick[...] = np.rint(values) if values.dtype.kind == "f" else values
-            good = np.abs(values - brick) <= 1e-3
-        good &= np.logical_or.reduce([brick == label for label in labels])
+            # Values that uint8 cannot hold wrap around, and then differ from what is stored.
+            block[...] = np.rint(values) if values.dtype.kind == "f" else values
+            good = np.abs(values - block) <= _LABEL_ROUNDING
+        good &= np.logical_or.reduce([block == label for label in labels])
         if not good.all():
             foreign.append(np.unique(values[~good]))
     if foreign:
@@ -81,12 +91,12 @@ def read_label(path: str | Path, labels: Sequence[int] = (0, 1, 2, 3)) -> Volume
 
 
 def read_grid(path: str | Path) -> Grid:
-    """Read shape, spacing and affine from the header alone; raises as `read_volume`."""
+    """Read where a file's voxels lie from its header alone; raises as `read_volume`."""
     return _open(Path(path))[1]
 
 
 def _open(path: Path) -> tuple[Any, Grid]:
-    """Read and check a file's header."""
+    """Open a file and check its header; no voxel of the nibabel image is read yet."""
     image: Any
     try:
         with _quiet():
@@ -97,7 +107,7 @@ def _open(path: Path) -> tuple[Any, Grid]:
         if path.is_dir():
             raise InputError(f"{path}: is a folder; give a NIfTI file (.nii.gz)") from None
         raise InputError(
-            f"{path}: not a readable NIfTI file ({_reason(error)}); give a whole .nii.gz"
+            f"{path}: not a readable NIfTI file ({_reason(error)}); give a complete .nii.gz"
         ) from None
     if not isinstance(image, nib.Nifti1Image):
         raise InputError(f"{path}: not a single-file NIfTI; convert it to .nii.gz")
@@ -108,12 +118,12 @@ def _open(path: Path) -> tuple[Any, Grid]:
         raise InputError(
             f"{path}: voxels are {image.header.get_value_label('datatype')}; give real numbers"
         )
-    return image, _read_header(path, image)
+    return image, _make_grid(path, image)
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep nibabel from printing its repairs of a header: what matters is refused in our words."""
+    """Keep nibabel from logging its repairs of a header: `_make_grid` refuses what matters."""
 
     def silence(record: logging.LogRecord) -> bool:
         return False
@@ -125,21 +135,22 @@ def _quiet() -> Iterator[None]:
         nibabel_logger.removeFilter(silence)
 
 
-def _read_header(path: Path, image: Any) -> Grid:
-    """Voxel size and place of a loaded image.
+def _make_grid(path: Path, image: Any) -> Grid:
+    """Make the grid of an opened image; refuse a header without usable voxel sizes.
 
     Where pixdim and affine disagree, the affine counts: it says where the voxels lie, and NIfTI
-    ignores pixdim when there is an sform. But a pixdim that is no length is a broken header, which
-    ITK refuses too.
+    ignores pixdim when there is an sform. But a pixdim that is not positive means a broken header,
+    which ITK refuses too.
     """
     header = NiftiHeader(image.header.binaryblock, str(path))
     affine = header.affine.astype(float)
     lengths = np.linalg.norm(affine[:3, :3], axis=0)
-    # nibabel mends voxel sizes of zero and below as it loads; see them as they are in the header.
+    # nibabel repairs voxel sizes of zero and below as it loads, so read them once more unchecked.
     with image.file_map["image"].get_prepare_fileobj() as stream:
         raw = type(image.header).from_fileobj(stream, check=False)
     pixdim = np.asarray(raw["pixdim"][1:4], dtype=float)
     with np.errstate(invalid="ignore", divide="ignore"):
+        # The volume of the unit axes: 1 if they are perpendicular, 0 if they lie in one plane.
         volume = abs(np.linalg.det(affine[:3, :3] / lengths))
     if not (np.isfinite(affine).all() and (pixdim > 0).all() and volume > 1e-3):
         raise InputError(
@@ -148,52 +159,58 @@ def _read_header(path: Path, image: Any) -> Grid:
         )
     unit = _MM_OF_UNIT.get(image.header.get_xyzt_units()[0], 1.0)
     inverse = orientations.inv_ornt_aff(header.orientation, image.shape[:3])
-    house = np.diag([unit, unit, unit, 1.0]) @ affine @ inverse
-    z, y, x = (float(length) for length in np.linalg.norm(house[:3, :3], axis=0))
+    canonical = np.diag([unit, unit, unit, 1.0]) @ affine @ inverse
+    z, y, x = (float(length) for length in np.linalg.norm(canonical[:3, :3], axis=0))
     file_axes = np.argsort(header.orientation[:, 0])
     n_z, n_y, n_x = (int(image.shape[axis]) for axis in file_axes)
-    return Grid((n_z, n_y, n_x), (z, y, x), house, header)
+    return Grid((n_z, n_y, n_x), (z, y, x), canonical, header)
 
 
-def _empty(grid: Grid, dtype: Any) -> np.ndarray:
+def _allocate(grid: Grid, dtype: Any) -> np.ndarray:
+    """Allocate an array of the grid's shape; refuse one that memory cannot hold."""
     try:
         return np.empty(grid.shape, dtype)
     except (MemoryError, ValueError):
         assert grid.header is not None
         raise InputError(
             f"{grid.header.path}: its header claims {grid.shape} voxels, more than memory "
-            "holds; correct the header"
+            "can hold; correct the header"
         ) from None
 
 
-def _bricks(image: Any, grid: Grid, array: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Bricks of an array in canonical orientation, each with a view of its voxels as stored.
+def _blocks(image: Any, grid: Grid, array: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield blocks of an array in canonical orientation, each with a view of its stored voxels.
 
-    They fit the processor's cache whichever axis is contiguous.
+    File and array may run along different axes. A block fits the processor's cache, so that
+    copying it is fast whichever axes are contiguous.
     """
     header = grid.header
     assert header is not None
-    layout = header.to_file(array)
-    for planes, stored in _pieces(Path(header.path), image):
-        into, voxels = (header.to_canonical(part) for part in (layout[:, :, planes], stored))
-        for z in range(0, into.shape[0], 16):
-            for y in range(0, into.shape[1], 16):
-                brick = slice(z, z + 16), slice(y, y + 16)
-                yield into[brick], voxels[brick]
+    in_file_order = header.to_file(array)
+    for planes, stored in _chunks(Path(header.path), image):
+        target = header.to_canonical(in_file_order[:, :, planes])
+        voxels = header.to_canonical(stored)
+        for z in range(0, target.shape[0], 16):
+            for y in range(0, target.shape[1], 16):
+                block = slice(z, z + 16), slice(y, y + 16)
+                yield target[block], voxels[block]
 
 
-def _pieces(path: Path, image: Any) -> Iterator[tuple[slice, np.ndarray]]:
-    """Planes of the file's last axis, as many at a time as `_PIECE_BYTES` hold, as stored."""
+def _chunks(path: Path, image: Any) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yield planes of the file's last axis as stored, as many at a time as `_CHUNK_BYTES` hold.
+
+    All chunks share one buffer: each is valid until the next is asked for.
+    """
     proxy = image.dataobj
     *face, planes = proxy.shape[:3]
-    thickness = max(1, _PIECE_BYTES // (int(np.prod(face)) * proxy.dtype.itemsize))
-    piece = np.empty((*face, min(thickness, planes)), proxy.dtype, order="F")
+    thickness = max(1, _CHUNK_BYTES // (int(np.prod(face)) * proxy.dtype.itemsize))
+    chunk = np.empty((*face, min(thickness, planes)), proxy.dtype, order="F")
     try:
-        # Of gzip's, isal's reading takes a seventh of the time for masks, half of it for CTs.
+        # isal decompresses masks in a seventh and CTs in half of the time of Python's gzip.
         with igzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
             stream.seek(proxy.offset)
             for start in range(0, planes, thickness):
-                stored = piece[:, :, : planes - start]
+                stored = chunk[:, :, : planes - start]
                 _fill(stored.reshape(-1, order="F").view(np.uint8), stream)
                 yield slice(start, start + thickness), stored
             # gzip compares its checksum only at the file's end.
@@ -206,7 +223,7 @@ def _pieces(path: Path, image: Any) -> Iterator[tuple[slice, np.ndarray]]:
 
 
 def _fill(buffer: np.ndarray, stream: Any) -> None:
-    """Read until the buffer of bytes is full."""
+    """Read from the stream until the buffer of bytes is full."""
     rest = buffer.data
     while rest:
         count = stream.readinto(rest)
@@ -216,7 +233,7 @@ def _fill(buffer: np.ndarray, stream: Any) -> None:
 
 
 def _scaled(image: Any, stored: np.ndarray) -> np.ndarray:
-    """Voxels as stored, times slope plus intercept where the file has them."""
+    """Apply the file's slope and intercept, if it has them, to voxels as stored."""
     slope, inter = float(image.dataobj.slope), float(image.dataobj.inter)
     if (slope, inter) == (1.0, 0.0):
         return stored
@@ -224,6 +241,6 @@ def _scaled(image: Any, stored: np.ndarray) -> np.ndarray:
 
 
 def _reason(error: BaseException) -> str:
-    """An exception's message in one line."""
+    """Put an exception's message in one line."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return " ".join(text.split())

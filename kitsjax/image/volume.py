@@ -11,20 +11,19 @@ from kitsjax.image.header import NiftiHeader, kits_header
 from kitsjax.types import Shape, Spacing
 
 GRID_TOLERANCE_MM = 1e-3
-"""Largest difference between entries of the affines of one grid, mm: what rounding in headers
-leaves."""
+"""Affines whose entries differ by at most this are the same grid: headers hold rounded numbers."""
 
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """Where the voxels of a volume lie in the patient.
+    """The grid of a volume's voxels: their number, their size and where they lie in the patient.
 
     Attributes:
         shape: number of voxels (z, y, x).
         spacing_mm: voxel edges (z, y, x): the lengths of the affine's columns.
         affine: 4x4, from index (z, y, x, 1) to RAS+ world in mm.
-        header: header of the file that the grid was read from, or is written with; None if there
-            is none.
+        header: the header of the file that the grid was read from or will be written with; None
+            if there is none.
     """
 
     shape: Shape
@@ -57,32 +56,32 @@ class Volume:
 
     @property
     def spacing_mm(self) -> Spacing:
-        """Voxel edges (z, y, x), mm."""
+        """Voxel edges (z, y, x) in mm."""
         return self.grid.spacing_mm
 
     @property
     def affine(self) -> np.ndarray:
-        """4x4, from index (z, y, x, 1) to RAS+ world in mm."""
+        """The affine, 4x4: from index (z, y, x, 1) to RAS+ world in mm."""
         return self.grid.affine
 
     @property
     def header(self) -> NiftiHeader | None:
-        """Header of the file that the volume came from; None if it came from none."""
+        """The header of the file that the volume came from; None if it came from none."""
         return self.grid.header
 
 
 def make_volume(array: np.ndarray, spacing_mm: Sequence[float]) -> Volume:
-    """Make a volume from an array in canonical orientation: inferior, posterior, left.
+    """Make a volume from an array whose axes (z, y, x) point inferior, posterior and left.
 
-    The world's origin is the center of voxel (0, 0, 0).
+    The origin of the world is the center of voxel (0, 0, 0).
 
     Args:
         array: (z, y, x), at least one voxel.
         spacing_mm: voxel edges (z, y, x).
 
     Raises:
-        ValueError: The array does not have three axes and a voxel, or the spacing is not three
-            positive lengths.
+        ValueError: The array does not have three axes or holds no voxel, or the spacing is not
+            three positive lengths.
     """
     check_spacing(spacing_mm)
     if np.ndim(array) != 3 or not np.size(array):
@@ -101,7 +100,7 @@ def check_spacing(spacing_mm: Sequence[float]) -> None:
 
 
 def check_same_grid(a: Grid, b: Grid) -> None:
-    """Refuse two grids (of image and label, prediction and truth) that differ.
+    """Raise InputError if two grids (of image and label, prediction and truth) differ.
 
     Shape and affine are compared in canonical orientation, so that files stored along other axes,
     or flipped, pass if their voxels lie at the same places in the world.
@@ -121,10 +120,11 @@ def check_same_grid(a: Grid, b: Grid) -> None:
 
 
 def _describe_difference(a: Grid, b: Grid) -> str | None:
-    """Describe what differs between two grids, the plainest first; None if they are the same."""
+    """Describe the first of shape, spacing and affine that differs; None if the grids agree."""
     if a.shape != b.shape:
         return f"shapes {a.shape} and {b.shape} (z, y, x)"
-    # The affine alone decides: a spacing is a root of its squares, rounded once more.
+    # The affine alone decides. The spacing is computed from it, with one more rounding, and only
+    # makes the message plainer.
     if np.allclose(a.affine, b.affine, rtol=0, atol=GRID_TOLERANCE_MM):
         return None
     if not np.allclose(a.spacing_mm, b.spacing_mm, rtol=0, atol=GRID_TOLERANCE_MM):
@@ -134,7 +134,7 @@ def _describe_difference(a: Grid, b: Grid) -> str | None:
 
 
 def _axis_codes(grid: Grid) -> str:
-    """Return nibabel's codes of where the axes of the grid's file point, such as IPL for KiTS."""
+    """Return nibabel's codes for the directions of the file's axes, such as IPL for KiTS."""
     return "".join(nib.aff2axcodes(grid.header.affine if grid.header else grid.affine))
 
 

@@ -1,4 +1,7 @@
-"""Write NIfTI files from arrays in canonical orientation, with the layout of a reference header."""
+"""Write NIfTI files from arrays in canonical orientation, with the layout of a reference header.
+
+A file is written under a temporary name and renamed, so that it is never seen half written.
+"""
 
 import gzip
 from pathlib import Path
@@ -16,11 +19,16 @@ from kitsjax.image.volume import Volume
 def write_label(path: str | Path, label: Volume | np.ndarray, reference: NiftiHeader) -> None:
     """Write a label map in canonical orientation as uint8, with the layout of `reference`.
 
-    `path` ends in .nii.gz or .nii; it appears whole or not at all. The file's shape is that of
-    `reference` with its trailing axes of one, so that image and mask match voxel for voxel in nibabel;
-    ITK drops such axes.
+    The file gets the shape of `reference` with its trailing axes of one, so that image and mask
+    match voxel for voxel in nibabel; ITK drops such axes.
+
+    Args:
+        path: the file, whose name ends in .nii.gz or .nii.
+        label: integers (z, y, x) from 0 to 255.
+        reference: the header of the file whose layout the mask gets, usually of the image.
 
     Raises:
+        ValueError: The values are not integers from 0 to 255, or the shape is not the reference's.
         InputError: `path` cannot be written.
     """
     array = label.array if isinstance(label, Volume) else label
@@ -35,18 +43,19 @@ def write_volume(
     reference: NiftiHeader | None = None,
     dtype: Any = None,
 ) -> None:
-    """Write a volume, or an array (z, y, x) or (z, y, x, class) with the layout of `reference`.
-
-    Values are stored unscaled as `dtype`; None: label maps (uint8, bool) as uint8, others as
-    float32. Otherwise as `write_label`.
+    """Write a volume, or an array with the layout of a reference header; values are not scaled.
 
     Args:
-        reference: the layout of the file; None: that of the file which the volume came from, or, of a
-            volume that came from none, canonical orientation with its affine.
+        path: the file, whose name ends in .nii.gz or .nii.
+        volume: a volume, or an array (z, y, x) or (z, y, x, class) in canonical orientation.
+        reference: the header whose layout the file gets. None: the header of the file that the
+            volume came from; for a volume that came from none, canonical orientation and the
+            volume's affine.
+        dtype: the stored type. None: uint8 for label maps (uint8, bool), float32 for others.
 
     Raises:
-        ValueError: an array without `reference`, or one that does not fit it.
-        InputError: as `write_label`.
+        ValueError: An array comes without `reference`, or its shape is not the reference's.
+        InputError: `path` cannot be written.
     """
     if isinstance(volume, Volume):
         reference = (
@@ -55,36 +64,38 @@ def write_volume(
         volume = volume.array
     if reference is None:
         raise ValueError(
-            "an array alone has no place: give `reference`, or a volume by make_volume"
+            "a bare array needs a reference header; or use make_volume(array, spacing_mm)"
         )
     dtype = dtype or (np.uint8 if volume.dtype in (np.uint8, np.bool_) else np.float32)
     _write(Path(path), volume.astype(dtype, copy=False), reference)
 
 
 def _write(path: Path, array: np.ndarray, reference: NiftiHeader) -> None:
-    """Write an array in canonical orientation with the layout of `reference`, whole or not at all."""
+    """Write an array in canonical orientation atomically, with the layout of `reference`."""
     if not path.name.endswith((".nii.gz", ".nii")):
-        raise InputError(f"{path}: not a NIfTI file name; let it end in .nii.gz")
-    image = _image(array, reference)
-    with atomic_write(path) as beside, open(beside, "wb") as stream:
+        raise InputError(f"{path}: not the name of a NIfTI file; let it end in .nii.gz")
+    image = _make_image(array, reference)
+    with atomic_write(path) as temporary, open(temporary, "wb") as stream:
         if path.suffix == ".gz":
-            # Level 1: label maps shrink a hundredfold at any level, and this one is quick.
+            # Level 1 is fast, and label maps shrink a hundredfold at any level. Without a name
+            # and a time in it, equal voxels give equal bytes.
             with gzip.GzipFile("", "wb", 1, stream, mtime=0) as packed:
                 image.to_stream(packed)
         else:
             image.to_stream(stream)
 
 
-def _image(array: np.ndarray, reference: NiftiHeader) -> Any:
-    """The nibabel image of an array in canonical orientation with the layout of `reference`."""
+def _make_image(array: np.ndarray, reference: NiftiHeader) -> Any:
+    """Make the nibabel image of an array in canonical orientation, laid out as `reference`."""
     stored = reference.to_file(array)
     if stored.shape[:3] != reference.shape[:3]:
         raise ValueError(f"array {array.shape} does not fit a file of shape {reference.shape}")
     if array.ndim == 3:
+        # Trailing axes of one; the class axis of a four-dimensional array takes their place.
         stored = stored.reshape(reference.shape)
     header = reference.nifti.as_byteswapped("<")
     header.set_data_dtype(array.dtype)
-    # What describes the voxel values of `reference` is not true of the new ones.
+    # These fields describe the voxel values of the reference, which are not those written here.
     for name in ("descrip", "aux_file", "intent_name"):
         header[name] = b""
     for name in ("cal_min", "cal_max", "intent_code", "vox_offset"):

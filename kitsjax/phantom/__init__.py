@@ -1,1 +1,1 @@
-"""The synthetic abdomen in KiTS21's layout."""
+"""The phantom: a synthetic abdomen in KiTS21's layout."""

@@ -22,7 +22,7 @@ from kitsjax.data.preprocessed_case import PreprocessedCase
 from kitsjax.errors import InputError
 from kitsjax.image.read_nifti import read_label
 from kitsjax.image.resample import resample_label
-from kitsjax.phantom.case import make_phantom
+from kitsjax.phantom.dataset import make_phantom
 from kitsjax.prepare import prepare_data
 from kitsjax.settings import DataSettings, PhantomSettings, PreprocessSettings
 

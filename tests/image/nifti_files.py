@@ -1,4 +1,4 @@
-"""Small NIfTI files of one body, stored in any way, for the tests of geometry and volumes."""
+"""Small NIfTI files that hold the same array in any storage, and the message of a refusal."""
 
 import nibabel as nib
 import numpy as np
@@ -10,10 +10,10 @@ from kitsjax.errors import InputError
 SHAPE = (5, 6, 7)
 SPACING_MM = (3.0, 0.75, 0.5)
 AFFINE = np.array([[0, 0, -0.5, 0], [0, -0.75, 0, 0], [-3.0, 0, 0, 0], [0, 0, 0, 1]])
-"""Of a KiTS file of that spacing."""
+"""The affine of a KiTS file with this spacing."""
 
 
-def house_array(seed=0, dtype=np.int16):
+def canonical_array(seed=0, dtype=np.int16):
     return np.random.default_rng(seed).integers(-1000, 3000, SHAPE).astype(dtype)
 
 
@@ -22,12 +22,12 @@ def label_array():
 
 
 def stored_as(codes, array, affine=AFFINE):
-    """The same body stored along other axes: array and affine by nibabel's own machinery."""
+    """Store an array along other axes: its array and affine there, by nibabel's own functions."""
     change = orientations.ornt_transform(
         orientations.axcodes2ornt("IPL"), orientations.axcodes2ornt(codes)
     )
-    moved = orientations.apply_orientation(array, change)
-    return moved, affine @ orientations.inv_ornt_aff(change, array.shape)
+    stored = orientations.apply_orientation(array, change)
+    return stored, affine @ orientations.inv_ornt_aff(change, array.shape)
 
 
 def save(path, array, affine=AFFINE, *, qform=0, sform=2, units="mm", kind=nib.Nifti1Image):
@@ -40,6 +40,7 @@ def save(path, array, affine=AFFINE, *, qform=0, sform=2, units="mm", kind=nib.N
 
 
 def refusal(function, *arguments, **named):
+    """Call a function that raises InputError, and return its message: one line."""
     with pytest.raises(InputError) as caught:
         function(*arguments, **named)
     message = str(caught.value)

@@ -1,0 +1,133 @@
+"""The phantom as a data set in KiTS21's layout: case folders, and the record `phantom.json`."""
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+
+from kitsjax.errors import InputError
+from kitsjax.files import atomic_write, remove_leftovers, write_text
+from kitsjax.labels import CLASSES
+from kitsjax.parallel import map_cases
+from kitsjax.phantom.case import VERSION, make_case
+
+
+def make_phantom(
+    root: str | Path,
+    cases: int,
+    matrix: int = 512,
+    seed: int = 0,
+    workers: int = 0,
+    progress: bool = True,
+) -> None:
+    """Write a phantom data set to a folder; cases that it already holds are kept.
+
+    A case is written atomically, so a killed run leaves complete cases only. The voxels do not
+    depend on the number of workers. `root/phantom.json` records the parameters, and spacing,
+    phase and instances of each case.
+
+    Args:
+        root: the folder.
+        cases: number of cases.
+        matrix: number of voxels across a slice.
+        seed: case n depends on (seed, n) alone.
+        workers: number of processes; 0: one for each core.
+        progress: show a progress bar.
+
+    Raises:
+        InputError: `root` holds other data, or a phantom of another seed, matrix or version, or
+            cannot be written.
+    """
+    root = Path(root)
+    parameters = {"version": VERSION, "seed": seed, "matrix": matrix}
+    try:
+        _claim(root, parameters)
+        missing = [n for n in range(cases) if not _case_folder(root, n).is_dir()]
+        write = partial(_write_case, root, seed, matrix)
+        for _, failure in map_cases(write, missing, workers, "phantom", progress):
+            if failure:
+                raise failure
+        found = sorted(root.glob("case_*"))
+        records = {folder.name: _read_json(folder / "phantom.json") for folder in found}
+        _write_json(root / "phantom.json", parameters | {"cases": records})
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(
+            f"{root}: cannot write the phantom ({reason}); free space there or name another folder"
+        ) from None
+
+
+def _case_folder(root: Path, n: int) -> Path:
+    return root / f"case_{n:05d}"
+
+
+def _claim(root: Path, parameters: dict[str, int]) -> None:
+    """Reserve `root` for the phantom of these parameters, and remove what a killed run left.
+
+    Raises:
+        InputError: `root` holds other data, or a phantom of other parameters.
+    """
+    record = root / "phantom.json"
+    root.mkdir(parents=True, exist_ok=True)
+    if record.exists():
+        found = _read_json(record)
+        for name, value in parameters.items():
+            if found.get(name) != value:
+                raise InputError(
+                    f"{root}: holds a phantom of {name} {found.get(name)}, not {value}; "
+                    "remove it or name another folder"
+                )
+    elif any(not path.name.startswith(".") for path in root.iterdir()):
+        raise InputError(f"{root}: holds other data; name an empty folder for the phantom")
+    else:
+        _write_json(record, parameters | {"cases": {}})
+    remove_leftovers(root)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        content = None
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: not the record of a phantom; remove the folder that holds it")
+    return content
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    write_text(path, json.dumps(content, indent=1) + "\n")
+
+
+def _write_case(root: Path, seed: int, matrix: int, n: int) -> None:
+    """Make one case and write its folder atomically."""
+    case = make_case(seed, n, matrix)
+    record = {
+        "spacing_mm": case.spacing_mm,
+        "shape": case.image.shape,
+        "phase": case.phase,
+        "instances": {kind: sum(i.kind == kind for i in case.instances) for kind in CLASSES[1:]},
+    }
+    with atomic_write(_case_folder(root, n)) as folder:
+        (folder / "segmentations").mkdir(parents=True)
+        _write_nifti(folder / "imaging.nii.gz", case.image, case.affine)
+        for rule, label in case.labels.items():
+            _write_nifti(folder / f"aggregated_{rule}_seg.nii.gz", label, case.affine)
+        for instance in case.instances:
+            for annotation, mask in enumerate(instance.masks, 1):
+                full_mask = np.zeros(case.image.shape, np.uint8, order="F")
+                full_mask[instance.region] = mask
+                stem = f"{instance.kind}_instance-{instance.number}"
+                name = f"{stem}_annotation-{annotation}.nii.gz"
+                _write_nifti(folder / "segmentations" / name, full_mask, case.affine)
+        _write_json(folder / "phantom.json", record)
+
+
+def _write_nifti(path: Path, array: np.ndarray, affine: np.ndarray) -> None:
+    # NIfTI stores the first axis fastest. NumPy reorders the array faster than nibabel, which
+    # would do so one voxel at a time.
+    image = nib.Nifti1Image(np.asfortranarray(array), affine)
+    image.header.set_xyzt_units("mm")
+    nib.save(image, path)

@@ -1,0 +1,153 @@
+"""The phantom's data set: KiTS21's layout and rules, restartable, and refusals."""
+
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from processes import wait_until
+
+from kitsjax.errors import InputError
+from kitsjax.phantom import dataset
+from kitsjax.phantom.case import make_case
+from kitsjax.phantom.dataset import make_phantom
+
+MATRIX = 64
+CASE_FILE = re.compile(
+    r"imaging\.nii\.gz|aggregated_(MAJ|AND|OR)_seg\.nii\.gz|phantom\.json"
+    r"|segmentations/(kidney|tumor|cyst)_instance-[1-9]_annotation-[123]\.nii\.gz"
+)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """Three small cases, made by two processes."""
+    root = tmp_path_factory.mktemp("phantom") / "data"
+    make_phantom(root, 3, MATRIX, seed=5, workers=2, progress=False)
+    return root
+
+
+def read(path: Path) -> np.ndarray:
+    return np.asarray(nib.load(path).dataobj)
+
+
+def test_files_do_not_depend_on_workers(root):
+    for n in range(3):
+        case, folder = make_case(5, n, MATRIX), root / f"case_{n:05d}"
+        np.testing.assert_array_equal(read(folder / "imaging.nii.gz"), case.image)
+        for rule, label in case.labels.items():
+            np.testing.assert_array_equal(read(folder / f"aggregated_{rule}_seg.nii.gz"), label)
+
+
+def test_layout_and_geometry_are_those_of_kits21(root):
+    assert sorted(p.name for p in root.iterdir()) == [
+        *(f"case_{n:05d}" for n in range(3)),
+        "phantom.json",
+    ]
+    for folder in root.glob("case_*"):
+        files = [p for p in folder.rglob("*") if p.is_file()]
+        names = [p.relative_to(folder).as_posix() for p in files]
+        assert all(CASE_FILE.fullmatch(name) for name in names), names
+        for kind in ("kidney", "tumor"):
+            for annotation in (1, 2, 3):
+                name = f"segmentations/{kind}_instance-1_annotation-{annotation}.nii.gz"
+                assert name in names
+        image = nib.load(folder / "imaging.nii.gz")
+        assert image.get_data_dtype() == np.int16
+        assert nib.aff2axcodes(image.affine) == ("I", "P", "L")
+        z, y, x = image.header.get_zooms()
+        assert 0.5 <= z <= 5
+        assert x == y
+        assert 350 <= image.shape[2] * x <= 450
+        assert 180 - z <= image.shape[0] * z <= 260 + z
+        for path in folder.rglob("*seg*/*.nii.gz"):
+            mask = nib.load(path)
+            assert mask.get_data_dtype() == np.uint8
+            np.testing.assert_array_equal(mask.affine, image.affine)
+            assert set(np.unique(read(path))) == {0, 1}
+
+
+def test_merged_labels_follow_from_annotations(root):
+    """KiTS21 votes on each instance, then paints all kidneys, cysts and tumors in this order."""
+    for folder in root.glob("case_*"):
+        votes: dict[tuple[str, str], int] = {}
+        for path in (folder / "segmentations").iterdir():
+            kind, instance = path.name.split("_")[:2]
+            votes[kind, instance] = votes.get((kind, instance), 0) + read(path)
+        for rule, least in (("MAJ", 2), ("AND", 3), ("OR", 1)):
+            expected = np.zeros_like(read(folder / "aggregated_MAJ_seg.nii.gz"))
+            for kind, value in (("kidney", 1), ("cyst", 3), ("tumor", 2)):
+                for (name, _), count in votes.items():
+                    if name == kind:
+                        expected[count >= least] = value
+            np.testing.assert_array_equal(read(folder / f"aggregated_{rule}_seg.nii.gz"), expected)
+        low, middle, high = (
+            read(folder / f"aggregated_{r}_seg.nii.gz") > 0 for r in ("AND", "MAJ", "OR")
+        )
+        assert (low <= middle).all()
+        assert (middle <= high).all()
+        assert low.sum() < middle.sum() < high.sum()
+
+
+def test_finished_cases_survive_a_kill(tmp_path):
+    many = 1000
+    program = (
+        "from kitsjax.phantom.dataset import make_phantom;"
+        f"make_phantom({str(tmp_path / 'data')!r}, {many}, 32, workers=1, progress=False)"
+    )
+    run = subprocess.Popen([sys.executable, "-c", program])
+    wait_until((tmp_path / "data" / "case_00001").exists, seconds=60)
+    run.send_signal(signal.SIGKILL)
+    run.wait()
+    cases = sorted((tmp_path / "data").glob("case_*"))
+    assert 2 <= len(cases) < many
+    dates = {case.name: case.stat().st_mtime_ns for case in cases}
+    (tmp_path / "data" / ".1.partial.case_00999" / "segmentations").mkdir(parents=True)
+    make_phantom(tmp_path / "data", len(cases) + 1, 32, workers=1, progress=False)
+    assert not list((tmp_path / "data").glob(".*"))
+    for n in range(len(cases) + 1):
+        folder = tmp_path / "data" / f"case_{n:05d}"
+        assert dates.get(folder.name, folder.stat().st_mtime_ns) == folder.stat().st_mtime_ns
+        expected = make_case(0, n, 32)
+        assert len(list((folder / "segmentations").iterdir())) == 3 * len(expected.instances)
+        np.testing.assert_array_equal(read(folder / "imaging.nii.gz"), expected.image)
+
+
+def test_a_removed_case_is_made_again_alike(root, tmp_path):
+    shutil.copytree(root, tmp_path / "data")
+    before = read(root / "case_00001" / "imaging.nii.gz")
+    shutil.rmtree(tmp_path / "data" / "case_00001")
+    make_phantom(tmp_path / "data", 3, MATRIX, seed=5, workers=1, progress=False)
+    after = read(tmp_path / "data" / "case_00001" / "imaging.nii.gz")
+    np.testing.assert_array_equal(after, before)
+    record = (tmp_path / "data" / "phantom.json").read_text()
+    assert record == (root / "phantom.json").read_text()
+
+
+def test_another_phantom_or_other_data_is_refused(root, tmp_path):
+    for wrong in ({"seed": 6, "matrix": MATRIX}, {"seed": 5, "matrix": 96}):
+        with pytest.raises(InputError, match="holds a phantom of"):
+            make_phantom(root, 1, progress=False, **wrong)
+    (tmp_path / "photo.jpg").touch()
+    with pytest.raises(InputError, match="holds other data"):
+        make_phantom(tmp_path, 1, MATRIX, progress=False)
+    (tmp_path / "phantom.json").write_text("[")
+    with pytest.raises(InputError, match="not the record of a phantom"):
+        make_phantom(tmp_path, 1, MATRIX, progress=False)
+    with pytest.raises(InputError, match="cannot write the phantom"):
+        make_phantom(tmp_path / "photo.jpg" / "data", 1, MATRIX, progress=False)
+
+
+def test_a_full_disk_is_refused_in_one_line(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(dataset, "_write_nifti", full)
+    with pytest.raises(InputError, match="No space left on device"):
+        make_phantom(tmp_path / "data", 1, MATRIX, progress=False)
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["phantom.json"]
