@@ -7,6 +7,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from nifti_files import AFFINE, SHAPE, SPACING_MM, refusal, save, stored_as
 
 from kitsjax.data.annotations import (
     Instance,
@@ -22,7 +23,6 @@ from kitsjax.image.header import kits_header
 from kitsjax.image.read_nifti import read_label
 from kitsjax.image.volume import Grid
 from kitsjax.phantom.dataset import make_phantom
-from tests.image.nifti_files import AFFINE, SHAPE, SPACING_MM, refusal, save, stored_as
 
 DATA = Path(__file__).parents[2] / ".." / "shared" / "data"
 GRID = Grid(SHAPE, SPACING_MM, AFFINE, kits_header(SHAPE, SPACING_MM))

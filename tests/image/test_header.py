@@ -6,11 +6,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-
-from kitsjax.image.header import kits_header
-from kitsjax.image.read_nifti import read_grid, read_label, read_volume
-from kitsjax.image.write_nifti import write_label
-from tests.image.nifti_files import (
+from nifti_files import (
     AFFINE,
     SHAPE,
     SPACING_MM,
@@ -19,6 +15,10 @@ from tests.image.nifti_files import (
     save,
     stored_as,
 )
+
+from kitsjax.image.header import kits_header
+from kitsjax.image.read_nifti import read_grid, read_label, read_volume
+from kitsjax.image.write_nifti import write_label
 
 DATA = Path(__file__).parents[2] / ".." / "shared" / "data"
 

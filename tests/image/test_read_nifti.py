@@ -7,12 +7,7 @@ import tracemalloc
 import nibabel as nib
 import numpy as np
 import pytest
-
-from kitsjax.image import read_nifti
-from kitsjax.image.header import NiftiHeader
-from kitsjax.image.read_nifti import read_grid, read_label, read_volume
-from kitsjax.image.write_nifti import write_label
-from tests.image.nifti_files import (
+from nifti_files import (
     AFFINE,
     SHAPE,
     SPACING_MM,
@@ -22,6 +17,11 @@ from tests.image.nifti_files import (
     save,
     stored_as,
 )
+
+from kitsjax.image import read_nifti
+from kitsjax.image.header import NiftiHeader
+from kitsjax.image.read_nifti import read_grid, read_label, read_volume
+from kitsjax.image.write_nifti import write_label
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,7 @@ import re
 
 import numpy as np
 import pytest
-
-from kitsjax.image.read_nifti import read_grid, read_label, read_volume
-from kitsjax.image.volume import check_same_grid
-from tests.image.nifti_files import (
+from nifti_files import (
     AFFINE,
     canonical_array,
     label_array,
@@ -16,6 +13,9 @@ from tests.image.nifti_files import (
     save,
     stored_as,
 )
+
+from kitsjax.image.read_nifti import read_grid, read_label, read_volume
+from kitsjax.image.volume import check_same_grid
 
 
 def test_grids_that_differ_are_refused(tmp_path):

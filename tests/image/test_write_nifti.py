@@ -3,11 +3,7 @@
 import nibabel as nib
 import numpy as np
 import pytest
-
-from kitsjax.image.header import kits_header
-from kitsjax.image.read_nifti import read_grid, read_label
-from kitsjax.image.write_nifti import write_label, write_volume
-from tests.image.nifti_files import (
+from nifti_files import (
     AFFINE,
     SHAPE,
     SPACING_MM,
@@ -17,6 +13,10 @@ from tests.image.nifti_files import (
     save,
     stored_as,
 )
+
+from kitsjax.image.header import kits_header
+from kitsjax.image.read_nifti import read_grid, read_label
+from kitsjax.image.write_nifti import write_label, write_volume
 
 
 def test_a_mask_drops_what_describes_image_values(tmp_path):
