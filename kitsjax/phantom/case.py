@@ -14,7 +14,8 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from kitsjax.data.annotations import Instance, merge_annotations
+from kitsjax.data.instances import Instance
+from kitsjax.data.paint_instances import merge_annotations
 from kitsjax.errors import InputError
 from kitsjax.files import atomic_write, remove_leftovers, write_text
 from kitsjax.labels import CLASSES
