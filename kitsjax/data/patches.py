@@ -1,14 +1,16 @@
 """Where patches lie in a volume, and how they are read: foreground oversampling and padding.
 
   volume
-+--------------+            A patch p is given by its start. It may overhang the volume on any
-|  ............|...         side: one centered on a voxel near the border does, and so does one
-|  .           |  .         that is longer than the volume. The overhang is padding.
-|  .  +--------|+ .
-+--.--|--------+| .         The oversized patch (dotted; nnU-Net: initial patch size) is what is
-   .  |       p | .         read. It has the center of p and is larger, so that p is still filled
-   .  +---------+ .         after the oversized patch was rotated or scaled.
-   ................
++------------+              A patch p is given by its start. It may overhang the volume on any
+|   .........|.......       side: one centered on a voxel near the border does, and so does one
+|   .        |      .       that is longer than the volume. The overhang is padding.
+|   .   +----|--+   .
+|   .   |    |  |   .       The oversized patch (dotted; nnU-Net: initial patch size) is what is
++---.---|----+  |   .       read. It has the center of p and is larger, so that p is still filled
+    .   |     p |   .       after the oversized patch was rotated or scaled.
+    .   +-------+   .
+    .               .
+    .................
 """
 
 import numpy as np
