@@ -60,7 +60,7 @@ def _prepare(job: Job) -> None:
     """The same cases, preprocessed by each for itself."""
     from benchmarks.material import make_cases
     from kitsjax.data.kits import find_cases
-    from kitsjax.data.preprocess import preprocess_cases
+    from kitsjax.data.update_cache import preprocess_cases
 
     cases = find_cases(make_cases(job.folder, CASES, MATRIX))
     preprocess_cases(cases, job.folder / "kitsjax", PreprocessSettings(), job.threads)

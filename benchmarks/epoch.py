@@ -79,7 +79,7 @@ def _train(batches: int, validation_batches: int) -> TrainSettings:
 def _prepare(job: Job) -> None:
     from benchmarks.material import make_cases
     from kitsjax.data.kits import find_cases
-    from kitsjax.data.preprocess import preprocess_cases
+    from kitsjax.data.update_cache import preprocess_cases
 
     cases = find_cases(make_cases(job.folder, *_CASES[job.size]))
     preprocess_cases(cases, job.folder / "kitsjax", epoch_settings(job).preprocess, job.threads)

@@ -64,7 +64,7 @@ def _resample(folder: Path, edge: int) -> tuple[float, Costs]:
 
 def _preprocess(folder: Path, number: int) -> tuple[float, Costs]:
     from kitsjax.data.kits import find_cases
-    from kitsjax.data.preprocess import preprocess_cases
+    from kitsjax.data.update_cache import preprocess_cases
     from kitsjax.settings import PreprocessSettings
 
     (case,) = find_cases(make_cases(folder, 1, 96))
@@ -157,7 +157,7 @@ def _step(folder: Path, edge: int, batch_size: int, devices: int) -> Costs:
 
 def _prepare_pipeline(folder: Path) -> None:
     from kitsjax.data.kits import find_cases
-    from kitsjax.data.preprocess import preprocess_case
+    from kitsjax.data.make_case import preprocess_case
     from kitsjax.settings import PreprocessSettings
 
     (case,) = find_cases(make_cases(folder, 1, 192))

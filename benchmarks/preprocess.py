@@ -48,7 +48,7 @@ def _plans() -> dict:
 def _run_kitsjax(job: Job) -> Measurement:
     from benchmarks.material import make_cases
     from kitsjax.data.kits import find_cases
-    from kitsjax.data.preprocess import preprocess_cases
+    from kitsjax.data.update_cache import preprocess_cases
     from kitsjax.settings import PreprocessSettings
 
     cases = find_cases(make_cases(job.folder, CASES[job.size], MATRIX))

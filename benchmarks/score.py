@@ -11,7 +11,7 @@ from benchmarks.part import Job, Measurement, Part, PeakMemory, Side, time_calls
 from kitsjax.labels import EVALUATION_CLASSES, TUMOR
 
 if TYPE_CHECKING:
-    from kitsjax.data.annotations import Instance
+    from kitsjax.data.instances import Instance
 
 SHAPE, SPACING_MM = (300, 512, 512), (1.0, 0.8, 0.8)
 
@@ -36,8 +36,8 @@ Rows = list[dict[str, tuple[float, float, float]]]
 
 def _prepare(job: Job) -> None:
     from benchmarks.material import case_with_slices
-    from kitsjax.data.annotations import majority_label
-    from kitsjax.data.label_source import write_instances
+    from kitsjax.data.paint_instances import majority_label
+    from kitsjax.data.stored_instances import write_instances
 
     case = case_with_slices(SPACING_MM[0], SHAPE[1])
     up = (SHAPE[0] - case.image.shape[0]) // 2
@@ -87,7 +87,7 @@ def spoil(prediction: np.ndarray, variant: str) -> np.ndarray:
 
 def _load(job: Job) -> tuple[np.ndarray, np.ndarray, list["Instance"]]:
     """Prediction of the variant, majority label and instances."""
-    from kitsjax.data.label_source import load_instances
+    from kitsjax.data.stored_instances import load_instances
 
     prediction, label = (np.load(job.folder / f"{name}.npy") for name in ("prediction", "label"))
     instances = load_instances(job.folder / "annotations")
@@ -95,7 +95,7 @@ def _load(job: Job) -> tuple[np.ndarray, np.ndarray, list["Instance"]]:
 
 
 def _run_kitsjax(job: Job) -> Measurement:
-    from kitsjax.data.annotations import draw_samples
+    from kitsjax.data.annotation_samples import draw_samples
     from kitsjax.evaluate.scoring import measure_label, score_case, score_samples
 
     prediction, label, instances = _load(job)
@@ -115,7 +115,8 @@ def _run_kitsjax(job: Job) -> Measurement:
 
 
 def _run_surface_distance(job: Job) -> Measurement:
-    from kitsjax.data.annotations import draw_samples, paint_sample
+    from kitsjax.data.annotation_samples import draw_samples
+    from kitsjax.data.paint_instances import paint_sample
 
     prediction, label, instances = _load(job)
     choices = [sample.choice for sample in draw_samples(0, instances)]

@@ -1,11 +1,13 @@
-"""From the data settings to preprocessed cases: phantom if asked for, discovery, preprocessing."""
+"""Prepare a data set from its settings: make the phantom if asked for, find cases, preprocess."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from kitsjax.data.cache import cache_folder
 from kitsjax.data.kits import Case, find_cases
-from kitsjax.data.preprocess import PreprocessReport, cache_folder, preprocess_cases
+from kitsjax.data.label_source import annotator_number
+from kitsjax.data.update_cache import PreprocessReport, preprocess_cases
 from kitsjax.errors import InputError
 from kitsjax.labels import MAJORITY
 from kitsjax.phantom.dataset import make_phantom
@@ -14,7 +16,13 @@ from kitsjax.settings import DataSettings, PhantomSettings, PreprocessSettings
 
 @dataclass(frozen=True)
 class DataSet:
-    """A data set ready for training: its cases, where they lie preprocessed, what was done."""
+    """A data set that is ready for training.
+
+    Attributes:
+        cases: its cases, sorted by id.
+        folder: the folder of their preprocessed cases.
+        report: what preprocessing did.
+    """
 
     cases: list[Case]
     folder: Path
@@ -24,12 +32,13 @@ class DataSet:
 def prepare_data(
     data: DataSettings, phantom: PhantomSettings, preprocess: PreprocessSettings
 ) -> DataSet:
-    """Make the phantom if it is asked for and lacks cases, then preprocess what is not up to date.
+    """Make the phantom's missing cases if asked for, then preprocess what is not up to date.
 
-    Cases that fail stand in the report; the others are ready.
+    Cases that fail are listed in the report; all others are ready.
 
     Raises:
-        InputError: the data folder is missing or its layout wrong.
+        InputError: The data folder is missing or has another layout, or no case has an annotation
+            by the annotator that `data.label_source` names.
     """
     if data.make_phantom:
         make_phantom(data.root, phantom.cases, phantom.matrix, phantom.seed, data.workers)
@@ -42,21 +51,8 @@ def prepare_data(
     return DataSet(cases, folder, report)
 
 
-def _check_annotator(data: DataSettings, cases: Sequence[Case]) -> None:
-    """Refuse an annotator of whom there is nothing: a case that lacks one takes another's."""
-    annotator = data.label_source.removeprefix("annotator_")
-    annotated = [case.annotations for case in cases if case.annotations]
-    if annotator == data.label_source or not annotated:
-        return
-    if not any(any(folder.glob(f"*_annotation-{annotator}.nii.gz")) for folder in annotated):
-        raise InputError(
-            f"{data.root}: no case has an annotation {annotator} (data.label_source = "
-            f"{data.label_source}); choose another annotator"
-        )
-
-
 def describe_preparation(data_set: DataSet) -> str:
-    """One line: cases made and kept, failures, peak memory of a worker, the folder."""
+    """Describe in one line what was preprocessed, what failed, the peak memory and the folder."""
     report = data_set.report
     peak = f", peak memory {report.peak_gib:.2f} GiB a worker" if report.made else ""
     failed = f", {len(report.failures)} failed" if report.failures else ""
@@ -64,3 +60,20 @@ def describe_preparation(data_set: DataSet) -> str:
         f"preprocessed: {report.made} cases made, {report.kept} up to date{failed}{peak}; "
         f"{data_set.folder}"
     )
+
+
+def _check_annotator(data: DataSettings, cases: Sequence[Case]) -> None:
+    """Refuse an annotator who annotated nothing.
+
+    Training would take another annotator's annotations for all of theirs. A case without any
+    annotations is left to preprocessing, which reports it.
+    """
+    number = annotator_number(data.label_source)
+    folders = [case.annotations for case in cases if case.annotations]
+    if number is None or not folders:
+        return
+    if not any(any(folder.glob(f"*_annotation-{number}.nii.gz")) for folder in folders):
+        raise InputError(
+            f"{data.root}: no case has an annotation {number} (data.label_source = "
+            f"{data.label_source}); choose another annotator"
+        )

@@ -1,1 +1,1 @@
-"""Cases on disk, preprocessing, sampling and the pipeline of patches."""
+"""A data set: cases on disk, splits, annotations, preprocessing and the pipeline of patches."""

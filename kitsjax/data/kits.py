@@ -1,4 +1,4 @@
-"""Folders in the layout of KiTS21, KiTS23 and KiTS19: find and check their cases."""
+"""Data folders in the layout of KiTS21, KiTS23 and KiTS19: find and check their cases."""
 
 import re
 from dataclasses import dataclass
@@ -8,22 +8,23 @@ from kitsjax.errors import InputError
 
 IMAGE_NAME = "imaging.nii.gz"
 LABEL_NAMES = ("aggregated_MAJ_seg.nii.gz", "segmentation.nii.gz")
-"""The training label (D2): KiTS21's majority vote, or the single label of KiTS23 and KiTS19."""
+"""File names of the training label: KiTS21's majority vote, or the single label of KiTS23 and
+KiTS19. The first one that exists is used."""
 
 ANNOTATIONS_NAME = "segmentations"
-"""KiTS21's folder of individual annotations, as `kitsjax.data.annotations` reads it."""
+"""KiTS21's folder of individual annotations, which `kitsjax.data.instances` reads."""
 
 _CASE = re.compile(r"case_\d{5}")
 
 
 @dataclass(frozen=True)
 class Case:
-    """The files of one case.
+    """The files of one case, which is one patient's scan.
 
     Attributes:
         case_id: folder name, `case_00000`.
-        image: CT in HU; `find_cases` says when the file may be missing.
-        label: mask with the values of `kitsjax.labels`; likewise.
+        image: CT in HU. The file may be missing where `find_cases` was told so.
+        label: label map with the values of `kitsjax.labels`. The file may be missing likewise.
         annotations: folder of the individual annotations; None for KiTS23 and KiTS19.
     """
 
@@ -34,7 +35,7 @@ class Case:
 
     @property
     def number(self) -> int:
-        """21 of `case_00021`."""
+        """The number in the case's id: 21 for `case_00021`."""
         return int(self.case_id.removeprefix("case_"))
 
     @property
@@ -44,21 +45,21 @@ class Case:
 
     @property
     def folder(self) -> Path:
-        """The folder of its files."""
+        """The folder of the case's files."""
         return self.image.parent
 
 
 def find_cases(root: str | Path, images: bool = True) -> list[Case]:
-    """The cases of a KiTS folder, sorted by id.
+    """Find the cases of a KiTS folder, sorted by id.
 
     Args:
-        root: folder of case_XXXXX folders; others are passed over.
-        images: whether every case must have its image and label, as in training. If not, as in
-            scoring, only one case must have a truth.
+        root: folder that contains the case_XXXXX folders; everything else in it is ignored.
+        images: True requires an image and a label for every case, as training does. False requires
+            only one case with a label or annotations, as scoring does.
 
     Raises:
-        InputError: no such folder, one that cannot be read, no case in it, or a case without image
-            or label.
+        InputError: The folder is missing, cannot be read or contains no case, or a required file is
+            missing.
     """
     root = Path(root)
     if not root.is_dir():
@@ -66,7 +67,7 @@ def find_cases(root: str | Path, images: bool = True) -> list[Case]:
         raise InputError(f"{root}: {what}; give the folder that holds case_00000 and so on")
     try:
         folders = sorted(p for p in root.iterdir() if p.is_dir() and _CASE.fullmatch(p.name))
-        cases = [_case(folder) for folder in folders]
+        cases = [_find_files(folder) for folder in folders]
     except PermissionError as error:
         raise InputError(f"{error.filename}: {error.strerror}; make it readable") from None
     if not cases:
@@ -85,22 +86,27 @@ def find_cases(root: str | Path, images: bool = True) -> list[Case]:
     return cases
 
 
-def _case(folder: Path) -> Case:
+def list_annotation_files(folder: Path) -> list[Path]:
+    """List the .nii.gz files of a `segmentations` folder by name, without hidden ones."""
+    return sorted(folder.glob("[!.]*.nii.gz"))
+
+
+def _find_files(folder: Path) -> Case:
     labels = [folder / name for name in LABEL_NAMES]
     annotations = folder / ANNOTATIONS_NAME
     return Case(
         folder.name,
         folder / IMAGE_NAME,
         next((label for label in labels if label.is_file()), labels[0]),
-        annotations if any(annotations.glob("[!.]*.nii.gz")) else None,
+        annotations if list_annotation_files(annotations) else None,
     )
 
 
 def _check_complete(case: Case) -> None:
     if not case.image.is_file():
         raise InputError(
-            f"{case.folder}: has no {IMAGE_NAME}; KiTS images are downloaded apart from the "
-            "labels, or move the case out of the data folder"
+            f"{case.folder}: has no {IMAGE_NAME}; images are a separate download: download it, or "
+            "move the case out of the data folder"
         )
     if not case.label.is_file():
         raise InputError(

@@ -1,155 +1,104 @@
-"""The individual annotations of a preprocessed case: stored at working spacing, painted by patch.
+"""Label sources: which label a patch is trained on (the setting `data.label_source`).
 
-They stand in for the majority label where `data.label_source` asks for an annotator or for samples,
-and lie in a folder beside it:
+    majority      the majority label of the case
+    annotator_2   what annotator 2 drew of every instance
+    sample        one annotation of every instance, drawn anew at each visit of a case
 
-    masks.npy       bool, flat: the masks (annotation, z, y, x) of one instance after the other
-    instances.json  what they were made from, and each instance's kind, number, region, annotations
+The last two are painted from the stored instances of the preprocessed case, patch by patch.
 """
 
-import json
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from kitsjax.data.annotations import Instance, paint_sample
+from kitsjax.data.instances import Instance
+from kitsjax.data.paint_instances import paint_sample
 from kitsjax.data.patches import read_patch
-from kitsjax.data.preprocessed_case import PreprocessedCase, map_array
-from kitsjax.errors import InputError
-from kitsjax.files import atomic_write
-from kitsjax.image.resample import resample_label
+from kitsjax.data.preprocessed_case import PreprocessedCase
+from kitsjax.data.stored_instances import INSTANCES_FOLDER, load_instances
 from kitsjax.labels import MAJORITY
-from kitsjax.types import Shape
+from kitsjax.types import Index, Shape
 
-ANNOTATIONS = "annotations"
-"""Their folder within that of the preprocessed case."""
-
-
-def resample_instance(instance: Instance, shape: Shape, new_shape: Shape) -> Instance:
-    """An instance of a volume of `shape`, of the same volume resampled to `new_shape`.
-
-    By nearest neighbor as `resample_label` has it, voxel for voxel: painting resampled instances
-    is resampling the painted ones. An instance that falls between large voxels keeps its place in
-    the list, with a region of no voxel.
-    """
-    region, masks = [], instance.masks
-    for axis, span in enumerate(instance.region):
-        # The rule is that function's own: resampled voxel numbers tell which voxels it takes.
-        line = np.arange(shape[axis]).reshape(-1, 1, 1)
-        taken = resample_label(line, (new_shape[axis], 1, 1)).ravel()
-        low, high = (int(i) for i in np.searchsorted(taken, (span.start, span.stop)))
-        region.append(slice(low, high))
-        masks = masks.take(taken[low:high] - span.start, axis=1 + axis)
-    z, y, x = region
-    return Instance(instance.kind, instance.number, (z, y, x), masks, instance.annotations)
+_ANNOTATOR = "annotator_"
 
 
-def write_instances(folder: Path, instances: Sequence[Instance], inputs: Any) -> None:
-    """Write instances as the folder that `load_instances` reads, whole or not at all.
-
-    Args:
-        inputs: what they were made from, kept as JSON under "inputs".
-
-    Raises:
-        InputError: the folder cannot be written.
-    """
-    described = [
-        {
-            "kind": instance.kind,
-            "number": instance.number,
-            "region": [[span.start, span.stop] for span in instance.region],
-            "annotations": instance.annotations or range(1, len(instance.masks) + 1),
-        }
-        for instance in instances
-    ]
-    masks = [np.zeros(0, bool), *(instance.masks.ravel() for instance in instances)]
-    with atomic_write(folder) as beside:
-        beside.mkdir()
-        np.save(beside / "masks.npy", np.concatenate(masks))
-        text = json.dumps({"inputs": inputs, "instances": described}, indent=1, default=list)
-        (beside / "instances.json").write_text(text)
-
-
-def load_instances(folder: Path) -> list[Instance]:
-    """The instances that `write_instances` wrote, in their order; masks stay on disk until read.
-
-    Raises:
-        InputError: there are none.
-    """
-    try:
-        described = json.loads((folder / "instances.json").read_text())["instances"]
-        voxels = map_array(folder / "masks.npy")
-    except FileNotFoundError:
-        raise InputError(
-            f"{folder}: no such annotations; preprocess with this run's data.label_source"
-        ) from None
-    instances, end = [], 0
-    for one in described:
-        z, y, x = (slice(low, high) for low, high in one["region"])
-        shape = (len(one["annotations"]), *(span.stop - span.start for span in (z, y, x)))
-        begin, end = end, end + int(np.prod(shape))
-        masks = voxels[begin:end].reshape(shape)
-        instances.append(
-            Instance(one["kind"], one["number"], (z, y, x), masks, tuple(one["annotations"]))
-        )
-    return instances
+def annotator_number(source: str) -> int | None:
+    """Return the number (from 1) of the annotator that a label source names, if it names one."""
+    return int(source.removeprefix(_ANNOTATOR)) if source.startswith(_ANNOTATOR) else None
 
 
 def read_label_patch(
-    case: PreprocessedCase, source: str, start: Shape, shape: Shape, rng: np.random.Generator
+    case: PreprocessedCase, source: str, start: Index, shape: Shape, rng: np.random.Generator
 ) -> np.ndarray:
-    """The patch (z, y, x) at `start` of the label that a label source gives a case, uint8.
+    """Read a patch of the label that a label source gives a case.
 
-    Background outside the volume. Only "sample" draws from `rng`.
+    Args:
+        case: the preprocessed case.
+        source: a label source.
+        start: (z, y, x) of the patch; it may overhang the volume, where it is background.
+        shape: (z, y, x) of the patch.
+        rng: only the source "sample" draws from it.
+
+    Returns:
+        The patch (z, y, x), uint8.
 
     Raises:
-        InputError: the case was preprocessed without the annotations that the source asks for.
+        InputError: The case was preprocessed without the annotations that the source needs.
     """
     if source == MAJORITY:
         return read_patch(case.label(), start, shape)
-    instances = load_instances(case.folder / ANNOTATIONS)
+    instances = load_instances(case.folder / INSTANCES_FOLDER)
     return paint_patch(instances, choose_annotations(instances, source, rng), start, shape)
 
 
 def choose_annotations(
     instances: Sequence[Instance], source: str, rng: np.random.Generator
 ) -> tuple[int, ...]:
-    """Of each instance the index (from 0) of the annotation that a label source takes.
+    """Choose one annotation of every instance: the index (from 0) among its masks.
 
-    "annotator_2" takes annotation 2, by the number in its file's name; an instance that lacks it
-    takes annotation (2 - 1) mod (number of its annotations), going round as the official samples
-    do. "sample" draws each instance's annotation uniformly and apart from the others', as any one
-    of KiTS21's samples is drawn.
+    "annotator_2" chooses annotation 2, by the number in its file's name. For an instance without
+    that number it chooses annotation (2 - 1) mod (number of its annotations), as the official
+    annotation samples go through them in turn. "sample" draws the annotation of each instance
+    uniformly and independently, which is how any one of KiTS21's samples is distributed.
 
     Args:
-        source: `data.label_source`, but not the majority.
+        instances: the instances of a case.
+        source: a label source other than the majority.
+        rng: only the source "sample" draws from it.
     """
-    if source == "sample":
+    number = annotator_number(source)
+    if number is None:
         return tuple(int(rng.integers(len(instance.masks))) for instance in instances)
-    number = int(source.removeprefix("annotator_"))
     return tuple(
-        instance.annotations.index(number)
-        if number in instance.annotations
+        instance.annotation_numbers.index(number)
+        if number in instance.annotation_numbers
         else (number - 1) % len(instance.masks)
         for instance in instances
     )
 
 
 def paint_patch(
-    instances: Sequence[Instance], choice: Sequence[int], start: Shape, shape: Shape
+    instances: Sequence[Instance], choice: Sequence[int], start: Index, shape: Shape
 ) -> np.ndarray:
-    """The patch (z, y, x) at `start` of the label map of a choice of annotations, uint8.
+    """Paint a patch of the label map of a choice of annotations.
 
-    What `read_patch` reads of the whole volume's label map, which is never painted; only voxels
-    of the patch are read. Background outside the volume.
+    The patch is what `read_patch` would read from the label map of the whole volume, but that map
+    is never painted, and only voxels of the patch are read.
+
+    Args:
+        instances: the instances of a case, which may be memory-mapped.
+        choice: for each instance, the index (from 0) of an annotation among its masks.
+        start: (z, y, x) of the patch; it may overhang the volume, where it is background.
+        shape: (z, y, x) of the patch.
+
+    Returns:
+        The patch (z, y, x), uint8.
     """
-    return paint_sample([_within(i, start, shape) for i in instances], choice, shape)
+    return paint_sample([_crop_to_patch(i, start, shape) for i in instances], choice, shape)
 
 
-def _within(instance: Instance, start: Shape, shape: Shape) -> Instance:
-    """The part of an instance that lies in a patch, in the patch's voxels; may be of none."""
+def _crop_to_patch(instance: Instance, start: Index, shape: Shape) -> Instance:
+    """Crop an instance to a patch, with its region in the patch's voxels; it may become empty."""
     region, crop = [], []
     for span, first, size in zip(instance.region, start, shape, strict=True):
         low, high = (min(max(edge - first, 0), size) for edge in (span.start, span.stop))

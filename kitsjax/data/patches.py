@@ -1,24 +1,34 @@
-"""Where patches lie, and reading them: foreground oversampling (O3) and padding.
+"""Where patches lie in a volume, and how they are read: foreground oversampling and padding.
 
-  volume                 A patch is given by its start. It may overhang the volume on any
-+----------+             side, as one centered on a voxel near the border does, or one that
-|     +----|---+         is longer than the volume; the overhang is padding.
-+-----|----+ p |
-      +--------+         The source patch that is read is larger than the patch p and has
-                         the same center, so that a rotated or shrunk patch is filled.
+  volume
++------------+              A patch p is given by its start. It may overhang the volume on any
+|   .........|.......       side: one centered on a voxel near the border does, and so does one
+|   .        |      .       that is longer than the volume. The overhang is padding.
+|   .   +----|--+   .
+|   .   |    |  |   .       The oversized patch (dotted; nnU-Net: initial patch size) is what is
++---.---|----+  |   .       read. It has the center of p and is larger, so that p is still filled
+    .   |     p |   .       after the oversized patch was rotated or scaled.
+    .   +-------+   .
+    .               .
+    .................
 """
 
 import numpy as np
 
 from kitsjax.data.preprocessed_case import PreprocessedCase
-from kitsjax.types import Shape
+from kitsjax.types import Index, Shape
 
 
 def forced_foreground(slot: int, share: int, fraction: float) -> bool:
-    """Whether a slot of a host's share of the batch must be centered on foreground (O3).
+    """Decide whether a slot of a host's share of the batch must be centered on foreground.
 
-    The first ceil(share * fraction) slots are, so that every share keeps the rule, and with it
-    every batch: 2 of 4 for the paper's third.
+    The first ceil(share * fraction) slots must, so that every share, and with it every batch, has
+    at least that fraction: 2 of 4 for the paper's third.
+
+    Args:
+        slot: position in the host's share of the batch, from 0.
+        share: number of samples that the host contributes to a batch.
+        fraction: least fraction of samples centered on foreground, 0 to 1.
     """
     # A fraction such as 1/3 is not exact in binary: 3 * (1/3) must not become 2 slots.
     return slot < int(np.ceil(share * fraction - 1e-9))
@@ -26,12 +36,13 @@ def forced_foreground(slot: int, share: int, fraction: float) -> bool:
 
 def draw_start(
     rng: np.random.Generator, case: PreprocessedCase, patch_shape: Shape, foreground: bool
-) -> Shape:
-    """Start (z, y, x) of a random patch; negative where it overhangs the volume.
+) -> Index:
+    """Draw the start (z, y, x) of a random patch; negative where it overhangs the volume.
 
-    Foreground: centered on a voxel of a class drawn uniformly from those present in the case.
-    Otherwise, or in a case without any foreground: uniform over the positions within the volume,
-    the last one included; along an axis shorter than the patch it is centered.
+    A foreground patch is centered on a stored voxel of a class that is drawn uniformly from those
+    present in the case. Any other patch, and every patch of a case without foreground, is uniform
+    over all positions within the volume, the last one included. Along an axis that is shorter than
+    the patch, the patch is centered on the volume.
     """
     positions = case.foreground if foreground else {}
     if positions:
@@ -39,27 +50,29 @@ def draw_start(
         center = rng.choice(positions[value])
         z, y, x = (int(c) - p // 2 for c, p in zip(center, patch_shape, strict=True))
         return z, y, x
-    room = [s - p for s, p in zip(case.shape, patch_shape, strict=True)]
-    z, y, x = (int(rng.integers(0, r, endpoint=True)) if r > 0 else r // 2 for r in room)
+    # The last start at which the patch is within the volume; negative where the volume is shorter.
+    last = [n - p for n, p in zip(case.shape, patch_shape, strict=True)]
+    z, y, x = (int(rng.integers(0, n, endpoint=True)) if n > 0 else n // 2 for n in last)
     return z, y, x
 
 
-def oversized_start(start: Shape, patch_shape: Shape, oversized_shape: Shape) -> Shape:
-    """Start of the source patch whose center crop is the patch at `start`."""
+def oversized_start(start: Index, patch_shape: Shape, oversized_shape: Shape) -> Index:
+    """Return the start of the oversized patch whose center crop is the patch at `start`."""
     z, y, x = (
         s - (big - p) // 2 for s, p, big in zip(start, patch_shape, oversized_shape, strict=True)
     )
     return z, y, x
 
 
-def read_patch(array: np.ndarray, start: Shape, shape: Shape) -> np.ndarray:
-    """The patch at `start`, a fresh array of `shape`, zero outside the volume.
+def read_patch(array: np.ndarray, start: Index, shape: Shape) -> np.ndarray:
+    """Read the patch at `start` into a new array of `shape`, zero outside the volume.
 
-    Zero is the mean of a normalized image, and background in a label. Background rather than an
-    ignored value: whole-volume prediction pads its windows with the same zeros, and the network
-    has to have learned that nothing is there.
+    Zero is the mean of a normalized image, and background in a label. The label is padded with
+    background rather than with a value that the loss ignores, because whole-volume prediction pads
+    its windows with the same zeros: the network must have learned that nothing is there.
     """
     patch = np.zeros(shape, array.dtype)
+    # The part of the patch within the volume, in voxels of the volume and then of the patch.
     inside = [
         slice(max(s, 0), max(min(s + p, n), 0))
         for s, p, n in zip(start, shape, array.shape, strict=True)

@@ -1,11 +1,12 @@
-"""grain: preprocessed cases -> this host's batches of source patches.
+"""The pipeline: this host's batches of oversized patches from preprocessed cases, by grain.
 
-The stream is a pure function of (seed, batch index): any number of threads gives the same
-batches, and a run is resumed by starting at the batch it had reached, with nothing to save but
-that number.
+The stream is a pure function of the seed and the batch index: any number of threads gives the same
+batches. A run is resumed by opening the stream at the batch that it had reached, so that number is
+all there is to save.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TypedDict
 
 import grain
@@ -22,9 +23,12 @@ from kitsjax.types import Shape
 class Batch(TypedDict):
     """One host's share of a batch.
 
-    image (b, z, y, x) float16 or float32 and label (b, z, y, x) uint8 are source patches; case
-    (b,) int32 indexes the cases of the pipeline; index (b,) int32 numbers samples over the whole
-    run and all hosts (modulo 2**31), from which the randomness of the augmentation follows.
+    Attributes:
+        image: oversized patches (b, z, y, x), float16 or float32.
+        label: their labels (b, z, y, x), uint8.
+        case: (b,) int32, the index of each patch's case among the cases of the pipeline.
+        index: (b,) int32, the number of each sample in the whole run, counted over all hosts
+            (modulo 2**31). The randomness of its augmentation follows from it.
     """
 
     image: np.ndarray
@@ -44,51 +48,70 @@ def batches(
     hosts: int = 1,
     label_source: str = MAJORITY,
 ) -> Iterator[Batch]:
-    """An endless stream of this host's share of every batch, from batch `start` on.
+    """Open an endless stream of this host's share of every batch.
 
-    Cases come in a new random order at each pass, every case once a pass. Host h has the samples
-    h, h + hosts, h + 2 hosts ... of a global batch.
+    Cases come in a new random order at each pass, and every case comes once in a pass. Host h gets
+    the samples h, h + hosts, h + 2 hosts ... of a global batch.
 
     Args:
-        oversized_shape: (z, y, x) of what is read around each patch, at least the patch.
-        start: batches already consumed.
-        host, hosts: this process and their number; hosts must divide the batch.
-        label_source: `data.label_source`; the patches lie at the same places whatever it is,
-            centered on foreground of the majority label.
+        cases: the cases to draw patches from.
+        settings: patch shape, batch size and foreground oversampling.
+        oversized_shape: (z, y, x) of the oversized patches, at least the patch shape.
+        seed: seed of all draws.
+        start: index of the first batch: the number of batches already consumed.
+        host: index of this process.
+        hosts: number of processes, which must divide the batch size.
+        label_source: which label the patches get. It does not change where the patches lie: those
+            centered on foreground are centered on foreground of the majority label.
 
     Raises:
-        InputError: at a case without the annotations that `label_source` asks for.
+        ValueError: The hosts do not divide the batch size.
+        InputError: A case was preprocessed without the annotations that `label_source` needs;
+            raised when its patch is read.
     """
     if settings.batch_size % hosts:
         raise ValueError(f"{hosts} hosts do not divide a batch of {settings.batch_size}")
-    share = settings.batch_size // hosts
-
-    def read(element: tuple[int, int], rng: np.random.Generator) -> Batch:
-        index, number = element
-        slot = index % settings.batch_size // hosts
-        forced = forced_foreground(slot, share, settings.foreground_fraction)
-        case = cases[number]
-        at = draw_start(rng, case, settings.patch_shape, forced)
-        at = oversized_start(at, settings.patch_shape, oversized_shape)
-        return Batch(
-            image=read_patch(case.image(), at, oversized_shape),
-            # The last of the visit's draws, so that the others do not depend on the source.
-            label=read_label_patch(case, label_source, at, oversized_shape, rng),
-            case=np.asarray(number, np.int32),
-            index=np.asarray(index % 2**31, np.int32),
-        )
-
+    reader = _PatchReader(cases, settings, oversized_shape, hosts, label_source)
     stream = (
         grain.MapDataset.range(len(cases))
         .seed(seed)
         .shuffle()
         .repeat()
         .map_with_index(lambda index, case: (index, case))
-        .random_map(read)
-        # Everything is lazy: sliced after the draws, which so depend on the global index alone.
+        .random_map(reader.read)
+        # Datasets are lazy. Slicing by host comes after the draws, so that these depend on the
+        # global sample index alone.
         .slice(slice(host, None, hosts))
-        .batch(share)
+        .batch(settings.batch_size // hosts)
         .slice(slice(start, None))
     )
     options = grain.ReadOptions(settings.threads, settings.prefetch)
     return iter(stream.to_iter_dataset(options))
+
+
+@dataclass(frozen=True)
+class _PatchReader:
+    """Reads the patch of a sample; the fields are the parameters of `batches`."""
+
+    cases: Sequence[PreprocessedCase]
+    settings: SamplingSettings
+    oversized_shape: Shape
+    hosts: int
+    label_source: str
+
+    def read(self, element: tuple[int, int], rng: np.random.Generator) -> Batch:
+        """Read the patch of (sample index, case number) with the draws of the sample's `rng`."""
+        index, number = element
+        settings, case = self.settings, self.cases[number]
+        slot = index % settings.batch_size // self.hosts
+        share = settings.batch_size // self.hosts
+        forced = forced_foreground(slot, share, settings.foreground_fraction)
+        start = draw_start(rng, case, settings.patch_shape, forced)
+        start = oversized_start(start, settings.patch_shape, self.oversized_shape)
+        return Batch(
+            image=read_patch(case.image(), start, self.oversized_shape),
+            # The label draws last, so that the other draws do not depend on its source.
+            label=read_label_patch(case, self.label_source, start, self.oversized_shape, rng),
+            case=np.asarray(number, np.int32),
+            index=np.asarray(index % 2**31, np.int32),
+        )

@@ -18,45 +18,55 @@ _HEADER = re.compile(
 
 @dataclass(frozen=True)
 class PreprocessedCase:
-    """A case that `kitsjax.data.preprocess` wrote; arrays stay on disk until they are read."""
+    """A case that `kitsjax.data.make_case` wrote; its arrays stay on disk until they are read.
+
+    Attributes:
+        folder: the folder of the preprocessed case, named by the case's id.
+    """
 
     folder: Path
 
     @property
     def case_id(self) -> str:
+        """The id of the case, `case_00000`."""
         return self.folder.name
 
     @cached_property
     def shape(self) -> Shape:
-        """(z, y, x) of the preprocessed image."""
+        """The shape (z, y, x) of the preprocessed image."""
         z, y, x = json.loads((self.folder / "case.json").read_text())["shape"]
         return z, y, x
 
     @property
     def foreground(self) -> dict[int, np.ndarray]:
-        """Stored voxel positions (n, 3) of each foreground value present.
+        """Stored voxel positions (n, 3) for each foreground label value present in the case.
 
-        Memory-mapped, and not kept: training's memory must not grow with the number of cases.
+        They are memory-mapped and not kept, so that the memory of training does not grow with the
+        number of cases.
         """
         lists = {v: map_array(self.folder / f"foreground_{v}.npy") for v in FOREGROUND}
         return {v: positions for v, positions in lists.items() if len(positions)}
 
-    # Mapped anew at every read: an open map holds a file descriptor, of which a process has few
-    # (1024 by default), and the page cache keeps the pages all the same.
+    # Every read maps the file again. An open map holds a file descriptor, and a process has few of
+    # them (1024 by default); the system's page cache keeps the pages either way.
     def image(self) -> np.ndarray:
-        """The memory-mapped image (z, y, x)."""
+        """Map the image (z, y, x)."""
         return map_array(self.folder / "image.npy")
 
     def label(self) -> np.ndarray:
-        """The memory-mapped majority label (z, y, x)."""
+        """Map the majority label (z, y, x)."""
         return map_array(self.folder / "label.npy")
 
 
 def map_array(path: Path) -> np.ndarray:
-    """The memory-mapped array of a .npy file as NumPy writes it, in format 1.
+    """Memory-map a .npy file that NumPy wrote in version 1 of its format.
 
-    np.load parses the header as Python, which in Python 3.11 fails now and then while another
-    thread compiles code (CPython issue 106905), as a notebook does; and this is twice as fast.
+    np.load parses the header as Python code, which sometimes fails in Python 3.11 while another
+    thread, a notebook's for example, compiles code (CPython issue 106905). This function is also
+    twice as fast.
+
+    Raises:
+        ValueError: The file holds something other than numbers.
     """
     with path.open("rb") as file:
         np.lib.format.read_magic(file)
@@ -67,6 +77,7 @@ def map_array(path: Path) -> np.ndarray:
         raise ValueError(f"{path}: not an array that preprocessing wrote")
     shape = tuple(int(size) for size in found[3].split(b",") if size.strip())
     dtype = found[1].decode()
-    if 0 in shape:  # nothing cannot be mapped
+    # An array without elements cannot be mapped.
+    if 0 in shape:
         return np.empty(shape, dtype)
     return np.memmap(path, dtype, "r", offset, shape, "F" if found[2] == b"True" else "C")

@@ -1,11 +1,12 @@
-"""The split of a data set into training and held-out cases."""
+"""The split of a data set into training cases and held-out cases."""
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from kitsjax.errors import InputError
 from kitsjax.files import write_text
@@ -13,22 +14,32 @@ from kitsjax.files import write_text
 
 @dataclass(frozen=True)
 class Split:
-    """Case ids that are trained on and case ids held out, each sorted."""
+    """The ids of the cases to train on and of the cases held out, each sorted."""
 
     train: tuple[str, ...]
     held_out: tuple[str, ...]
 
 
+class _SplitFile(BaseModel):
+    """The content of a split file; other keys are ignored."""
+
+    model_config = ConfigDict(strict=True)
+
+    train: list[str]
+    held_out: list[str]
+
+
 def split_cases(case_ids: Sequence[str], held_out: int, seed: int) -> Split:
-    """Hold out `held_out` cases at random without replacement (D1), the same for the same seed.
+    """Hold out `held_out` cases at random without replacement, the same ones for the same seed.
 
     Raises:
-        InputError: no case would be left to train on.
+        InputError: No case would be left to train on.
     """
     ids = sorted(case_ids)
     if held_out >= len(ids):
         raise InputError(
-            f"data.held_out = {held_out} leaves no case to train on: the data set has {len(ids)}"
+            f"data.held_out = {held_out} leaves no case to train on, since the data set has "
+            f"{len(ids)}; hold out fewer"
         )
     chosen = np.random.default_rng(seed).permutation(len(ids))[:held_out]
     held = {ids[i] for i in chosen}
@@ -36,39 +47,40 @@ def split_cases(case_ids: Sequence[str], held_out: int, seed: int) -> Split:
 
 
 def read_split(path: str | Path, case_ids: Sequence[str]) -> Split:
-    """Read a split file and check it against the cases at hand.
+    """Read a split file and check it against the ids of the cases in the data folder.
 
     Raises:
-        InputError: unreadable, of another form, a case unknown or on both sides, nothing to train
-            on.
+        InputError: The file cannot be read or is no split, or the split names an unknown case, has
+            a case on both sides, or has no case to train on.
     """
     try:
-        tree = json.loads(Path(path).read_text(encoding="utf-8"))
-        split = Split(tuple(sorted(tree["train"])), tuple(sorted(tree["held_out"])))
-        well_formed = all(isinstance(i, str) for i in (*split.train, *split.held_out))
+        content = _SplitFile.model_validate_json(Path(path).read_bytes())
     except OSError as error:
         raise InputError(
             f"{path}: cannot read the split ({error.strerror}); give a run's split.json"
         ) from None
-    except (ValueError, KeyError, TypeError):
-        well_formed = False
-    if not well_formed:
+    except ValidationError:
         raise InputError(
             f'{path}: not a split; write {{"train": ["case_00000", ...], "held_out": [...]}}'
-        )
-    both = set(split.train) & set(split.held_out)
-    unknown = (set(split.train) | set(split.held_out)) - set(case_ids)
-    if both or unknown or not split.train:
-        what = (
-            f"{min(both)} is on both sides" if both
-            else f"{min(unknown)} is not in the data folder" if unknown
-            else "no case to train on"
-        )  # fmt: skip
-        raise InputError(f"{path}: {what}; correct the split")
+        ) from None
+    split = Split(tuple(sorted(content.train)), tuple(sorted(content.held_out)))
+    problem = _find_problem(split, set(case_ids))
+    if problem:
+        raise InputError(f"{path}: {problem}; correct the split")
     return split
 
 
 def write_split(path: str | Path, split: Split) -> None:
     """Write a split file that `read_split` reads."""
-    tree = {"train": list(split.train), "held_out": list(split.held_out)}
-    write_text(path, json.dumps(tree, indent=1) + "\n")
+    write_text(path, json.dumps(asdict(split), indent=1) + "\n")
+
+
+def _find_problem(split: Split, known: set[str]) -> str | None:
+    """Say what makes a split unusable for the known cases; None if nothing does."""
+    both = set(split.train) & set(split.held_out)
+    if both:
+        return f"{min(both)} is in both train and held_out"
+    unknown = {*split.train, *split.held_out} - known
+    if unknown:
+        return f"{min(unknown)} is not in the data folder"
+    return None if split.train else "no case to train on"

@@ -8,15 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kitsjax.data.annotations import (
-    Instance,
-    count_instances,
-    draw_samples,
-    majority_label,
-    read_instances,
-    write_samples,
-)
+from kitsjax.data.annotation_samples import draw_samples, write_samples
+from kitsjax.data.instances import Instance, count_instances, read_instances
 from kitsjax.data.kits import Case
+from kitsjax.data.paint_instances import majority_label
 from kitsjax.errors import InputError
 from kitsjax.evaluate.lesions import find_lesions
 from kitsjax.evaluate.results import Evaluation, Failure, Lesion, Score

@@ -19,7 +19,8 @@ from kitsjax.labels import CLASSES, EVALUATION_CLASSES
 from kitsjax.types import Index, Spacing
 
 if TYPE_CHECKING:
-    from kitsjax.data.annotations import Instance, Sample
+    from kitsjax.data.annotation_samples import Sample
+    from kitsjax.data.instances import Instance
 
 
 class ClassScore(NamedTuple):

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kitsjax.data.annotations import Instance, merge_annotations
+from kitsjax.data.instances import Instance
+from kitsjax.data.paint_instances import merge_annotations
 from kitsjax.image.header import kits_affine
 from kitsjax.phantom.anatomy import draw_patient, paint_table, paint_trunk
 from kitsjax.phantom.kidneys import (

@@ -1,18 +1,25 @@
-"""Preprocessed cases made of random blocks, without files to read."""
+"""Cases that several tests read: preprocessed ones of random boxes, a phantom's and a real one."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from kitsjax.data.instances import read_instances
 from kitsjax.data.preprocessed_case import PreprocessedCase
+from kitsjax.image.read_nifti import read_label
+from kitsjax.parallel import map_cases
+from kitsjax.phantom.dataset import make_phantom
+
+DATA = Path(__file__).parents[2] / ".." / "shared" / "data"
 
 
-def write_preprocessed(folder, shape, seed, values=(1, 2, 3)):
-    """A case whose image holds its own flat voxel numbers, so that any patch tells where it is."""
+def write_preprocessed(folder, shape, seed):
+    """Write a case whose image holds its own flat voxel numbers, so any patch tells where it is."""
     rng = np.random.default_rng(seed)
     label = np.zeros(shape, np.uint8)
-    for value in values:
+    for value in (1, 2, 3):
         z, y, x = (int(rng.integers(0, n - 3)) for n in shape)
         label[z : z + 3, y : y + 3, x : x + 3] = value
     folder.mkdir(parents=True)
@@ -26,7 +33,37 @@ def write_preprocessed(folder, shape, seed, values=(1, 2, 3)):
 
 @pytest.fixture
 def cases(tmp_path):
+    """Three preprocessed cases."""
     shapes = [(20, 24, 28), (9, 30, 21), (16, 16, 40)]
     return [
         write_preprocessed(tmp_path / f"case_{n:05d}", shape, n) for n, shape in enumerate(shapes)
     ]
+
+
+@pytest.fixture(scope="session")
+def phantom(tmp_path_factory):
+    """The folder of a phantom of one case; not to be changed."""
+    folder = tmp_path_factory.mktemp("phantom") / "raw"
+    make_phantom(folder, 1, 64, seed=2, workers=1, progress=False)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def real_case():
+    """The majority label and the instances of KiTS21's case 21, and the official samples of it."""
+    case = DATA / "kits21" / "case_00021"
+    if not case.is_dir():
+        pytest.skip("the real KiTS21 case is not at hand")
+    truth = read_label(case / "aggregated_MAJ_seg.nii.gz")
+    golden = json.loads((DATA / "golden_case_00021.json").read_text())
+    return truth, read_instances(case / "segmentations", truth.grid), golden["sample_files"]
+
+
+@pytest.fixture
+def in_process(monkeypatch):
+    """Preprocess in the test's own process, since starting others takes seconds."""
+
+    def in_turn(function, items, workers, description, isolated):
+        return map_cases(function, items, 1, description, progress=False)
+
+    monkeypatch.setattr("kitsjax.data.update_cache.map_cases", in_turn)

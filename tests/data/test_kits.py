@@ -1,13 +1,11 @@
-import json
+"""Finding the cases of a data folder, and what is refused."""
 
 import pytest
 
 from kitsjax.data.kits import find_cases
-from kitsjax.data.split import read_split, split_cases, write_split
 from kitsjax.errors import InputError
 
 ANNOTATION = "kidney_instance-1_annotation-1.nii.gz"
-IDS = [f"case_{n:05d}" for n in range(300)]
 
 
 def make_case(root, name, *files):
@@ -76,34 +74,3 @@ def test_missing_and_empty_folders_are_named(tmp_path):
     for root in (tmp_path / "none", tmp_path):
         with pytest.raises(InputError, match=str(root)):
             find_cases(root)
-
-
-def test_split_is_seeded_disjoint_and_complete():
-    split = split_cases(IDS, 60, seed=0)
-    assert (len(split.train), len(split.held_out)) == (240, 60)
-    assert sorted(split.train + split.held_out) == IDS
-    # The order in which the file system lists the cases must not matter.
-    assert split == split_cases(IDS[::-1], 60, seed=0)
-    assert split != split_cases(IDS, 60, seed=1)
-
-
-def test_split_must_leave_something_to_train_on():
-    with pytest.raises(InputError, match="held_out"):
-        split_cases(IDS[:5], 5, seed=0)
-
-
-def test_split_file_round_trip_and_checks(tmp_path):
-    path = tmp_path / "split.json"
-    split = split_cases(IDS, 60, seed=3)
-    write_split(path, split)
-    assert read_split(path, IDS) == split
-    for tree in (
-        {"train": ["case_00000"], "held_out": ["case_00000"]},
-        {"train": ["case_99999"], "held_out": []},
-        {"train": [], "held_out": ["case_00000"]},
-        {"train": ["case_00000"]},
-        ["case_00000"],
-    ):
-        path.write_text(json.dumps(tree))
-        with pytest.raises(InputError, match=r"split\.json"):
-            read_split(path, IDS)

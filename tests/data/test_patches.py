@@ -1,8 +1,9 @@
+"""Where patches lie, and reading them."""
+
 import numpy as np
 import pytest
 
 from kitsjax.data.patches import draw_start, forced_foreground, oversized_start, read_patch
-from kitsjax.data.preprocessed_case import map_array
 
 PATCH = (12, 12, 12)
 
@@ -13,7 +14,7 @@ def test_patch_within_the_volume_is_the_slice():
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_patch_equals_the_slice_of_a_padded_volume(seed):
+def test_patch_is_the_slice_of_a_padded_volume(seed):
     rng = np.random.default_rng(seed)
     array = rng.integers(1, 99, size=rng.integers(2, 9, 3))
     shape = tuple(rng.integers(1, 9, 3))
@@ -33,7 +34,7 @@ def test_no_and_full_oversampling():
     assert all(forced_foreground(slot, 4, 1.0) for slot in range(4))
 
 
-def test_foreground_patch_is_centered_on_every_class_alike(cases):
+def test_foreground_classes_are_drawn_alike(cases):
     rng = np.random.default_rng(0)
     hits = {1: 0, 2: 0, 3: 0}
     label = cases[0].label()
@@ -44,7 +45,7 @@ def test_foreground_patch_is_centered_on_every_class_alike(cases):
     assert all(abs(n - 200) < 60 for n in hits.values()), hits
 
 
-def test_random_patch_reaches_both_ends_and_stays_inside(cases):
+def test_random_patch_reaches_the_ends_exactly(cases):
     rng = np.random.default_rng(0)
     starts = np.array([draw_start(rng, cases[0], PATCH, foreground=False) for _ in range(500)])
     assert starts.min(0).tolist() == [0, 0, 0]
@@ -65,35 +66,10 @@ def test_case_without_foreground_falls_back(monkeypatch, cases):
     assert min(start) >= 0
 
 
-def test_source_patch_has_the_patch_at_its_center():
-    start, source = (3, 4, 5), (21, 20, 12)
-    at = oversized_start(start, PATCH, source)
+def test_oversized_patch_is_centered_on_the_patch():
+    start, oversized = (3, 4, 5), (21, 20, 12)
+    oversized_at = oversized_start(start, PATCH, oversized)
     array = np.random.default_rng(0).random((40, 40, 40))
-    big, small = read_patch(array, at, source), read_patch(array, start, PATCH)
-    crop = tuple(slice((b - 12) // 2, (b - 12) // 2 + 12) for b in source)
+    big, small = read_patch(array, oversized_at, oversized), read_patch(array, start, PATCH)
+    crop = tuple(slice((b - 12) // 2, (b - 12) // 2 + 12) for b in oversized)
     assert (big[crop] == small).all()
-
-
-@pytest.mark.parametrize("dtype", ["float16", "uint8", "int32", "bool"])
-@pytest.mark.parametrize("shape", [(3, 4, 5), (7,), (0, 3)])
-@pytest.mark.parametrize("order", ["C", "F"])
-def test_arrays_are_mapped_as_numpy_reads_them(tmp_path, dtype, shape, order):
-    array = np.random.default_rng(0).integers(0, 2, shape).astype(dtype)
-    np.save(tmp_path / "a.npy", array if order == "C" else np.asfortranarray(array))
-    found = map_array(tmp_path / "a.npy")
-    assert (found.dtype, found.shape) == (array.dtype, array.shape)
-    np.testing.assert_array_equal(found, array)
-    assert not found.flags.writeable or found.size == 0
-
-
-def test_files_that_are_no_arrays_are_refused(tmp_path):
-    np.save(tmp_path / "a.npy", np.array([{}]))
-    with pytest.raises(ValueError, match=r"a\.npy: not an array that preprocessing wrote"):
-        map_array(tmp_path / "a.npy")
-
-
-def test_positions_of_foreground_are_not_held_in_memory(cases):
-    # Hundreds of cases of ten thousand positions a class would otherwise stay in it.
-    for positions in cases[0].foreground.values():
-        assert isinstance(positions, np.memmap)
-    assert not any(isinstance(value, dict) for value in vars(cases[0]).values())

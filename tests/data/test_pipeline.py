@@ -1,22 +1,25 @@
+"""The stream of batches: the same whatever the threads, hosts and resumes, and its labels."""
+
 from itertools import islice, product
 
 import numpy as np
 import pytest
 
-from kitsjax.data.annotations import Instance, paint_sample
-from kitsjax.data.label_source import ANNOTATIONS, load_instances, write_instances
+from kitsjax.data.instances import Instance
+from kitsjax.data.paint_instances import paint_sample
 from kitsjax.data.patches import read_patch
 from kitsjax.data.pipeline import batches
+from kitsjax.data.stored_instances import INSTANCES_FOLDER, load_instances, write_instances
 from kitsjax.errors import InputError
 from kitsjax.settings import SamplingSettings
 
 PATCH = (12, 12, 12)
-SOURCE = (16, 16, 16)
+OVERSIZED = (16, 16, 16)
 
 
 def take(cases, count, *, batch_size=4, threads=2, **more):
     settings = SamplingSettings(patch_shape=PATCH, batch_size=batch_size, threads=threads)
-    return list(islice(batches(cases, settings, SOURCE, seed=7, **more), count))
+    return list(islice(batches(cases, settings, OVERSIZED, seed=7, **more), count))
 
 
 def same(a, b):
@@ -31,13 +34,13 @@ def test_shapes_types_and_indices(cases):
     assert second["index"].tolist() == [4, 5, 6, 7]
 
 
-def test_any_number_of_threads_gives_the_same_batches(cases):
+def test_threads_do_not_change_the_batches(cases):
     assert same(take(cases, 6, threads=1), take(cases, 6, threads=8))
 
 
 def test_another_seed_gives_other_batches(cases):
     settings = SamplingSettings(patch_shape=PATCH, batch_size=4)
-    other = next(batches(cases, settings, SOURCE, seed=8))
+    other = next(batches(cases, settings, OVERSIZED, seed=8))
     assert not np.array_equal(other["image"], take(cases, 1)[0]["image"])
 
 
@@ -51,7 +54,7 @@ def test_every_case_once_a_pass(cases):
         assert sorted(seen[n : n + 3]) == [0, 1, 2]
 
 
-def test_hosts_share_a_global_batch_without_overlap(cases):
+def test_hosts_share_a_batch_without_overlap(cases):
     shares = [take(cases, 3, batch_size=6, host=h, hosts=3) for h in range(3)]
     for step in range(3):
         index = np.concatenate([share[step]["index"] for share in shares])
@@ -81,12 +84,12 @@ def annotated(cases):
         masks = rng.random((2, 3, *(n - 3 for n in case.shape))) < 0.4
         kinds = zip(("kidney", "cyst"), masks, strict=True)
         instances = [Instance(kind, 1, region, drawn) for kind, drawn in kinds]
-        write_instances(case.folder / ANNOTATIONS, instances, [])
+        write_instances(case.folder / INSTANCES_FOLDER, instances, [])
     return cases
 
 
 def whole_label(case, choice):
-    return paint_sample(load_instances(case.folder / ANNOTATIONS), choice, case.shape)
+    return paint_sample(load_instances(case.folder / INSTANCES_FOLDER), choice, case.shape)
 
 
 def visits(cases, stream):
@@ -102,38 +105,37 @@ def visits(cases, stream):
             )
 
 
-def test_patches_lie_at_the_same_places_whatever_the_label_source(annotated):
+def test_label_source_leaves_patches_in_place(annotated):
     majority = take(annotated, 6)
     for source in ("annotator_1", "sample"):
         other = take(annotated, 6, label_source=source)
         for one, two in zip(majority, other, strict=True):
             assert all(np.array_equal(one[k], two[k]) for k in ("image", "case", "index"))
     for case, start, label in visits(annotated, majority):
-        np.testing.assert_array_equal(label, read_patch(case.label(), start, SOURCE))
+        np.testing.assert_array_equal(label, read_patch(case.label(), start, OVERSIZED))
 
 
-def test_an_annotators_label_is_what_this_annotator_drew(annotated):
+def test_annotator_label_is_what_they_drew(annotated):
     drawn = {c.case_id: whole_label(c, (1, 1)) for c in annotated}
     stream = take(annotated, 6, label_source="annotator_2")
     for case, start, label in visits(annotated, stream):
-        np.testing.assert_array_equal(label, read_patch(drawn[case.case_id], start, SOURCE))
+        np.testing.assert_array_equal(label, read_patch(drawn[case.case_id], start, OVERSIZED))
 
 
-def test_every_visit_draws_a_sample_and_each_instance_apart(annotated):
-    """Nine samples a case: 80 visits miss one of the 27 with a probability of 27 (8/9)**80."""
-    choices = list(product(range(3), range(3)))
-    seen = {case.case_id: set() for case in annotated}
-    samples = {
-        case.case_id: [whole_label(case, choice) for choice in choices] for case in annotated
-    }
-    for case, start, label in visits(annotated, take(annotated, 60, label_source="sample")):
-        patches = [read_patch(sample, start, SOURCE) for sample in samples[case.case_id]]
+def test_every_visit_draws_each_instance_apart(annotated):
+    """Nine samples of a case: 80 visits miss one of them with a probability of 9 (8/9)**80."""
+    case = annotated[0]
+    choices = product(range(3), range(3))
+    samples = [whole_label(case, choice) for choice in choices]
+    seen = set()
+    for _, start, label in visits([case], take([case], 20, label_source="sample")):
+        patches = [read_patch(sample, start, OVERSIZED) for sample in samples]
         (index,) = [i for i, patch in enumerate(patches) if np.array_equal(label, patch)]
-        seen[case.case_id].add(index)
-    assert [len(found) for found in seen.values()] == [9, 9, 9]
+        seen.add(index)
+    assert len(seen) == 9
 
 
-def test_samples_depend_on_neither_threads_nor_a_resume_nor_hosts(annotated):
+def test_samples_ignore_threads_resumes_and_hosts(annotated):
     whole = take(annotated, 6, label_source="sample")
     assert same(whole, take(annotated, 6, label_source="sample", threads=8))
     assert same(whole[4:], take(annotated, 2, label_source="sample", start=4))
@@ -144,6 +146,6 @@ def test_samples_depend_on_neither_threads_nor_a_resume_nor_hosts(annotated):
             np.testing.assert_array_equal(one["label"][host::2], part["label"])
 
 
-def test_a_case_preprocessed_without_annotations_is_named(cases):
+def test_case_without_annotations_is_named(cases):
     with pytest.raises(InputError, match=r"case_0000.*annotations: no such annotations"):
         take(cases, 1, label_source="sample")

@@ -8,8 +8,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from kitsjax.data.annotations import draw_samples, paint_sample, read_instances
+from kitsjax.data.annotation_samples import draw_samples
+from kitsjax.data.instances import read_instances
 from kitsjax.data.kits import find_cases
+from kitsjax.data.paint_instances import paint_sample
 from kitsjax.errors import InputError
 from kitsjax.evaluate import evaluation
 from kitsjax.evaluate.evaluation import evaluate

@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kitsjax.data.annotations import Instance, Sample, draw_samples, paint_sample, read_instances
+from kitsjax.data.annotation_samples import Sample, draw_samples
+from kitsjax.data.instances import Instance, read_instances
+from kitsjax.data.paint_instances import paint_sample
 from kitsjax.evaluate import scoring
 from kitsjax.evaluate.scoring import measure_label, measure_mask, score_case, score_samples
 from kitsjax.image.read_nifti import read_label

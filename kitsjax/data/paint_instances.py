@@ -1,0 +1,71 @@
+"""Paint the instances of a case into a label map: a choice of annotations, or their agreement.
+
+Instances are painted in the order kidney, cyst, tumor, so that a tumor covers what it shares with a
+cyst or a kidney. Annotators agree or disagree within one instance: their votes on different
+instances are never added.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from kitsjax.data.instances import Instance
+from kitsjax.labels import CLASSES, PAINT_ORDER
+from kitsjax.types import Shape
+
+
+def paint_sample(instances: Sequence[Instance], choice: Sequence[int], shape: Shape) -> np.ndarray:
+    """Paint one annotation of every instance.
+
+    Args:
+        instances: the instances of a case.
+        choice: for each instance, the index (from 0) of an annotation among its masks; the choice
+            of an annotation sample, for example.
+        shape: (z, y, x) of the volume.
+
+    Returns:
+        The label map (z, y, x), uint8.
+    """
+    pairs = zip(instances, choice, strict=True)
+    return _paint(instances, [instance.masks[index] for instance, index in pairs], shape)
+
+
+def majority_label(instances: Sequence[Instance], shape: Shape) -> np.ndarray:
+    """Paint the voxels on which more than half of an instance's annotations agree.
+
+    This is KiTS21's `aggregated_MAJ_seg.nii.gz`.
+
+    Returns:
+        The label map (z, y, x), uint8; all background if there are no instances.
+    """
+    return _paint_agreed(instances, [len(i.masks) // 2 + 1 for i in instances], shape)
+
+
+def merge_annotations(instances: Sequence[Instance], shape: Shape) -> dict[str, np.ndarray]:
+    """Paint KiTS21's three merged labels.
+
+    Returns:
+        Label maps (z, y, x), uint8: "MAJ" holds what the majority of an instance's annotators
+        drew, "AND" what all of them drew, "OR" what any of them drew.
+    """
+    return {
+        "MAJ": majority_label(instances, shape),
+        "AND": _paint_agreed(instances, [len(i.masks) for i in instances], shape),
+        "OR": _paint_agreed(instances, [1 for _ in instances], shape),
+    }
+
+
+def _paint_agreed(instances: Sequence[Instance], least: Sequence[int], shape: Shape) -> np.ndarray:
+    """Paint the voxels that at least `least` annotations of an instance hold; one number each."""
+    pairs = zip(instances, least, strict=True)
+    return _paint(instances, [instance.masks.sum(0) >= count for instance, count in pairs], shape)
+
+
+def _paint(instances: Sequence[Instance], masks: Sequence[np.ndarray], shape: Shape) -> np.ndarray:
+    """Paint one mask for each instance, given within the instance's region."""
+    painted = np.zeros(shape, np.uint8)
+    for label in PAINT_ORDER:
+        for instance, mask in zip(instances, masks, strict=True):
+            if instance.kind == CLASSES[label]:
+                painted[instance.region][mask] = label
+    return painted

@@ -1,0 +1,103 @@
+"""Instances of a preprocessed case: resampled to its grid, stored, and read by memory mapping.
+
+They lie in a folder of the preprocessed case:
+
+    masks.npy       bool, flat: the masks (annotation, z, y, x) of one instance after the other
+    instances.json  what they were made from, and each instance's kind, number, region, annotations
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kitsjax.data.instances import Instance
+from kitsjax.data.preprocessed_case import map_array
+from kitsjax.errors import InputError
+from kitsjax.files import atomic_write
+from kitsjax.image.resample import resample_label
+from kitsjax.types import Shape
+
+INSTANCES_FOLDER = "annotations"
+"""Name of the folder of the instances in the folder of a preprocessed case."""
+
+RECORD_NAME = "instances.json"
+"""Name of the file in that folder that describes the instances."""
+
+
+def resample_instance(instance: Instance, shape: Shape, new_shape: Shape) -> Instance:
+    """Resample an instance of a volume of `shape` to the same volume with `new_shape` voxels.
+
+    Each voxel is the nearest neighbor that `resample_label` takes, so that painting resampled
+    instances gives the same label map as painting the instances and resampling the label map. An
+    instance that falls between large voxels stays in the list, with a region of no voxels.
+    """
+    region, masks = [], instance.masks
+    for axis, span in enumerate(instance.region):
+        # The voxel of the old grid that each voxel of the new one takes: resampled voxel numbers
+        # tell, whatever the rule of that function is.
+        line = np.arange(shape[axis]).reshape(-1, 1, 1)
+        taken = resample_label(line, (new_shape[axis], 1, 1)).ravel()
+        # The new voxels that take one within the region.
+        low, high = (int(i) for i in np.searchsorted(taken, (span.start, span.stop)))
+        region.append(slice(low, high))
+        masks = masks.take(taken[low:high] - span.start, axis=1 + axis)
+    z, y, x = region
+    return Instance(instance.kind, instance.number, (z, y, x), masks, instance.annotations)
+
+
+def write_instances(folder: Path, instances: Sequence[Instance], inputs: Any) -> None:
+    """Write instances into a folder that `load_instances` reads, atomically.
+
+    Args:
+        folder: the folder to write; it replaces an older one.
+        instances: instances of one case, on its grid.
+        inputs: what they were made from, kept as JSON under "inputs".
+
+    Raises:
+        InputError: The folder cannot be written.
+    """
+    described = [
+        {
+            "kind": instance.kind,
+            "number": instance.number,
+            "region": [[span.start, span.stop] for span in instance.region],
+            "annotations": instance.annotation_numbers,
+        }
+        for instance in instances
+    ]
+    masks = [np.zeros(0, bool), *(instance.masks.ravel() for instance in instances)]
+    with atomic_write(folder) as temporary:
+        temporary.mkdir()
+        np.save(temporary / "masks.npy", np.concatenate(masks))
+        text = json.dumps({"inputs": inputs, "instances": described}, indent=1)
+        (temporary / RECORD_NAME).write_text(text)
+
+
+def load_instances(folder: Path) -> list[Instance]:
+    """Load the instances that `write_instances` wrote, in their order.
+
+    Their masks are memory-mapped and stay on disk until they are read.
+
+    Raises:
+        InputError: The folder or one of its files is missing.
+    """
+    try:
+        described = json.loads((folder / RECORD_NAME).read_text())["instances"]
+        voxels = map_array(folder / "masks.npy")
+    except FileNotFoundError:
+        raise InputError(
+            f"{folder}: no such annotations; preprocess with this run's data.label_source"
+        ) from None
+    instances, end = [], 0
+    for one in described:
+        z, y, x = (slice(low, high) for low, high in one["region"])
+        shape = (len(one["annotations"]), *(span.stop - span.start for span in (z, y, x)))
+        begin, end = end, end + int(np.prod(shape))
+        masks = voxels[begin:end].reshape(shape)
+        instances.append(
+            Instance(one["kind"], one["number"], (z, y, x), masks, tuple(one["annotations"]))
+        )
+    return instances
