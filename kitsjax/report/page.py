@@ -21,6 +21,45 @@ CSS_PIXELS_PER_INCH = 96
 """CSS defines an inch as this many of its pixels."""
 
 
+_TERMS = [
+    (
+        "Dice",
+        "Twice the volume that prediction and truth share, over the sum of their volumes.",
+    ),
+    (
+        "Surface Dice",
+        "The share of the area of both surfaces that lies within the class's tolerance of the "
+        "other surface. The tolerances, published with KiTS21, exceed 95 % of the distances "
+        "between the surfaces of two annotators. In Dice and in surface Dice, two empty masks "
+        "score 1, and exactly one empty mask scores 0.",
+    ),
+    (
+        "HD95",
+        "The Hausdorff distance without its outliers: 95 % of the area of each surface lies "
+        "within this distance of the other surface.",
+    ),
+    (
+        "Majority",
+        "Scores against one label map, in which a kidney, tumor or cyst has the voxels that "
+        "more than half of its annotators marked.",
+    ),
+    (
+        "Individual",
+        "Means of the scores against KiTS21's annotation samples, each of which has one "
+        "annotation of every kidney, tumor and cyst.",
+    ),
+    (
+        "Lesion",
+        "A connected component (26-neighborhood) of tumor or of cyst, of at least "
+        f"{lesions.LEAST_MM3:.1f} mm³. A true and a predicted lesion match when they share "
+        f"{100 * lesions.LEAST_SHARED:.0f} % of the smaller one. A matched lesion has the "
+        "first of these outcomes that applies: misclassified, under-segmented, over-segmented, "
+        "detected. Table 2 defines them.",
+    ),
+]
+"""Terms of the page and their meanings."""
+
+
 class Picture(NamedTuple):
     """A drawing as the page shows it.
 
@@ -125,40 +164,4 @@ def _define_terms() -> list[tuple[str, str]]:
         )
         for name, (labels, tolerance_mm) in EVALUATION_CLASSES.items()
     ]
-    return [
-        *classes,
-        (
-            "Dice",
-            "Twice the volume that prediction and truth share, over the sum of their volumes.",
-        ),
-        (
-            "Surface Dice",
-            "The share of the area of both surfaces that lies within the class's tolerance of the "
-            "other surface. The tolerances, published with KiTS21, exceed 95 % of the distances "
-            "between the surfaces of two annotators. In Dice and in surface Dice, two empty masks "
-            "score 1, and one empty mask scores 0.",
-        ),
-        (
-            "HD95",
-            "The Hausdorff distance without its outliers: 95 % of the area of each surface lies "
-            "within this distance of the other surface.",
-        ),
-        (
-            "Majority",
-            "Scores against one label map, in which a kidney, tumor or cyst has the voxels that "
-            "more than half of its annotators marked.",
-        ),
-        (
-            "Individual",
-            "Means of the scores against KiTS21's annotation samples, each of which has one "
-            "annotation of every kidney, tumor and cyst.",
-        ),
-        (
-            "Lesion",
-            "A connected component (26-neighborhood) of tumor or of cyst, of at least "
-            f"{lesions.LEAST_MM3:.1f} mm³. A true and a predicted lesion match when they share "
-            f"{100 * lesions.LEAST_SHARED:.0f} % of the smaller one. A matched lesion has the "
-            "first of these outcomes that applies: misclassified, under-segmented, over-segmented, "
-            "detected. Table 2 defines them.",
-        ),
-    ]
+    return [*classes, *_TERMS]

@@ -62,7 +62,7 @@ def mean_interval(values: Sequence[float], seed: int = 0) -> MeanInterval:
 
 
 class Fall(NamedTuple):
-    """Largest fall of a mean score from majority to individual, negative for a rise, and its class."""
+    """Largest fall of a mean from majority to individual, negative for a rise, and its class."""
 
     fall: float
     evaluation_class: str

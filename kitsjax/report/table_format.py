@@ -138,24 +138,41 @@ def _floating_table(table: Table) -> list[str]:
     wide = _is_wide(table)
     kind, width = ("tabular*", r"{\linewidth}") if wide else ("tabular", "")
     return [
-        *(r"% \usepackage{booktabs}", r"\begin{table}", r"\centering", _latex_caption(table)),
+        r"% \usepackage{booktabs}",
+        r"\begin{table}",
+        r"\centering",
+        _latex_caption(table),
         *(_SMALL if wide else ()),
         rf"\begin{{{kind}}}{width}{{{_latex_columns(table)}}}",
-        *(*_latex_head(table), *_latex_rows(table), r"\bottomrule"),
-        *(rf"\end{{{kind}}}", *_latex_notes(table), r"\end{table}"),
+        *_latex_head(table),
+        *_latex_rows(table),
+        r"\bottomrule",
+        rf"\end{{{kind}}}",
+        *_latex_notes(table),
+        r"\end{table}",
     ]
 
 
 def _long_table(table: Table) -> list[str]:
-    wide = _is_wide(table)
     head = _latex_head(table)
+    full_width = (*_SMALL, r"\setlength{\LTleft}{0pt}", r"\setlength{\LTright}{0pt}")
     return [
-        *(r"% \usepackage{booktabs,longtable}", r"\begingroup"),
-        *((*_SMALL, r"\setlength{\LTleft}{0pt}", r"\setlength{\LTright}{0pt}") if wide else ()),
-        *(rf"\begin{{longtable}}{{{_latex_columns(table)}}}", _latex_caption(table) + r" \\"),
+        r"% \usepackage{booktabs,longtable}",
+        r"\begingroup",
+        *(full_width if _is_wide(table) else ()),
+        rf"\begin{{longtable}}{{{_latex_columns(table)}}}",
         # The first page's head follows the caption; later pages repeat the head alone.
-        *(*head, r"\endfirsthead", *head, r"\endhead", r"\bottomrule", r"\endfoot"),
-        *(*_latex_rows(table), r"\end{longtable}", *_latex_notes(table), r"\endgroup"),
+        _latex_caption(table) + r" \\",
+        *head,
+        r"\endfirsthead",
+        *head,
+        r"\endhead",
+        r"\bottomrule",
+        r"\endfoot",
+        *_latex_rows(table),
+        r"\end{longtable}",
+        *_latex_notes(table),
+        r"\endgroup",
     ]
 
 
