@@ -1,4 +1,4 @@
-"""Write the results section of scored predictions: tables, figures and one HTML page.
+"""Report scored predictions: tables, figures and one HTML page.
 
 python bin/report.py --scores scores/ --output report/ --compare paper
 """
@@ -12,18 +12,21 @@ from kitsjax.training_log import LOG_NAME, read_epochs
 
 
 def main() -> int:
+    """Write the report and print Table 1; return the exit status."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--scores", required=True, metavar="FOLDER", help="what evaluate.py wrote")
-    parser.add_argument("--output", required=True, metavar="FOLDER", help="where the report goes")
-    parser.add_argument("--compare", choices=("paper",), help="show published scores beside these")
+    parser.add_argument(
+        "--scores", required=True, metavar="FOLDER", help="folder that evaluate.py wrote"
+    )
+    parser.add_argument("--output", required=True, metavar="FOLDER", help="folder for the report")
+    parser.add_argument("--compare", choices=("paper",), help="add the published scores to Table 1")
     parser.add_argument(
         "--run", metavar="FOLDER",
-        help=f"run folder with the {LOG_NAME} of Figure 2; default: the folder of --scores' parent",
+        help=f"run folder whose {LOG_NAME} Figure 2 draws; default: the folder above --scores",
     )  # fmt: skip
-    parser.add_argument("--predictions", metavar="FOLDER", help="where the predictions are now")
-    parser.add_argument("--dataset", metavar="FOLDER", help="where the KiTS folder is now")
+    parser.add_argument("--predictions", metavar="FOLDER", help="predictions, if they have moved")
+    parser.add_argument("--dataset", metavar="FOLDER", help="KiTS folder, if it has moved")
     args = parser.parse_args()
 
     from kitsjax.errors import InputError
@@ -37,7 +40,7 @@ def main() -> int:
     evaluation = read_evaluation(args.scores)
     log = Path(args.run or Path(args.scores).resolve().parent) / LOG_NAME
     if args.run and not log.is_file():
-        raise InputError(f"{log}: no such training log; give the folder of a training run")
+        raise InputError(f"{log}: no such training log; give --run the folder of a training run")
     epochs = read_epochs(log)
     *_, page = write_report(
         evaluation, args.output, epochs, args.compare, args.predictions, args.dataset

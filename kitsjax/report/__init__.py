@@ -1,1 +1,1 @@
-"""The results section: statistics, tables, figures and the page that holds them; no JAX."""
+"""Results section: statistics, tables, figures, and the page that holds them; no JAX."""

@@ -1,4 +1,4 @@
-"""What a drawn figure is and how it becomes files: matplotlib without pyplot, reproducible."""
+"""Figures with title and caption, and their files: matplotlib without pyplot, reproducible."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 NOTEBOOK_DPI = 100
-"""Of a figure in a notebook: 700 pixels across, which any page has, in half the bytes of a file."""
+"""Figures in a notebook are 700 pixels wide: they fit any page, in half the bytes of their file."""
 
 
 class Drawing(NamedTuple):
-    """A figure and what stands around it.
+    """A figure with its name, title and caption.
 
     Attributes:
-        name: file stem, `figure_2_training`.
-        title: `Figure 2. Training`.
-        caption: states the numbers; or, where there is no figure, in one sentence why not.
-        figure: of matplotlib; None where the data are too few.
+        name: stem of its files, such as `figure_2_training`.
+        title: such as `Figure 2. Training`.
+        caption: the numbers in words; where there is no figure, one sentence that says why.
+        figure: matplotlib figure; None where the data are too few.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Drawing(NamedTuple):
     figure: Figure | None
 
     def _repr_png_(self) -> bytes | None:
-        """How a notebook shows it; where there is no figure, the notebook shows the fields."""
+        """Show the figure in a notebook; without a figure the notebook shows the fields."""
         if self.figure is None:
             return None
         image = BytesIO()
@@ -41,7 +41,7 @@ class Drawing(NamedTuple):
 
 
 def new_figure(width_in: float, height_in: float, dpi: int = 170) -> Figure:
-    """An empty figure of a size in inches, without pyplot's global state or a window system."""
+    """Make an empty figure, without pyplot's global state or a window system."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -51,23 +51,22 @@ def new_figure(width_in: float, height_in: float, dpi: int = 170) -> Figure:
 
 
 def tick_integers(axis: Axis) -> None:
-    """Let an axis have its ticks at integers, even if it shows one only."""
+    """Put the ticks of an axis at integers, even where it shows a single one."""
     from matplotlib.ticker import MaxNLocator
 
     axis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
 
 
 def save_drawing(drawing: Drawing, folder: str | Path) -> list[Path]:
-    """Write a drawing as PNG and PDF, each whole or not at all; nothing if it has no figure.
+    """Write a drawing as PNG and PDF by atomic writes; equal drawings give equal bytes.
 
-    Equal drawings give equal bytes. Files of that name from an earlier drawing are removed where
-    there is no figure now.
+    Without a figure nothing is written, and files of an earlier drawing of that name are removed.
 
     Returns:
         The files written, PNG first.
 
     Raises:
-        InputError: the folder cannot be written, or a folder has the name of a file.
+        InputError: The folder cannot be written, or holds a folder of such a name.
     """
     paths = [Path(folder) / f"{drawing.name}.{suffix}" for suffix in ("png", "pdf")]
     if drawing.figure is None:
@@ -80,12 +79,12 @@ def save_drawing(drawing: Drawing, folder: str | Path) -> list[Path]:
 
 
 def save_figure(figure: Figure, path: str | Path) -> None:
-    """Write a figure to a .png or .pdf without date or version, whole or not at all.
+    """Write a figure to a .png or .pdf by an atomic write, without date or version.
 
     Raises:
-        InputError: the folder cannot be written.
+        InputError: The folder cannot be written.
     """
     pdf = Path(path).suffix == ".pdf"
-    unnamed = ("CreationDate", "Producer", "Creator") if pdf else ("Software",)
-    with atomic_write(path) as beside:
-        figure.savefig(beside, metadata=dict.fromkeys(unnamed))
+    removed = ("CreationDate", "Producer", "Creator") if pdf else ("Software",)
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary, metadata=dict.fromkeys(removed))

@@ -1,4 +1,4 @@
-"""The panels of Figure 7: rates of detection by volume, and the outcomes of all lesions."""
+"""Panels of Figure 7: detection rates by volume, and the outcomes of all lesions."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ from kitsjax.report.statistics import Sensitivity
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Hatches, marks and dashes as well as colors, for the color-blind and for print.
-_MARKS = {"tumor": ("o", "-", COLORS[TUMOR]), "cyst": ("s", ":", COLORS[CYST])}
+# Markers, dashes and hatches serve the color-blind and black-and-white print.
+_MARKERS = {"tumor": ("o", "-", COLORS[TUMOR]), "cyst": ("s", ":", COLORS[CYST])}
+"""Marker, line style and color of each label."""
+
 _OUTCOMES = {
     "detected": ("#d9d9d9", ""),
     "under-segmented": ("#56b4e9", "////"),
@@ -26,40 +28,40 @@ _OUTCOMES = {
     "missed": ("#ffffff", "...."),
     "false positive": ("#f0e442", "----"),
 }
+"""Color and hatch of each outcome."""
 
 
 def draw_rates(axis: Axes, rates: Mapping[str, Sequence[Sensitivity]]) -> None:
-    """A point each range of volumes and label, with the numbers of lesions as a table below."""
+    """Draw a point for each label and range of volumes, with the numbers of lesions below.
+
+    Args:
+        axis: panel to draw in.
+        rates: {label: rates by range}, the same ranges for every label.
+    """
     for place, (label, rows) in enumerate(rates.items()):
-        mark, line, color = _MARKS[label]
+        marker, line, color = _MARKERS[label]
         rate, low, high = (
             np.array([getattr(row, name) for row in rows]) for name in ("rate", "low", "high")
         )
-        where = np.arange(len(rows)) + 0.16 * (place - 0.5)
+        # Labels stand a little apart, so that their intervals do not cover each other.
+        x = np.arange(len(rows)) + 0.16 * (place - 0.5)
         # Rounding can leave an interval's end on the wrong side of its rate by 1e-17.
         errors = np.maximum([rate - low, high - rate], 0)
         axis.errorbar(
-            where, rate, errors, marker=mark, ls=line, color=color, capsize=3, label=f"{label}s"
+            x, rate, errors, marker=marker, ls=line, color=color, capsize=3, label=f"{label}s"
         )
-    names = [
-        f"≥ {of.low_cm3:g}" if math.isinf(of.high_cm3) else f"{of.low_cm3:g}–{of.high_cm3:g}"
-        for of in next(iter(rates.values()))
-    ]
-    columns = zip(
-        names, *([str(row.lesions) for row in rows] for rows in rates.values()), strict=True
-    )
-    axis.set_xticks(range(len(names)), ["\n".join(column) for column in columns])
-    heads = "\n".join(["cm³", *(f"{label}s" for label in rates)])
-    axis.annotate(
-        heads, (0, 0), (-6, -axis.xaxis.get_tick_padding() - 3.5), ha="right", va="top",
-        xycoords="axes fraction", textcoords="offset points",
-    )  # fmt: skip
-    axis.set(ylabel="rate found", ylim=(-0.04, 1.04), xlim=(-0.5, len(names) - 0.5))
+    _label_ranges(axis, rates)
+    axis.set(ylabel="rate found", ylim=(-0.04, 1.04))
     axis.grid(axis="y", alpha=0.3)
 
 
 def draw_outcomes(axis: Axes, counts: Mapping[str, Mapping[str, int]]) -> None:
-    """A bar a label, its sections the outcomes, with their numbers where there is room."""
+    """Draw a bar for each label with a section for each outcome, and its number where it fits.
+
+    Args:
+        axis: panel to draw in.
+        counts: {label: {outcome: number of lesions}}.
+    """
     labels = list(counts)
     start = np.zeros(len(labels))
     most = max(sum(row.values()) for row in counts.values())
@@ -77,3 +79,20 @@ def draw_outcomes(axis: Axes, counts: Mapping[str, Mapping[str, int]]) -> None:
         start += numbers
     axis.set(xlabel="lesions", ylim=(len(labels) - 0.5, -0.5))
     tick_integers(axis.xaxis)
+
+
+def _label_ranges(axis: Axes, rates: Mapping[str, Sequence[Sensitivity]]) -> None:
+    """Write under each range its volumes, and the number of lesions of each label."""
+    names = [
+        f"≥ {row.low_cm3:g}" if math.isinf(row.high_cm3) else f"{row.low_cm3:g}–{row.high_cm3:g}"
+        for row in next(iter(rates.values()))
+    ]
+    numbers = ([str(row.lesions) for row in rows] for rows in rates.values())
+    columns = zip(names, *numbers, strict=True)
+    axis.set_xticks(range(len(names)), ["\n".join(column) for column in columns])
+    axis.set_xlim(-0.5, len(names) - 0.5)
+    heads = "\n".join(["cm³", *(f"{label}s" for label in rates)])
+    axis.annotate(
+        heads, (0, 0), (-6, -axis.xaxis.get_tick_padding() - 3.5), ha="right", va="top",
+        xycoords="axes fraction", textcoords="offset points",
+    )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The results section as one HTML page that needs nothing but itself."""
+"""HTML page of the results section: one file that needs no other and no network."""
 
 from __future__ import annotations
 
@@ -12,23 +12,62 @@ from jinja2 import Environment, StrictUndefined
 
 from kitsjax.evaluate import lesions
 from kitsjax.evaluate.results import Evaluation
-from kitsjax.labels import CLASSES, EVALUATION_CLASSES, EVALUATION_NAMES, INDIVIDUAL, MAJORITY
+from kitsjax.labels import CLASSES, EVALUATION_CLASSES, EVALUATION_NAMES
 from kitsjax.report.drawing import Drawing
+from kitsjax.report.names import TRUTH_NAMES
 from kitsjax.report.table_format import Table
 
 CSS_PIXELS_PER_INCH = 96
+"""CSS defines an inch as this many of its pixels."""
 
-_AGAINST = {MAJORITY: "the majority label", INDIVIDUAL: "the individual annotations"}
+
+_TERMS = [
+    (
+        "Dice",
+        "Twice the volume that prediction and truth share, over the sum of their volumes.",
+    ),
+    (
+        "Surface Dice",
+        "The share of the area of both surfaces that lies within the class's tolerance of the "
+        "other surface. The tolerances, published with KiTS21, exceed 95 % of the distances "
+        "between the surfaces of two annotators. In Dice and in surface Dice, two empty masks "
+        "score 1, and exactly one empty mask scores 0.",
+    ),
+    (
+        "HD95",
+        "The Hausdorff distance without its outliers: 95 % of the area of each surface lies "
+        "within this distance of the other surface.",
+    ),
+    (
+        "Majority",
+        "Scores against one label map, in which a kidney, tumor or cyst has the voxels that "
+        "more than half of its annotators marked.",
+    ),
+    (
+        "Individual",
+        "Means of the scores against KiTS21's annotation samples, each of which has one "
+        "annotation of every kidney, tumor and cyst.",
+    ),
+    (
+        "Lesion",
+        "A connected component (26-neighborhood) of tumor or of cyst, of at least "
+        f"{lesions.LEAST_MM3:.1f} mm³. A true and a predicted lesion match when they share "
+        f"{100 * lesions.LEAST_SHARED:.0f} % of the smaller one. A matched lesion has the "
+        "first of these outcomes that applies: misclassified, under-segmented, over-segmented, "
+        "detected. Table 2 defines them.",
+    ),
+]
+"""Terms of the page and their meanings."""
 
 
 class Picture(NamedTuple):
     """A drawing as the page shows it.
 
     Attributes:
-        title, caption: of the drawing.
-        alt: what the figure shows, for those who cannot see it.
-        source: the figure as a data: URI; empty where there is none.
-        width, height: in CSS pixels, at the size it was drawn for.
+        title, caption: texts of the drawing.
+        alt: description of the figure for those who cannot see it.
+        source: the figure as a data: URI; empty where there is no figure.
+        width, height: size that the figure was drawn for, in CSS pixels.
     """
 
     title: str
@@ -45,15 +84,15 @@ def render_page(
     drawings: Sequence[Drawing],
     images: Mapping[str, bytes],
 ) -> str:
-    """The page: UTF-8 HTML without scripts and without anything to load.
+    """Render the page: HTML without scripts, which loads nothing else.
 
-    Whatever comes from files, case ids and messages included, is escaped.
+    Every text that comes from files is escaped, case ids and messages included.
 
     Args:
-        evaluation: what was scored, what was not, and where.
+        evaluation: scores, lesions, and the cases that were not scored.
         tables: table_1, failure_modes, sensitivity and cases.
-        drawings: those that `kitsjax.report.report.draw_figures` draws.
-        images: PNG by name of the drawing; none where a drawing has no figure.
+        drawings: drawings of `kitsjax.report.report.draw_figures`.
+        images: PNG files by name of the drawing; drawings without a figure have none.
     """
     source = files("kitsjax.report").joinpath("page.html.j2").read_text(encoding="utf-8")
     environment = Environment(
@@ -75,7 +114,7 @@ def render_page(
 
 
 def _describe_scored(evaluation: Evaluation) -> str:
-    truths = " and ".join(_AGAINST[against] for against in evaluation.against)
+    truths = " and ".join(TRUTH_NAMES[against] for against in evaluation.against)
     folder = "/".join(PurePath(evaluation.predictions).parts[-2:])
     return (
         f"{_count(len(evaluation.case_ids), 'case')} of the data set "
@@ -85,10 +124,10 @@ def _describe_scored(evaluation: Evaluation) -> str:
 
 
 def _describe_unscored(evaluation: Evaluation) -> str:
-    """How many cases have no score, and why; empty where all have one."""
+    """Count the cases without a score by reason; empty where every case has one."""
     parts = [
-        f"{_count(len(cases), 'case')} {what}"
-        for cases, what in (
+        f"{_count(len(cases), 'case')} {reason}"
+        for cases, reason in (
             (evaluation.missing, "without a prediction"),
             (evaluation.failures, "that could not be scored"),
         )
@@ -116,49 +155,13 @@ def _embed(drawing: Drawing, image: bytes | None) -> Picture:
 
 
 def _define_terms() -> list[tuple[str, str]]:
-    """The words of the page and what they mean, with the numbers that the scores were made with."""
+    """Define the terms of the page, with the numbers that the scores were made with."""
     classes = [
         (
             EVALUATION_NAMES[name],
-            f"The voxels labeled {' or '.join(CLASSES[label] for label in labels)}; tolerance of "
-            f"the surface Dice {tolerance_mm:.3f} mm.",
+            f"All voxels labeled {' or '.join(CLASSES[label] for label in labels)}. The tolerance "
+            f"of the surface Dice is {tolerance_mm:.3f} mm.",
         )
         for name, (labels, tolerance_mm) in EVALUATION_CLASSES.items()
     ]
-    return [
-        *classes,
-        (
-            "Dice",
-            "Twice the volume that prediction and truth share, over the sum of their volumes.",
-        ),
-        (
-            "Surface Dice",
-            "The share of the area of both surfaces that lies within the class's tolerance of the "
-            "other surface. The tolerances, published with KiTS21, are how far the surfaces of "
-            "two annotators lie apart. Two empty masks score 1 and exactly one empty mask "
-            "scores 0, in Dice and in surface Dice.",
-        ),
-        (
-            "HD95",
-            "The Hausdorff distance without its outliers: the distance within which 95 % of each "
-            "surface's area lies from the other surface.",
-        ),
-        (
-            "Majority",
-            "Against one label map, in which more than half of the annotators of a kidney, tumor "
-            "or cyst agree on its voxels.",
-        ),
-        (
-            "Individual",
-            "The mean of the scores against KiTS21's annotation samples, each of which takes one "
-            "annotation of every kidney, tumor and cyst.",
-        ),
-        (
-            "Lesion",
-            "A connected part (26-neighborhood) of tumor or of cyst, of at least "
-            f"{lesions.LEAST_MM3:.1f} mm³. A true and a predicted lesion match when they share "
-            f"{100 * lesions.LEAST_SHARED:.0f} % of the smaller one. Of the outcomes under Table 2 "
-            "a matched lesion has the first that holds: misclassified, under-segmented, "
-            "over-segmented, detected.",
-        ),
-    ]
+    return [*classes, *_TERMS]

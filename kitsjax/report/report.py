@@ -1,4 +1,4 @@
-"""The results section of an evaluation as files: tables, figures and the page that holds them."""
+"""Files of the results section: tables, figures, and the page that holds them all."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 from kitsjax.errors import InputError
 from kitsjax.evaluate.results import Evaluation
 from kitsjax.files import write_text
-from kitsjax.report.charts import plot_boxes, plot_sensitivity, plot_training, plot_volume
+from kitsjax.report.charts import plot_boxes, plot_sensitivity, plot_volume
 from kitsjax.report.drawing import Drawing, save_drawing
 from kitsjax.report.page import render_page
 from kitsjax.report.result_tables import (
@@ -19,43 +19,45 @@ from kitsjax.report.result_tables import (
 )
 from kitsjax.report.slices import plot_best, plot_worst
 from kitsjax.report.table_format import Table, to_csv, to_latex, to_markdown
+from kitsjax.report.training_curves import plot_training
 from kitsjax.report.views import find_files
 
 PAGE_NAME = "report.html"
-
-Row = Mapping[str, Any]
 
 
 def write_report(
     evaluation: Evaluation,
     folder: str | Path,
-    epochs: Sequence[Row] = (),
+    epochs: Sequence[Mapping[str, Any]] = (),
     compare: str | None = None,
     predictions: str | Path | None = None,
     dataset: str | Path | None = None,
 ) -> list[Path]:
     """Write tables (Markdown, CSV, LaTeX), figures (PNG, PDF) and `report.html` to a folder.
 
-    Equal arguments give equal bytes. What cannot be drawn has no file, not even that of an earlier
-    report, and its caption on the page says why; other files in the folder are left alone.
+    Equal arguments give equal bytes. A figure that cannot be drawn has no files, its caption on the
+    page says why, and files that an earlier report has of it are removed. Other files in the folder
+    are left alone.
 
     Args:
-        evaluation: of at least one case.
-        folder: made if need be.
-        epochs: rows of the training log, for Figure 2; none without a log.
-        compare: a key of `tables.PUBLISHED`, whose scores are to stand beside ours.
-        predictions, dataset: where these folders are now, if not where they were when scored. They
-            are read for Figures 3 and 6 alone.
+        evaluation: scores of at least one case.
+        folder: output folder; made if it does not exist.
+        epochs: rows of the training log, for Figure 2; empty without a log.
+        compare: a key of `mean_scores.PUBLISHED`, to show those scores beside ours.
+        predictions, dataset: present places of the folders that were scored, if they have moved.
+            Only Figures 3 and 6 read them.
 
     Returns:
         The files written, the page last.
 
     Raises:
-        InputError: no case was scored, `predictions` or `dataset` is no such folder, or the folder
-            cannot be written.
+        InputError: No case was scored, `predictions` or `dataset` is not such a folder, or the
+            output folder cannot be written.
     """
     if not evaluation.scores:
-        raise InputError("no case was scored, so there is nothing to report; see those that failed")
+        raise InputError(
+            "no case was scored, so there is nothing to report; see the evaluation's failures"
+        )
     folder = Path(folder)
     tables = make_tables(evaluation, compare)
     drawings = draw_figures(evaluation, epochs, predictions, dataset)
@@ -79,7 +81,7 @@ def write_report(
 
 
 def make_tables(evaluation: Evaluation, compare: str | None = None) -> dict[str, Table]:
-    """Every table of the report, by its file's stem."""
+    """Make every table of the report, by the stem of its files."""
     return {
         "table_1": score_table(evaluation, compare),
         "failure_modes": failure_table(evaluation.lesions),
@@ -90,11 +92,20 @@ def make_tables(evaluation: Evaluation, compare: str | None = None) -> dict[str,
 
 def draw_figures(
     evaluation: Evaluation,
-    epochs: Sequence[Row],
+    epochs: Sequence[Mapping[str, Any]],
     predictions: str | Path | None = None,
     dataset: str | Path | None = None,
 ) -> list[Drawing]:
-    """Every figure of the report, arguments as of `write_report`."""
+    """Draw every figure of the report.
+
+    Args:
+        evaluation: scores of the cases.
+        epochs: rows of the training log, for Figure 2; empty without a log.
+        predictions, dataset: present places of the folders that were scored, if they have moved.
+
+    Raises:
+        InputError: `predictions` or `dataset` is not such a folder.
+    """
     training = plot_training(epochs)
     if not epochs:
         why = "no training log, or no epoch in it; give the run's folder with --run"

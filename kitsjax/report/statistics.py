@@ -1,4 +1,4 @@
-"""The statistics of the results section, by SciPy: how sure a mean is, T2, F5 and sensitivity."""
+"""Statistics of the results section: intervals, agreement, tumor sizes and sensitivity."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -10,15 +10,17 @@ from scipy import stats
 
 from kitsjax.evaluate.results import Evaluation, Lesion
 from kitsjax.labels import CLASSES, CYST, EVALUATION_CLASSES, INDIVIDUAL, MAJORITY, TUMOR
+from kitsjax.report.names import SCORE_NAMES, TRUTH_NAMES
 
 CONFIDENCE = 0.95
+"""Confidence level of every interval."""
 
 RESAMPLES = 10_000
-"""The interval's ends then differ between seeds by about 1 % of its width."""
+"""With this many resamples an interval's ends differ between seeds by about 1 % of its width."""
 
 VOLUME_EDGES_CM3 = (0.0, 0.5, 1.0, 3.0, 10.0, 25.0, 100.0, math.inf)
-"""Balls of about 1.0, 1.2, 1.8, 2.7, 3.6 and 5.8 cm across. Most cysts of KiTS21 lie in the first
-bins; near 25 cm3 lies the paper's median tumor (24.75, F5)."""
+"""Ends of the ranges of lesion volumes: balls of about 1.0, 1.2, 1.8, 2.7, 3.6 and 5.8 cm across.
+Most cysts of KiTS21 lie in the first ranges; the paper's median tumor has 24.75 cm³."""
 
 
 class MeanInterval(NamedTuple):
@@ -30,28 +32,28 @@ class MeanInterval(NamedTuple):
 
 
 def mean_interval(values: Sequence[float], seed: int = 0) -> MeanInterval:
-    """The mean and its 95 % bootstrap interval over cases; the same for the same seed.
+    """Compute a mean over cases and its 95 % bootstrap interval; the same seed gives the same one.
 
-    Bias-corrected and accelerated (BCa; Efron, 1987), since the scores are skewed to the left and
-    bounded by 1, where percentiles of the resampled means alone lie too high.
+    Bias-corrected and accelerated (BCa; Efron, 1987), because scores are skewed to the left and
+    bounded by 1, where plain percentiles of the resampled means lie too high.
 
     Args:
-        values: one a case. Of one case there is no interval, of none no mean; a nan makes all
-            three nan. Where all are equal, so are both ends.
-        seed: of the resampling.
+        values: a value for each case. One case has no interval, no case has no mean, and a nan
+            makes both nan. Equal values are both ends of their interval.
+        seed: seed of the resampling.
     """
     cases = np.asarray(values, float)
     mean = float(cases.mean()) if len(cases) else math.nan
     if len(cases) < 2 or math.isnan(mean):
         return MeanInterval(mean, math.nan, math.nan)
-    # Values that differ by rounding alone would leave the correction 0 / 0.
+    # Values that differ by rounding alone would make the correction 0 / 0.
     if np.ptp(cases) < 1e-12:
         return MeanInterval(mean, mean, mean)
     interval = stats.bootstrap(
         (cases,),
         np.mean,
         n_resamples=RESAMPLES,
-        batch=100,  # stays in the processor's cache: four times as fast as all at once
+        batch=100,  # fits in the processor's cache: four times as fast as all at once
         confidence_level=CONFIDENCE,
         method="BCa",
         random_state=np.random.default_rng(seed),
@@ -60,23 +62,21 @@ def mean_interval(values: Sequence[float], seed: int = 0) -> MeanInterval:
 
 
 class Fall(NamedTuple):
-    """The largest fall of a mean score from majority to individual, and the class it is of.
-
-    Below 0 if every class scores higher against individual annotations.
-    """
+    """Largest fall of a mean from majority to individual, negative for a rise, and its class."""
 
     fall: float
     evaluation_class: str
 
 
 class Agreement(NamedTuple):
-    """How far the scores against individual annotations follow those against the majority (T2).
+    """Agreement of the scores against the individual annotations with those against the majority.
 
     Attributes:
-        cases: how many were scored against both.
-        dice, surface_dice: the largest fall over the evaluation classes.
-        spearman_r: over cases, between the two means of each case's six scores; nan where one of
-            them is the same in all cases.
+        cases: number of cases scored against both.
+        dice, surface_dice: largest fall over the evaluation classes.
+        spearman_r: rank correlation over the cases between the mean of a case's six scores against
+            the majority and that against the individual annotations; nan where either mean is the
+            same in all cases.
     """
 
     cases: int
@@ -86,10 +86,12 @@ class Agreement(NamedTuple):
 
 
 def agreement(evaluation: Evaluation) -> Agreement | None:
-    """T2, over the cases scored against both; None for fewer than three."""
-    columns = ("dice", "surface_dice")
+    """Compare the scores against both ground truths, as the paper does below its Table 1.
+
+    The comparison is over the cases scored against both; fewer than three give None.
+    """
     majority, individual = (
-        [evaluation.table(against, column) for column in columns]
+        [evaluation.table(against, column) for column in SCORE_NAMES]
         for against in (MAJORITY, INDIVIDUAL)
     )
     cases = sorted(majority[0]["tumor"].keys() & individual[0]["tumor"].keys())
@@ -102,27 +104,29 @@ def agreement(evaluation: Evaluation) -> Agreement | None:
             for tables in (majority, individual)
         ]
     )
+    # Mean over cases of the difference: (Dice or surface Dice, class)
     falls = np.mean(scores[0] - scores[1], axis=-1)
     dice, surface_dice = (
-        Fall(*max(zip(of.tolist(), EVALUATION_CLASSES, strict=True), key=lambda pair: pair[0]))
-        for of in falls
+        Fall(*max(zip(row.tolist(), EVALUATION_CLASSES, strict=True), key=lambda pair: pair[0]))
+        for row in falls
     )
-    ours, theirs = scores.mean(axis=(1, 2))
-    if np.ptp(ours) == 0 or np.ptp(theirs) == 0:
+    # One mean for each case: (majority or individual, case)
+    means = scores.mean(axis=(1, 2))
+    if np.ptp(means[0]) == 0 or np.ptp(means[1]) == 0:
         return Agreement(len(cases), dice, surface_dice, math.nan)
-    r = float(stats.spearmanr(ours, theirs).statistic)
+    r = float(stats.spearmanr(means[0], means[1]).statistic)
     return Agreement(len(cases), dice, surface_dice, r)
 
 
 class Halves(NamedTuple):
-    """A score of the cases with a small and with a large tumor, compared.
+    """A score of the cases with a small tumor, compared with that of cases with a large one.
 
     Attributes:
-        low, high: the scores of each half, by case.
-        low_median, high_median: of these.
+        low, high: scores of the cases in each half.
+        low_median, high_median: medians of these scores.
         u: Mann-Whitney's U, the smaller of the two, as the paper's 28 of 28 x 29 pairs.
-        p: two-sided; exact for halves of up to 8 cases without ties, else by the normal
-            approximation with corrections for ties and continuity.
+        p: two-sided p-value: exact where a half has up to 8 cases and there are no ties, otherwise
+            by the normal approximation with corrections for ties and continuity.
     """
 
     low: tuple[float, ...]
@@ -134,12 +138,12 @@ class Halves(NamedTuple):
 
 
 class SizeHalves(NamedTuple):
-    """Cases with a single tumor, split at the median tumor volume (F5).
+    """Cases with a single tumor, split at the median tumor volume, as in the paper's Figure 5.
 
     Attributes:
-        cases: how many there are.
-        median_cm3: the low half lies below it, the high half is the rest.
-        dice, surface_dice: of the tumor class, by half.
+        cases: number of cases.
+        median_cm3: median volume; tumors of the low half are smaller, those of the high half not.
+        dice, surface_dice: scores of the tumor class by half.
     """
 
     cases: int
@@ -149,19 +153,24 @@ class SizeHalves(NamedTuple):
 
 
 def size_halves(evaluation: Evaluation, against: str = MAJORITY) -> SizeHalves | str:
-    """F5, or in one sentence why it cannot be done.
+    """Split the cases with a single tumor at the median volume, and compare the halves' scores.
 
-    Volumes are the tumor class's in the majority label, whatever the scores are against; cases
-    that were not scored against both are left out.
+    Args:
+        evaluation: scores of the cases.
+        against: MAJORITY or INDIVIDUAL, whose scores are compared. The volumes are always those of
+            the majority label, and cases that were not scored against both are left out.
+
+    Returns:
+        The halves, or one sentence that says why there are none.
     """
-    for needed in (MAJORITY, against):
-        if needed not in evaluation.against:
-            return f"No case was scored against the {needed} annotation."
+    for truth in (MAJORITY, against):
+        if truth not in evaluation.against:
+            return f"No case was scored against {TRUTH_NAMES[truth]}."
     tumors = [score for score in evaluation.scores if score.evaluation_class == "tumor"]
     volumes = {s.case_id: s.truth_cm3 for s in tumors if s.against == MAJORITY and s.tumors == 1}
     scores = [s for s in tumors if s.against == against and s.case_id in volumes]
     if len(scores) < 2:
-        number = {0: "No case", 1: "Only one case"}[len(scores)]
+        number = "Only one case" if scores else "No case"
         return f"{number} has a single tumor; two halves take at least two."
     median_cm3 = float(np.median([volumes[score.case_id] for score in scores]))
     low = [score for score in scores if volumes[score.case_id] < median_cm3]
@@ -170,7 +179,7 @@ def size_halves(evaluation: Evaluation, against: str = MAJORITY) -> SizeHalves |
         return "No single tumor is smaller than the median of their volumes."
     dice, surface_dice = (
         _compare([getattr(s, column) for s in low], [getattr(s, column) for s in high])
-        for column in ("dice", "surface_dice")
+        for column in SCORE_NAMES
     )
     return SizeHalves(len(scores), median_cm3, dice, surface_dice)
 
@@ -183,16 +192,16 @@ def _compare(low: Sequence[float], high: Sequence[float]) -> Halves:
 
 
 class Sensitivity(NamedTuple):
-    """How many of the true lesions of a range of volumes were found.
+    """Number of true lesions in a range of volumes, and of those that were found.
 
     Attributes:
-        low_cm3, high_cm3: the range; the upper end, which may be infinite, is not in it.
-        lesions: how many there are.
-        found: those of any outcome but missed.
-        misclassified: those of the found that have the other mass's label.
-        rate: found / lesions; nan without lesions, as are both ends of its interval.
-        low, high: Wilson's 95 % interval (1927). It takes lesions as independent, though some
-            share a case.
+        low_cm3, high_cm3: ends of the range. The upper one, which may be infinite, is excluded.
+        lesions: number of true lesions.
+        found: number of those that were not missed.
+        misclassified: number of those found that have the other mass's label.
+        rate: found / lesions; nan without lesions.
+        low, high: Wilson's 95 % interval (1927), which takes lesions as independent, though some
+            share a case; nan without lesions.
     """
 
     low_cm3: float
@@ -208,14 +217,16 @@ class Sensitivity(NamedTuple):
 def sensitivity(
     lesions: Iterable[Lesion], edges_cm3: Sequence[float] = VOLUME_EDGES_CM3
 ) -> dict[str, list[Sensitivity]]:
-    """Detection rate of true lesions by volume: {"tumor" and "cyst": a row each range}.
+    """Count true lesions and those found, by volume.
 
-    A lesion found but named wrongly is found: whether it is seen and whether it is taken for the
-    other mass are two questions, and `misclassified` answers the second. False detections do not count.
+    A misclassified lesion counts as found. False positives do not count.
 
     Args:
-        lesions: of any number of cases.
-        edges_cm3: rising; what lies outside all of them is left out.
+        lesions: lesions of any number of cases.
+        edges_cm3: rising ends of the ranges of volumes. Lesions outside all of them are left out.
+
+    Returns:
+        {"tumor" and "cyst": a row for each range}.
     """
     true = [lesion for lesion in lesions if lesion.source == "truth"]
     rates: dict[str, list[Sensitivity]] = {}

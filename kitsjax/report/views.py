@@ -1,4 +1,4 @@
-"""What Figures 3 and 6 show of a case: its files, the slice, and the part of it that matters."""
+"""Views of a case for Figures 3 and 6: its files, the slice to show, and the part of it to show."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,13 +14,21 @@ from kitsjax.image.read_nifti import read_label, read_volume
 from kitsjax.image.volume import check_same_grid
 from kitsjax.labels import CYST, KIDNEY, TUMOR
 
-MARGIN_MM, LEAST_HEIGHT_MM, WIDTH_TO_HEIGHT = 12.0, 150.0, 4 / 3
-"""Of a view: around all that is labeled; its least height, so that the surroundings show; and its
-shape, since two kidneys stand side by side."""
+MARGIN_MM = 12.0
+"""Width of the margin around everything that is labeled."""
+
+LEAST_HEIGHT_MM = 150.0
+"""Smallest height of a view, so that it shows the surroundings, too."""
+
+WIDTH_TO_HEIGHT = 4 / 3
+"""Views are wider than high, since two kidneys lie side by side."""
+
+AIR_HU = -1024
+"""Where a view reaches beyond the CT, it shows air."""
 
 
 class Files(NamedTuple):
-    """The NIfTI files of a case: CT, prediction, majority label; None where there is none."""
+    """NIfTI files of a case: CT, prediction and majority label; None where one is missing."""
 
     image: Path | None
     prediction: Path
@@ -28,29 +36,29 @@ class Files(NamedTuple):
 
 
 class View(NamedTuple):
-    """The part of an axial slice that is shown.
+    """The part of an axial slice that a figure shows.
 
     Attributes:
-        image: CT in HU (y, x); None where there is none.
-        prediction, truth: labels (y, x).
+        image: CT in HU (y, x); None where it is missing.
+        prediction, truth: label values (y, x).
         spacing_mm: (y, x).
-        without: why there is no CT, "" where there is one.
+        why_no_image: reason why the CT is missing; empty where it is not.
     """
 
     image: np.ndarray | None
     prediction: np.ndarray
     truth: np.ndarray
     spacing_mm: tuple[float, float]
-    without: str = ""
+    why_no_image: str = ""
 
 
 def find_files(predictions: str | Path, dataset: str | Path) -> dict[str, Files]:
-    """{case id: its CT, prediction and majority label} of the cases predicted.
+    """Find the CT, prediction and majority label of the predicted cases, by case id.
 
-    CT and label may be missing: the figures say so where they need them.
+    CT and label may be missing; the figures say so where they need them.
 
     Raises:
-        InputError: no such folder, or no case in the data set.
+        InputError: A folder does not exist, or the data set holds no case.
     """
     predicted = find_predictions(predictions)
     return {
@@ -63,9 +71,10 @@ def find_files(predictions: str | Path, dataset: str | Path) -> dict[str, Files]
 
 
 def best_slice(prediction: np.ndarray, truth: np.ndarray) -> int:
-    """The slice with most tumor, else cyst, else kidney, of the truth, else of the prediction.
+    """Choose the slice of the truth with most tumor, or else most cyst, or else most kidney.
 
-    Label maps are (z, y, x). The middle one if nothing is labeled.
+    Where the truth is empty, the prediction decides; where both are, it is the middle slice. Label
+    maps are (z, y, x).
     """
     for label_map in (truth, prediction):
         for value in (TUMOR, CYST, KIDNEY):
@@ -76,11 +85,15 @@ def best_slice(prediction: np.ndarray, truth: np.ndarray) -> int:
 
 
 def worst_slice(prediction: np.ndarray, truth: np.ndarray, lesions: Sequence[Lesion]) -> int:
-    """The slice that shows best why the tumor Dice is low.
+    """Choose the slice that best shows why the tumor Dice is low.
 
-    The largest failed lesion decides, of the tumors and the misclassified cysts: where it was missed,
-    misclassified or falsely found, the slice that shows most of it. Otherwise the slice with most voxels
-    that are tumor in one label map only; without those, `best_slice`.
+    The largest failure among the tumors and the misclassified cysts decides: where it is missed,
+    misclassified or a false positive, the slice that shows most of it is chosen. Otherwise it is
+    the slice with most voxels that are tumor in one label map only, and without any `best_slice`.
+
+    Args:
+        prediction, truth: label maps (z, y, x).
+        lesions: lesions of the case.
     """
     failed = [
         lesion
@@ -90,14 +103,22 @@ def worst_slice(prediction: np.ndarray, truth: np.ndarray, lesions: Sequence[Les
     ]
     worst = max(failed, key=lambda lesion: lesion.volume_cm3, default=None)
     if worst and worst.outcome in ("missed", "misclassified", "false positive"):
-        # A file exchanged since scoring may have fewer slices.
+        # A file that was replaced since scoring may have fewer slices.
         return min(worst.slice, len(truth) - 1)
     wrong = np.count_nonzero((prediction == TUMOR) != (truth == TUMOR), axis=(1, 2))
     return int(wrong.argmax()) if wrong.any() else best_slice(prediction, truth)
 
 
 def cut_view(files: Files | None, choose: Callable[[np.ndarray, np.ndarray], int]) -> View | str:
-    """What to show of a case, at the slice that `choose` picks from prediction and truth."""
+    """Cut out of a case what a figure shows.
+
+    Args:
+        files: files of the case; None where there are none.
+        choose: picks the slice from prediction and truth (z, y, x).
+
+    Returns:
+        The view, or the reason why there is none, for the caption.
+    """
     if files is None or files.truth is None:
         return f"there is no {'majority label' if files else 'file'} of it"
     try:
@@ -106,35 +127,38 @@ def cut_view(files: Files | None, choose: Callable[[np.ndarray, np.ndarray], int
     except InputError as error:
         return str(error)
     z = choose(prediction.array, truth.array)
-    seen = np.maximum(prediction.array.max(axis=0), truth.array.max(axis=0)) > 0
-    window = _find_window(seen, truth.spacing_mm[1:])
-    image, without = None, "there is no CT"
+    # All slices together, so that the view holds every kidney of the case.
+    labeled = np.maximum(prediction.array.max(axis=0), truth.array.max(axis=0)) > 0
+    window = _find_window(labeled, truth.spacing_mm[1:])
+    image, why_no_image = None, "there is no CT"
     if files.image is not None:
         try:
             volume = read_volume(files.image)
             check_same_grid(volume.grid, truth.grid)
-            image, without = _cut(volume.array[z], window, -1024), ""
+            image, why_no_image = _cut(volume.array[z], window, AIR_HU), ""
         except InputError as error:
-            without = str(error)
+            why_no_image = str(error)
     labels = [_cut(volume.array[z], window, 0) for volume in (prediction, truth)]
-    return View(image, labels[0], labels[1], truth.spacing_mm[1:], without)
+    return View(image, labels[0], labels[1], truth.spacing_mm[1:], why_no_image)
 
 
-def _find_window(seen: np.ndarray, spacing_mm: tuple[float, float]) -> list[tuple[int, int]]:
-    """First pixel and number of pixels, in y and x, of a rectangle around all that is seen."""
-    found = np.argwhere(seen) if seen.any() else np.array([(0, 0), np.subtract(seen.shape, 1)])
-    first, last = found.min(axis=0), found.max(axis=0)
+def _find_window(labeled: np.ndarray, spacing_mm: tuple[float, float]) -> list[tuple[int, int]]:
+    """Find a rectangle around all labeled pixels: its first pixel and length along y and x."""
+    corners = np.array([(0, 0), np.subtract(labeled.shape, 1)])
+    pixels = np.argwhere(labeled) if labeled.any() else corners
+    first, last = pixels.min(axis=0), pixels.max(axis=0)
     tall, wide = (last + 1 - first) * spacing_mm + 2 * MARGIN_MM
     height_mm = max(LEAST_HEIGHT_MM, tall, wide / WIDTH_TO_HEIGHT)
     counts = np.rint(np.array([height_mm, height_mm * WIDTH_TO_HEIGHT]) / spacing_mm).astype(int)
-    spare = seen.shape - counts
-    # Within the image if it is large enough, otherwise around its middle.
+    spare = labeled.shape - counts
+    # The rectangle lies within the image where that is large enough, otherwise around its middle.
     start = np.clip((first + last + 1 - counts) // 2, 0, np.maximum(spare, 0))
     start = np.where(spare < 0, spare // 2, start)
     return [(int(begin), int(count)) for begin, count in zip(start, counts, strict=True)]
 
 
 def _cut(plane: np.ndarray, window: list[tuple[int, int]], outside: float) -> np.ndarray:
+    """Cut a rectangle out of a plane (y, x), filled up with `outside` beyond the plane's edges."""
     (y, height), (x, width) = window
     padded = np.pad(plane, ((height, height), (width, width)), constant_values=outside)
     return padded[y + height : y + 2 * height, x + width : x + 2 * width].copy()

@@ -8,8 +8,8 @@ from typing import Self
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
-from kitsjax.report.charts import plot_training
 from kitsjax.report.drawing import save_figure
+from kitsjax.report.training_curves import plot_training
 from kitsjax.training_log import Row, TrainingLog
 
 

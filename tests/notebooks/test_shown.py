@@ -9,7 +9,8 @@ from matplotlib.image import imread
 from kitsjax.evaluate.results import Evaluation, Lesion, Score
 from kitsjax.labels import EVALUATION_CLASSES, INDIVIDUAL, MAJORITY
 from kitsjax.report.charts import plot_boxes
-from kitsjax.report.result_tables import PUBLISHED, score_means, score_table
+from kitsjax.report.mean_scores import PUBLISHED, score_means
+from kitsjax.report.result_tables import score_table
 from kitsjax.report.table_format import to_markdown
 
 DICE = {"case_00000": 0.5, "case_00001": 0.7, "case_00002": 0.75}

@@ -1,14 +1,18 @@
-"""Cases of known quality and a few lesions, for the tests of tables and of their formats."""
+"""Made-up scores and lesions for the tests of tables, charts and statistics."""
 
 import math
 
+import numpy as np
+
+from kitsjax.evaluate.lesions import OUTCOMES
 from kitsjax.evaluate.results import Evaluation, Lesion, Score
 from kitsjax.labels import EVALUATION_CLASSES, INDIVIDUAL, MAJORITY
 
 NAN = math.nan
+BOTH = (MAJORITY, INDIVIDUAL)
 
 
-def evaluation(*cases: float, against=(MAJORITY, INDIVIDUAL)) -> Evaluation:
+def evaluation(*cases: float, against=BOTH) -> Evaluation:
     """Cases of one quality each; surface Dice 0.1 lower, individual annotations 0.01 lower."""
     return Evaluation(
         scores=tuple(
@@ -23,6 +27,23 @@ def evaluation(*cases: float, against=(MAJORITY, INDIVIDUAL)) -> Evaluation:
             for truth in against
         )
     )  # fmt: skip
+
+
+def random_evaluation(cases: int, against=BOTH) -> Evaluation:
+    """Scores of KiTS-like cases: larger tumors score higher, and every tenth case has two."""
+    random = np.random.default_rng(cases)
+    scores, lesions = [], []
+    for number in range(cases):
+        case_id = f"case_{number:05d}"
+        volume = float(np.exp(random.normal(3.2, 1.2)))
+        dice = float(np.clip(0.9 - 0.6 * random.random() / volume**0.3, 0, 1))
+        for name in EVALUATION_CLASSES:
+            for truth in against:
+                value = dice - 0.01 * (truth == INDIVIDUAL)
+                row = (value, 0.9 * value, 5.0, volume, volume, 1 + (number % 10 == 9))
+                scores.append(Score(case_id, name, truth, 1, *row))
+        lesions.append(lesion("tumor", list(OUTCOMES)[number % len(OUTCOMES)], volume))
+    return Evaluation(tuple(scores), (), tuple(lesions))
 
 
 def lesion(label: str, outcome: str, volume_cm3: float = 1.0) -> Lesion:

@@ -95,7 +95,7 @@ def test_the_page_needs_nothing_but_itself(html, page):
     assert "@import" not in html
 
 
-def test_figures_hold_their_bytes_and_say_what_they_show(page):
+def test_figures_hold_their_bytes_and_a_text(page):
     images = page.all("img")
     assert len(images) == len(NAMES)
     for image, name in zip(sorted(images, key=lambda image: image["alt"]), NAMES, strict=True):
@@ -117,7 +117,7 @@ def test_every_caption_cell_and_note_is_there(page):
             assert " ".join(text.split()) in page.text
 
 
-def test_every_table_row_has_as_many_cells_as_its_head(html):
+def test_every_row_has_as_many_cells_as_the_head(html):
     tables = re.findall(r"<table>.*?</table>", html, re.DOTALL)
     assert len(tables) == 4
     for table in tables:
@@ -129,7 +129,7 @@ def test_every_table_row_has_as_many_cells_as_its_head(html):
         assert len(widths) == 1
 
 
-def test_only_tables_of_many_columns_are_wider_than_the_text(page):
+def test_only_tables_of_many_columns_are_wide(page):
     kinds = {a["aria-labelledby"]: a["class"] for a in page.all("div") if "aria-labelledby" in a}
     assert {name: "wide" in kind.split() for name, kind in kinds.items()} == {
         "table-1": False, "table-2": False, "table-3": False, "table-4": True,
@@ -141,7 +141,7 @@ def test_definitions_state_what_was_scored_with(page):
         assert f"{tolerance_mm:.3f} mm" in page.text
 
 
-def test_structure_serves_readers_and_screen_readers(page):
+def test_structure_serves_screen_readers(page):
     levels = [int(tag[1]) for tag, _ in page.elements if re.fullmatch(r"h[1-6]", tag)]
     assert levels[0] == 1
     assert levels.count(1) == 1
@@ -177,11 +177,12 @@ def test_what_comes_from_files_is_escaped():
     page = Reader(make_page(evaluation, [drawing, *make_drawings()[1:]]))
     assert page.all("script") == []
     assert all("onload" not in attributes for _, attributes in page.elements)
-    # In the tables, the lists, the head and the captions.
+    # It stands in the tables, the lists, the head and the captions.
     assert page.text.count(EVIL) >= 8
 
 
-def test_cases_without_a_score_are_counted_above_and_named_below():
+def test_cases_without_a_score_are_named():
+    """They are counted at the top and listed below with the reasons."""
     failure = Failure("case_00009", "case_00009.nii.gz: not a NIfTI file")
     page = Reader(
         make_page(make_evaluation(failures=(failure,), missing=("case_00003", "case_00004")))
@@ -192,14 +193,15 @@ def test_cases_without_a_score_are_counted_above_and_named_below():
     assert "None: every case" not in page.text
 
 
-def test_a_figure_that_cannot_be_drawn_leaves_its_caption():
+def test_a_missing_figure_leaves_its_caption():
     drawings = [d._replace(figure=None, caption="Too few.") for d in make_drawings()]
     page = Reader(make_page(make_evaluation(), drawings))
     assert page.all("img") == []
     assert page.text.count("Too few.") == len(NAMES)
 
 
-def test_one_case_against_one_truth_and_no_lesion_is_a_whole_page():
+def test_the_smallest_evaluation_is_a_whole_page():
+    """One case against one ground truth, without a lesion."""
     evaluation = make_evaluation(("case_00001",))
     scores = tuple(score for score in evaluation.scores if score.against == "majority")
     page = Reader(make_page(Evaluation(scores, predictions="p", dataset="d")))

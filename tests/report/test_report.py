@@ -1,3 +1,4 @@
+import runpy
 import subprocess
 import sys
 from dataclasses import replace
@@ -7,12 +8,13 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from kitsjax.command import run_command
 from kitsjax.errors import InputError
 from kitsjax.evaluate.results import Evaluation, Failure, Lesion, Score, write_evaluation
 from kitsjax.labels import EVALUATION_CLASSES
-from kitsjax.report.report import draw_figures, find_files, write_report
+from kitsjax.report.report import draw_figures, write_report
 
-ROOT = Path(__file__).parents[2]
+COMMAND = Path(__file__).parents[2] / "bin" / "report.py"
 CASES = ("case_00001", "case_00002")
 AFFINE = np.array([[0, 0, -5.0, 0], [0, -5.0, 0, 0], [-5.0, 0, 0, 0], [0, 0, 0, 1]])
 EPOCHS = [
@@ -43,7 +45,7 @@ def save(path, array):
 
 @pytest.fixture(scope="module")
 def scored(tmp_path_factory):
-    """Two small cases: an evaluation, and the folders of data set and predictions it is of."""
+    """An evaluation of two small cases, whose data set and predictions exist."""
     root = tmp_path_factory.mktemp("scored")
     dataset, predictions = root / "data", root / "run" / "predictions"
     label = np.zeros((4, 30, 30), np.uint8)
@@ -71,16 +73,31 @@ def scored(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def report(scored, tmp_path_factory):
-    """A report with every figure that two cases allow, and the paths that were returned."""
+    """A report with every figure that two cases allow: its folder and the paths returned."""
     folder = tmp_path_factory.mktemp("report")
     return folder, write_report(scored, folder, EPOCHS, "paper")
+
+
+@pytest.fixture(scope="module")
+def printed(scored, tmp_path_factory):
+    """The same report by the command: the ended process and the output folder."""
+    root = tmp_path_factory.mktemp("command")
+    write_evaluation(root / "run" / "scores", scored)
+    rows = "".join(str(row).replace("'", '"') + "\n" for row in EPOCHS)
+    (root / "run" / "metrics.jsonl").write_text('{"kind": "step", "step": 1}\n' + rows)
+    arguments = ["--scores", root / "run" / "scores", "--output", root / "report"]
+    done = subprocess.run(
+        [sys.executable, COMMAND, *map(str, arguments), "--compare", "paper"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return done, root / "report"
 
 
 def names(folder):
     return {path.name for path in folder.iterdir()}
 
 
-def test_the_folder_holds_what_was_promised_and_returned(report):
+def test_the_folder_holds_what_was_returned(report):
     folder, written = report
     assert names(folder) == TABLES | SLICES | CURVES | CHARTS | {"report.html"}
     assert sorted(written) == sorted(folder.iterdir())
@@ -98,11 +115,22 @@ def test_tables_and_page_hold_the_scores(report):
     assert page.count("data:image/png;base64,") == 6
 
 
-def test_the_same_evaluation_gives_the_same_bytes(report, scored, tmp_path):
-    folder, _ = report
-    write_report(scored, tmp_path, EPOCHS, "paper")
+def test_the_command_prints_table_1(printed):
+    """Its last line says where the page is; the log was found beside the scores."""
+    done, output = printed
+    assert done.returncode == 0, done.stderr
+    assert "Surface Dice" in done.stdout
+    assert "0.850" in done.stdout
+    assert done.stdout.splitlines()[-1] == f"report: {output / 'report.html'}"
+    assert names(output) >= CURVES | CHARTS
+
+
+def test_the_same_evaluation_gives_the_same_bytes(report, printed):
+    """Two processes write equal reports."""
+    folder, output = report[0], printed[1]
+    assert names(folder) == names(output)
     for path in folder.iterdir():
-        assert (tmp_path / path.name).read_bytes() == path.read_bytes(), path.name
+        assert (output / path.name).read_bytes() == path.read_bytes(), path.name
 
 
 def test_figures_of_an_earlier_report_do_not_stay(scored, tmp_path):
@@ -117,13 +145,6 @@ def test_figures_of_an_earlier_report_do_not_stay(scored, tmp_path):
     assert "Not drawn: no training log, or no epoch in it; give the run" in page
     assert page.count("Not drawn: /nowhere/kits21: no such data folder") == 2
     assert page.count("Say with --predictions and --dataset where these folders are now.") == 2
-
-
-def test_a_folder_in_the_place_of_a_figure_is_one_line(scored, tmp_path):
-    (tmp_path / "figure_2_training.png").mkdir()
-    for epochs in ((), EPOCHS):
-        with pytest.raises(InputError, match=r"figure_2_training\.png: cannot "):
-            write_report(scored, tmp_path, epochs)
 
 
 def test_one_case_is_reported(scored, tmp_path):
@@ -152,74 +173,50 @@ def test_without_a_scored_case_nothing_is_written(tmp_path):
     assert names(tmp_path) == set()
 
 
-def test_files_are_those_of_cases_predicted_with_their_label(scored, tmp_path):
-    save(tmp_path / "case_00002" / "segmentation.nii.gz", np.zeros((2, 2, 2), np.uint8))
-    save(tmp_path / "case_00005" / "segmentation.nii.gz", np.zeros((2, 2, 2), np.uint8))
-    found = find_files(scored.predictions, tmp_path)
-    assert list(found) == ["case_00002"]
-    assert found["case_00002"].image is None
-    assert found["case_00002"].truth == tmp_path / "case_00002" / "segmentation.nii.gz"
+def test_the_command_refuses_in_one_line(scored, tmp_path, monkeypatch, capsys):
+    """A refusal names the file, and nothing is written."""
+    main = runpy.run_path(str(COMMAND))["main"]
 
+    def refuse(*arguments):
+        monkeypatch.setattr(sys, "argv", [str(COMMAND), *map(str, arguments)])
+        assert run_command(main) == 2
+        return capsys.readouterr().err
 
-def command(*arguments):
-    return subprocess.run(
-        [sys.executable, ROOT / "bin" / "report.py", *map(str, arguments)],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-
-
-def test_the_command_prints_table_1_and_where_the_page_is(scored, tmp_path):
-    write_evaluation(tmp_path / "run" / "scores", replace(scored, dataset="/nowhere"))
-    rows = "".join(str(row).replace("'", '"') + "\n" for row in EPOCHS)
-    (tmp_path / "run" / "metrics.jsonl").write_text('{"kind": "step", "step": 1}\n' + rows)
-    output = tmp_path / "report"
-    done = command(
-        "--scores", tmp_path / "run" / "scores", "--output", output, "--compare", "paper"
-    )
-    assert done.returncode == 0, done.stderr
-    assert "Surface Dice" in done.stdout
-    assert "0.850" in done.stdout
-    assert done.stdout.splitlines()[-1] == f"report: {output / 'report.html'}"
-    # The run's own log was found beside the scores.
-    assert names(output) >= CURVES | CHARTS
-
-
-def test_the_command_refuses_in_one_line_and_writes_nothing(scored, tmp_path):
     output = tmp_path / "report"
     (tmp_path / "file").touch()
-    taken = command("--scores", tmp_path / "no", "--output", tmp_path / "file")
-    missing = command("--scores", tmp_path / "no", "--output", output)
+    taken = refuse("--scores", tmp_path / "no", "--output", tmp_path / "file")
+    missing = refuse("--scores", tmp_path / "no", "--output", output)
     write_evaluation(tmp_path / "scores", scored)
-    no_log = command("--scores", tmp_path / "scores", "--output", output, "--run", tmp_path)
+    no_log = refuse("--scores", tmp_path / "scores", "--output", output, "--run", tmp_path)
     (tmp_path / "metrics.jsonl").write_text('{"kind": "epoch", "epoch": 1}\n[1, 2]\n')
-    bad_log = command("--scores", tmp_path / "scores", "--output", output)
-    for done, named in (
+    bad_log = refuse("--scores", tmp_path / "scores", "--output", output)
+    for message, named in (
         (taken, f"{tmp_path / 'file'}: is a file"),
         (missing, tmp_path / "no"),
         (no_log, tmp_path / "metrics.jsonl"),
         (bad_log, f"{tmp_path / 'metrics.jsonl'}, line 2: "),
     ):
-        assert done.returncode == 2
-        assert done.stderr.count("\n") == 1
-        assert str(named) in done.stderr
+        assert message.count("\n") == 1
+        assert str(named) in message
     assert not output.exists()
 
 
-def test_the_report_is_there_even_if_nobody_reads_what_is_printed(scored, tmp_path):
-    write_evaluation(tmp_path / "scores", scored)
+def test_a_closed_pipe_leaves_the_report(scored, tmp_path):
+    """Nobody reads what the command prints, and nothing is said about it."""
+    write_evaluation(tmp_path / "scores", replace(scored, dataset="/nowhere"))
     arguments = ["--scores", tmp_path / "scores", "--output", tmp_path / "report"]
-    command_line = [sys.executable, ROOT / "bin" / "report.py", *map(str, arguments)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command_line, **pipes) as process:
+    with subprocess.Popen([sys.executable, COMMAND, *map(str, arguments)], **pipes) as process:
         process.stdout.close()
         assert process.stderr.read() == b""
     assert process.returncode == 141
     assert (tmp_path / "report" / "report.html").is_file()
 
 
-def test_the_command_starts_before_it_loads_what_it_needs():
+def test_the_command_starts_with_few_imports():
+    """Help and usage errors do not wait for NumPy, SciPy and the report."""
     code = (
         "import runpy, sys; runpy.run_path(sys.argv[1]);"
         "sys.exit(any(name in sys.modules for name in ('numpy', 'scipy', 'kitsjax.report.report')))"
     )
-    subprocess.run([sys.executable, "-c", code, ROOT / "bin" / "report.py"], check=True)
+    subprocess.run([sys.executable, "-c", code, COMMAND], check=True)

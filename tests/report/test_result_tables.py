@@ -62,7 +62,7 @@ def test_one_case_has_no_interval():
     )
 
 
-def test_an_interval_takes_two_cases_in_each_column():
+def test_each_interval_takes_two_cases():
     takes = "resamples); an interval takes two cases."
     assert takes in score_table(evaluation(0.5)).notes[0]
     assert "takes" not in score_table(evaluation(0.5, 0.6)).notes[0]
@@ -125,7 +125,7 @@ def test_failures_are_counted_per_label():
     assert tumor["True"] == "3"
     assert tumor["Detected"] == "2 (67 %)"
     assert tumor["Missed"] == "1 (33 %)"
-    assert tumor["False"] == "1"
+    assert tumor["False positive"] == "1"
     assert row(table, "Cyst")[0] == "1"
     assert set(row(failure_table([]), "Cyst")) == {"0"}
 

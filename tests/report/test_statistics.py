@@ -1,12 +1,11 @@
-"""Statistics: answers by the formulas, by hand, and what degenerate evaluations give."""
-
 import math
 from statistics import NormalDist
 
 import numpy as np
 import pytest
+from example_scores import lesion
 
-from kitsjax.evaluate.results import Evaluation, Lesion, Score
+from kitsjax.evaluate.results import Evaluation, Score
 from kitsjax.labels import EVALUATION_CLASSES, INDIVIDUAL, MAJORITY
 from kitsjax.report.statistics import (
     VOLUME_EDGES_CM3,
@@ -38,7 +37,7 @@ def both(majority, individual):
     return Evaluation(scores=majority.scores + individual.scores)
 
 
-def test_interval_of_many_cases_is_that_of_the_normal_law():
+def test_interval_of_many_cases_is_a_normal_one():
     values = np.random.default_rng(5).normal(0.8, 0.05, 300)
     mean, low, high = mean_interval(values)
     half = NormalDist().inv_cdf(0.975) * values.std(ddof=1) / math.sqrt(300)
@@ -46,7 +45,8 @@ def test_interval_of_many_cases_is_that_of_the_normal_law():
     assert (low, high) == pytest.approx((mean - half, mean + half), abs=0.05 * half)
 
 
-def test_interval_of_skewed_scores_reaches_further_toward_the_outlier():
+def test_interval_reaches_further_to_the_outlier():
+    """Skewed scores have a skewed interval."""
     mean, low, high = mean_interval([0.0, *[0.9, 0.92, 0.94, 0.95, 0.96, 0.97] * 4])
     assert 0 < high - mean < 0.4 * (mean - low), "0.56 by percentiles alone"
     assert high < 0.97
@@ -71,7 +71,7 @@ def test_interval_of_few_or_equal_cases():
 def test_largest_fall_and_its_class():
     majority = [[0.9, 0.8, 0.7], [0.8, 0.7, 0.6], [0.7, 0.5, 0.5]]
     falls = np.array([[0.01, 0.04, 0.02], [0.01, 0.05, 0.02], [0.01, 0.00, 0.06]])
-    # Means of the falls over cases: 0.01, 0.03, 0.0333; surface Dice's: half, in turned order.
+    # Means of the falls over cases: 0.01, 0.03, 0.0333; surface Dice's: half, in reverse order.
     ours = evaluation_of(majority)
     theirs = evaluation_of(majority - falls, majority - falls[:, ::-1] / 2, against=INDIVIDUAL)
     found = agreement(both(ours, theirs))
@@ -102,7 +102,7 @@ def test_a_rise_is_a_fall_below_zero():
     assert math.isnan(found.spearman_r), "constant scores have no ranks"
 
 
-def test_agreement_is_over_the_cases_scored_against_both():
+def test_agreement_is_over_cases_scored_twice():
     scores = np.array([[0.9, 0.8, 0.7], [0.8, 0.7, 0.6], [0.7, 0.5, 0.5], [0.1, 0.1, 0.1]])
     ours, theirs = evaluation_of(scores), evaluation_of(scores[:3], against=INDIVIDUAL)
     found = agreement(both(ours, theirs))
@@ -138,7 +138,7 @@ def test_halves_by_hand():
     assert (found.surface_dice.u, found.surface_dice.p) == (0, pytest.approx(0.2))
 
 
-def test_halves_of_many_cases_by_the_normal_approximation():
+def test_p_of_many_cases_is_by_the_normal_law():
     """As the paper's: 57 cases, 28 below the median and 29 not; U by counting pairs."""
     rng = np.random.default_rng(2)
     volumes = rng.lognormal(3.2, 1.0, 57)
@@ -168,16 +168,16 @@ def test_volumes_are_those_of_the_majority():
 @pytest.mark.parametrize(
     ("evaluation", "against", "reason"),
     [
-        (Evaluation(), MAJORITY, "No case was scored against the majority annotation."),
+        (Evaluation(), MAJORITY, "No case was scored against the majority label."),
         (
             evaluation_of(tumor_scores([0.5, 0.6]), against=INDIVIDUAL),
             INDIVIDUAL,
-            "No case was scored against the majority annotation.",
+            "No case was scored against the majority label.",
         ),
         (
             evaluation_of(tumor_scores([0.5, 0.6])),
             INDIVIDUAL,
-            "No case was scored against the individual annotation.",
+            "No case was scored against the individual annotations.",
         ),
         (
             evaluation_of(tumor_scores([0.5, 0.6]), tumors=[0, 2]),
@@ -200,21 +200,16 @@ def test_halves_that_cannot_be_made_say_why(evaluation, against, reason):
     assert size_halves(evaluation, against) == reason
 
 
-def lesion(label, volume_cm3, outcome):
-    source = "prediction" if outcome == "false positive" else "truth"
-    return Lesion("case_00001", source, label, 1, volume_cm3, outcome, 1.0, 0.0, 0.0, 0)
-
-
 def test_sensitivity_by_hand():
     rows = [
-        lesion("tumor", 0.99, "missed"),
-        lesion("tumor", 1.0, "detected"),
-        lesion("tumor", 1.5, "missed"),
-        lesion("tumor", 1.6, "under-segmented"),
-        lesion("tumor", 2.9, "misclassified"),
-        lesion("tumor", 2.0, "false positive"),
-        lesion("cyst", 2.0, "over-segmented"),
-        lesion("tumor", 500.0, "detected"),
+        lesion("tumor", "missed", 0.99),
+        lesion("tumor", "detected", 1.0),
+        lesion("tumor", "missed", 1.5),
+        lesion("tumor", "under-segmented", 1.6),
+        lesion("tumor", "misclassified", 2.9),
+        lesion("tumor", "false positive", 2.0),
+        lesion("cyst", "over-segmented", 2.0),
+        lesion("tumor", "detected", 500.0),
     ]
     rates = sensitivity(rows)
     assert list(rates) == ["tumor", "cyst"]
@@ -228,7 +223,7 @@ def test_sensitivity_by_hand():
 
 def test_interval_of_a_rate_is_wilsons():
     """(p + z2 / 2n -+ z sqrt(p (1 - p) / n + z2 / 4n2)) / (1 + z2 / n), with z2 = z squared."""
-    rows = [lesion("cyst", 5, "detected")] * 7 + [lesion("cyst", 5, "missed")] * 3
+    rows = [lesion("cyst", "detected", 5)] * 7 + [lesion("cyst", "missed", 5)] * 3
     (row,) = sensitivity(rows, (0, 10))["cyst"]
     z = NormalDist().inv_cdf(0.975)
     center, half = 0.7 + z**2 / 20, z * math.sqrt(0.7 * 0.3 / 10 + z**2 / 400)
@@ -244,9 +239,9 @@ def test_sensitivity_without_lesions():
         assert np.isnan([row.rate, row.low, row.high]).all()
 
 
-def test_sensitivity_of_all_or_none_found_has_an_interval():
-    (none,) = sensitivity([lesion("tumor", 1, "missed")] * 5, (0, 2))["tumor"]
-    (all_found,) = sensitivity([lesion("tumor", 1, "detected")] * 5, (0, 2))["tumor"]
+def test_rates_of_0_and_1_have_intervals():
+    (none,) = sensitivity([lesion("tumor", "missed", 1)] * 5, (0, 2))["tumor"]
+    (all_found,) = sensitivity([lesion("tumor", "detected", 1)] * 5, (0, 2))["tumor"]
     assert (none.low, all_found.high) == (0, pytest.approx(1))
     assert none.high == pytest.approx(1 - all_found.low)
     assert 0.4 < none.high < 0.5

@@ -164,7 +164,7 @@ def test_a_long_table_in_latex_breaks_over_pages():
 
 
 @pytest.mark.skipif(not shutil.which("pdflatex"), reason="no LaTeX here")
-def test_every_table_of_a_report_fits_the_text_in_latex(tmp_path):
+def test_every_latex_table_fits_the_text_width(tmp_path):
     lesions = [
         lesion(label, outcome, volume)
         for label, outcome in itertools.product(("tumor", "cyst"), OUTCOMES)

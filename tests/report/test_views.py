@@ -1,0 +1,47 @@
+import numpy as np
+from example_cases import SHAPE, block, lesion
+
+from kitsjax.labels import CYST, KIDNEY, TUMOR
+from kitsjax.report.views import best_slice, find_files, worst_slice
+
+
+def test_best_slice_shows_most_tumor():
+    """Or else most cyst, or else most kidney."""
+    nothing = np.zeros(SHAPE, np.uint8)
+    kidney, cyst, tumor = block(KIDNEY, z=1), block(CYST, z=3, y=60), block(TUMOR, z=5, x=70)
+    assert best_slice(nothing, kidney) == 1
+    assert best_slice(nothing, kidney | cyst) == 3
+    assert best_slice(nothing, kidney | cyst | tumor) == 5
+    assert best_slice(tumor, nothing) == 5
+    assert best_slice(nothing, nothing) == 3
+    tumor[2] = TUMOR
+    assert best_slice(nothing, tumor) == 2
+
+
+def test_worst_slice_shows_the_largest_failure():
+    truth = block(TUMOR, z=1)
+    nothing = np.zeros(SHAPE, np.uint8)
+    assert worst_slice(nothing, truth, []) == 1, "the most wrong voxels"
+    assert worst_slice(truth, truth, []) == 1, "nothing is wrong"
+    small, large = lesion(volume_cm3=1.0, z=3), lesion(volume_cm3=2.0, outcome="misclassified", z=4)
+    assert worst_slice(nothing, truth, [small, large]) == 4
+    assert worst_slice(nothing, truth, [small, lesion(volume_cm3=9.0, outcome="detected")]) == 3
+    assert worst_slice(nothing, truth, [small, lesion(volume_cm3=9.0, label="cyst")]) == 3
+    assert worst_slice(nothing, truth, [small, lesion(outcome="under-segmented")]) == 1
+    assert worst_slice(nothing, truth, [lesion(z=99)]) == SHAPE[0] - 1
+
+
+def test_files_are_those_of_predicted_cases(tmp_path):
+    """Files of cases that are predicted and in the data set; a CT may be missing."""
+    dataset, predictions = tmp_path / "data", tmp_path / "predictions"
+    for case_id in ("case_00002", "case_00005"):
+        (dataset / case_id).mkdir(parents=True)
+        (dataset / case_id / "segmentation.nii.gz").touch()
+    predictions.mkdir()
+    for case_id in ("case_00001", "case_00002"):
+        (predictions / f"{case_id}.nii.gz").touch()
+    found = find_files(predictions, dataset)
+    assert list(found) == ["case_00002"]
+    assert found["case_00002"].image is None
+    assert found["case_00002"].truth == dataset / "case_00002" / "segmentation.nii.gz"
+    assert found["case_00002"].prediction == predictions / "case_00002.nii.gz"
