@@ -25,9 +25,9 @@ UNIT = (1.0, 1.0, 1.0)
 def offsets(request, monkeypatch):
     """So few offsets are looked up that some elements, or all, must ask the tree."""
     monkeypatch.setattr(metrics, "_OFFSETS", request.param)
-    metrics._ball.cache_clear()
+    metrics._ball_offsets.cache_clear()
     yield
-    metrics._ball.cache_clear()
+    metrics._ball_offsets.cache_clear()
 
 
 def cut(array, origin=(0, 0, 0)):
@@ -212,7 +212,7 @@ def ellipsoid(shape, *center):
 
 def test_each_way_to_a_distance_is_taken_and_is_the_packages(monkeypatch):
     taken = []
-    for name in ("_far_percentile", "_ask_tree"):
+    for name in ("_far_percentile", "_search_tree"):
         original = getattr(metrics, name)
         monkeypatch.setattr(
             metrics, name, lambda *args, f=original, n=name: taken.append(n) or f(*args)
@@ -221,8 +221,8 @@ def test_each_way_to_a_distance_is_taken_and_is_the_packages(monkeypatch):
     truth = ellipsoid(shape, 30, 30, 30)
     for center, tolerance_mm, expected in [
         ((30, 31, 32), 1.1, []),
-        ((30, 31, 32), 9.0, ["_ask_tree"]),
-        ((30, 50, 60), 1.1, ["_far_percentile", "_ask_tree"]),
+        ((30, 31, 32), 9.0, ["_search_tree"]),
+        ((30, 50, 60), 1.1, ["_far_percentile", "_search_tree"]),
     ]:
         taken.clear()
         assert_equal_to_the_package(ellipsoid(shape, *center), truth, spacing_mm, tolerance_mm)
@@ -231,9 +231,9 @@ def test_each_way_to_a_distance_is_taken_and_is_the_packages(monkeypatch):
 
 def test_most_distant_elements_are_bounded_only(monkeypatch):
     asked = []
-    original = metrics._ask_tree
+    original = metrics._search_tree
     monkeypatch.setattr(
-        metrics, "_ask_tree", lambda *args: asked.append(args[0].shape[1]) or original(*args)
+        metrics, "_search_tree", lambda *args: asked.append(args[0].shape[1]) or original(*args)
     )
     rng = np.random.default_rng(3)
     truth = ellipsoid((90, 90, 90), 10, 15, 15)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from kitsjax.errors import InputError
-from kitsjax.evaluate.reading import read_evaluation
+from kitsjax.evaluate.read_results import read_evaluation
 from kitsjax.evaluate.results import (
     Evaluation,
     Failure,

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from kitsjax.errors import InputError
-from kitsjax.evaluate.results import Evaluation, Failure, Lesion, Score, write_evaluation
+from kitsjax.evaluate.results import Evaluation, Failure, Lesion, Score
+from kitsjax.evaluate.write_results import write_evaluation
 from kitsjax.labels import EVALUATION_CLASSES
 from kitsjax.report.report import draw_figures, find_files, write_report
 
