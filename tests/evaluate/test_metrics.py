@@ -1,4 +1,4 @@
-"""Dice, surface Dice and the Hausdorff distance: by hand, and equal to the PyPI package."""
+"""Dice, surface Dice and the Hausdorff distance: by hand, and equal to surface-distance."""
 
 import tracemalloc
 import warnings
@@ -23,7 +23,7 @@ UNIT = (1.0, 1.0, 1.0)
 
 @pytest.fixture
 def offsets(request, monkeypatch):
-    """So few offsets are looked up that some elements, or all, must ask the tree."""
+    """Look up so few offsets that some elements, or all, need the search tree."""
     monkeypatch.setattr(metrics, "_OFFSETS", request.param)
     metrics._ball_offsets.cache_clear()
     yield
@@ -118,13 +118,14 @@ def test_two_voxels_apart_along_an_axis():
     assert scores(a, b, UNIT, 2.0)[1:] == (1, 2)
 
 
-def test_neighboring_voxels_share_a_face_of_corners():
+def test_neighboring_voxels_share_corners():
     a, b = voxel((3, 3, 3), 1, 1, 1), voxel((3, 3, 3), 1, 2, 1)
     assert surface_dice(a, b, UNIT, 0.0) == pytest.approx(0.5)
     assert surface_dice(a, b, UNIT, 1.0) == 1
 
 
-def test_hausdorff_is_the_larger_side_and_ignores_a_twentieth_of_the_area():
+def test_hausdorff_ignores_a_twentieth():
+    """A twentieth of the area may be farther; the larger of both surfaces' distances counts."""
     ends = [[0, 30], [0, 0], [0, 0]]
     point = Surface(np.zeros((3, 1), np.int32), np.array([1.0]), UNIT)
     for far_mm2, expected in [(0.04, 0), (0.06, 30)]:
@@ -139,7 +140,7 @@ def test_surface_dice_weighs_by_area():
     assert compare_surfaces(a, b, 3.0).surface_dice == pytest.approx((1 + 2) / 6)
 
 
-def test_surfaces_of_different_spacing_are_refused():
+def test_different_spacings_are_refused():
     mask = cut(voxel((3, 3, 3), 1, 1, 1))
     with pytest.raises(ValueError, match="differ in spacing"):
         compare_surfaces(find_surface(mask, UNIT), find_surface(mask, (1.0, 1.0, 2.0)), 1.0)
@@ -210,7 +211,8 @@ def ellipsoid(shape, *center):
     return sum(((o - c) / r) ** 2 for o, c, r in zip(offsets, center, radii, strict=True)) < 1
 
 
-def test_each_way_to_a_distance_is_taken_and_is_the_packages(monkeypatch):
+def test_each_way_to_a_distance(monkeypatch):
+    """Each way is taken once a surface, and gives the package's scores."""
     taken = []
     for name in ("_far_percentile", "_search_tree"):
         original = getattr(metrics, name)
@@ -244,7 +246,8 @@ def test_most_distant_elements_are_bounded_only(monkeypatch):
 
 
 @pytest.mark.parametrize("tolerance_mm", [1.03, 9.0])
-def test_far_false_positives_add_their_area_and_little_memory(tolerance_mm):
+def test_far_false_positives(tolerance_mm):
+    """They add their area to the scores, and little memory."""
     shape, spacing_mm = (80, 300, 300), (1.0, 0.8, 0.8)
     truth = ellipsoid(shape, 40, 150, 140)
     prediction = np.roll(truth, (1, 2), (1, 2))
