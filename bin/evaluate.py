@@ -19,7 +19,7 @@ def main() -> int:
     add("--predictions", required=True, metavar="FOLDER", help="masks named <case id>.nii.gz")
     add("--dataset", required=True, metavar="FOLDER", help="folder of case_XXXXX folders")
     add("--output", required=True, metavar="FOLDER", help="folder to write the tables to")
-    add("--against", choices=("both", "majority", "individual"), default="both", help="labels used")
+    add("--against", choices=("both", "majority", "individual"), default="both", help="true labels")
     add("--split", metavar="FILE", help="score only the held-out cases of this split.json")
     add("--allow-missing", action="store_true", help="accept cases without a prediction")
     add("--write-samples", metavar="FOLDER", help="folder to write the annotation samples to")

@@ -75,8 +75,8 @@ def score(
         The score of each class by its name, in the order above, also of classes that are absent.
 
     Raises:
-        ValueError: A label map is not three-dimensional, not of integers or holds other values,
-            the shapes differ, or the spacing is missing or not three positive lengths.
+        ValueError: A label map is not three-dimensional, has no voxel, is not of integers or holds
+            other values; the shapes differ; the spacing is missing or not three positive lengths.
         InputError: Two volumes lie on different grids.
     """
     if isinstance(prediction, Volume) and isinstance(truth, Volume):
