@@ -12,25 +12,26 @@ from kitsjax.errors import InputError
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--predictions", required=True, metavar="FOLDER", help="<case id>.nii.gz")
-    parser.add_argument("--dataset", required=True, metavar="FOLDER", help="folder of case_XXXXX")
-    parser.add_argument("--output", required=True, metavar="FOLDER", help="where the tables go")
-    parser.add_argument("--against", choices=("majority", "individual", "both"), default="both")
-    parser.add_argument("--split", metavar="FILE", help="held-out cases of a split.json only")
-    parser.add_argument("--allow-missing", action="store_true", help="score what is there")
-    parser.add_argument("--write-samples", metavar="FOLDER", help="write the samples as files, too")
-    parser.add_argument("--workers", type=int, default=0, help="processes (0: one a core)")
+    """Score the predictions, write the tables and print the means."""
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+    add = parser.add_argument
+    add("--predictions", required=True, metavar="FOLDER", help="masks named <case id>.nii.gz")
+    add("--dataset", required=True, metavar="FOLDER", help="folder of case_XXXXX folders")
+    add("--output", required=True, metavar="FOLDER", help="folder to write the tables to")
+    add("--against", choices=("both", "majority", "individual"), default="both", help="true labels")
+    add("--split", metavar="FILE", help="score only the held-out cases of this split.json")
+    add("--allow-missing", action="store_true", help="accept cases without a prediction")
+    add("--write-samples", metavar="FOLDER", help="folder to write the annotation samples to")
+    add("--workers", type=int, default=0, help="number of processes; 0 starts one for each core")
     args = parser.parse_args()
     if args.workers < 0:
-        raise InputError("--workers: give a number of processes, or 0 for one a core")
+        raise InputError("--workers: give a number of processes, or 0 for one for each core")
 
     from kitsjax.data.kits import find_cases
     from kitsjax.data.split import read_split
     from kitsjax.evaluate.evaluation import BOTH, evaluate
-    from kitsjax.evaluate.results import write_evaluation
+    from kitsjax.evaluate.write_results import write_evaluation
     from kitsjax.files import check_folder
     from kitsjax.report.result_tables import score_table
     from kitsjax.report.table_format import to_text
@@ -39,9 +40,8 @@ def main() -> int:
         check_folder(folder)
     cases = find_cases(args.dataset, images=False)
     ids = [case.case_id for case in cases]
-    if args.split:
-        held_out = read_split(args.split, ids).held_out
-        cases = [case for case in cases if case.case_id in held_out]
+    asked = read_split(args.split, ids).held_out if args.split else ids
+    cases = [case for case in cases if case.case_id in asked]
     against = BOTH if args.against == "both" else (args.against,)
     found = evaluate(cases, args.predictions, against, args.workers, args.write_samples, ids)
     place = str(Path(args.output).resolve()) if found.scores else "nothing is written"
@@ -52,8 +52,7 @@ def main() -> int:
     failed = [message for _, message in found.failures]
     if not args.allow_missing:
         failed += [f"{case}: no prediction; --allow-missing goes without" for case in found.missing]
-    for message in failed:
-        print(f"failed: {message}", file=sys.stderr)
+    sys.stderr.writelines(f"failed: {message}\n" for message in failed)
     return USAGE_STATUS if failed or not found.scores else 0
 
 

@@ -30,7 +30,7 @@ def main() -> int:
     args = parser.parse_args()
 
     from kitsjax.errors import InputError
-    from kitsjax.evaluate.reading import read_evaluation
+    from kitsjax.evaluate.read_results import read_evaluation
     from kitsjax.files import check_folder
     from kitsjax.report.report import write_report
     from kitsjax.report.result_tables import score_table

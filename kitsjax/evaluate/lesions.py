@@ -1,8 +1,7 @@
 """Lesion by lesion: which tumors and cysts a prediction found, and how it failed on the others.
 
-A lesion is a connected component (26-neighborhood) of one label, tumor or cyst, in the truth or in
-the prediction. Only the voxels of masses are looked at, so that a stray voxel far from the kidneys
-costs one voxel and not a volume.
+A lesion is a connected component of tumor voxels or of cyst voxels, in the truth or in the
+prediction. A mass is either of the two.
 """
 
 import itertools
@@ -11,11 +10,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
+from kitsjax.evaluate.components import Components, find_components
 from kitsjax.evaluate.results import Lesion
 from kitsjax.labels import CLASSES, CYST, TUMOR
+from kitsjax.types import Spacing
 
 OUTCOMES = {
     "detected": "found, under its own label, and neither far too small nor far too large",
@@ -25,46 +24,36 @@ OUTCOMES = {
     "missed": "no predicted lesion matches it, or less than a tenth of it is predicted as a mass",
     "false positive": "a predicted lesion that matches no true one",
 }
-"""Each outcome, and in one line what it means; the last one is of predicted lesions only."""
+"""Each outcome and its meaning. Only the last one is an outcome of predicted lesions."""
 
 LEAST_SHARED = 0.1
-"""Lesions match when they share this part of the smaller one's voxels: neighbors that only graze
-each other do not, while every piece of a split lesion and every part of a merged one does."""
+"""Lesions match if they share this part of the smaller one's voxels. Neighbors that only graze each
+other do not match, while every piece of a split lesion and every part of a merged one does."""
 
 LEAST_FOUND = 0.1
-"""A speck within a large tumor, or the edge of a neighbor's prediction, has not found a lesion."""
+"""A lesion of which a smaller part is predicted as a mass is missed: a speck inside a large tumor,
+or the edge of a neighbor's prediction, has not found it."""
 
 LEAST_COVERED = 0.5
+"""A lesion of which a smaller part is predicted as a mass has a Dice below 2/3."""
+
 MOST_EXCESS = 0.5
-"""Beyond either, a lesion's Dice is below 2/3 whatever else the prediction does well."""
+"""A lesion whose matches have a larger part outside every true mass has a Dice below 2/3."""
 
 MOST_MISCLASSIFIED = 0.5
-"""A lesion has the label that most of it is given."""
+"""A lesion has the label that most of its predicted voxels have."""
 
 LEAST_MM3 = 1.99**3
-"""Smaller components are no lesions: one voxel of the grid the paper predicts on (P1). A network
-cannot mean anything smaller, nor can an annotator; they are left by votes and by resampling."""
+"""Smaller components are no lesions: this is one voxel of the grid on which the paper predicts. A
+network cannot mean anything smaller, nor can an annotator; majority votes and resampling leave such
+specks."""
 
-_SHOWN = 3
-"""A caption names this many lesions; more would not be read."""
-
-
-class _Lesions(NamedTuple):
-    """The lesions of one label map: tumors, then cysts, each by falling size.
-
-    Attributes:
-        labels, sizes, slices: (lesions,) label value, number of voxels, slice that shows most.
-        owners: (voxels,) the lesion of each voxel looked at, -1 where there is none.
-    """
-
-    labels: np.ndarray
-    sizes: np.ndarray
-    slices: np.ndarray
-    owners: np.ndarray
+_MAX_NAMED = 3
+"""A caption names at most this many lesions, so that it stays short."""
 
 
 class _Verdict(NamedTuple):
-    """`outcome`, `covered`, `excess` and `misclassified` of a `Lesion`."""
+    """Outcome of a lesion and the three shares of `Lesion` that it follows from."""
 
     outcome: str
     covered: float
@@ -72,32 +61,31 @@ class _Verdict(NamedTuple):
     misclassified: float
 
 
-_FALSE = _Verdict("false positive", math.nan, math.nan, math.nan)
+_FALSE_POSITIVE = _Verdict("false positive", math.nan, math.nan, math.nan)
 
 
 def find_lesions(
-    case_id: str,
-    prediction: np.ndarray,
-    truth: np.ndarray,
-    spacing_mm: tuple[float, float, float],
+    case_id: str, prediction: np.ndarray, truth: np.ndarray, spacing_mm: Spacing
 ) -> list[Lesion]:
-    """Every true lesion with its outcome, then every predicted one that matches no true lesion.
+    """List every true lesion with its outcome, then every false positive.
 
-    A true and a predicted lesion, of either label, match when they share `LEAST_SHARED` of the
-    smaller one. Of the outcomes of a matched true lesion the first that holds is taken: misclassified,
+    A true and a predicted lesion, of either label, match if they share `LEAST_SHARED` of the
+    smaller one. A matched true lesion has the first of these outcomes that applies: misclassified,
     under-segmented, over-segmented, detected. A prediction that merges true lesions is not
-    over-segmented by that: only what lies outside every true mass is excess.
+    over-segmented for that reason: only voxels outside every true mass are excess.
 
     Args:
-        case_id: copied to every row.
-        prediction, truth: label maps (z, y, x) of one shape, values of `kitsjax.labels`.
-        spacing_mm: (z, y, x).
+        case_id: Copied to every row.
+        prediction: Predicted label map (z, y, x), values of `kitsjax.labels`.
+        truth: True label map of the same shape.
+        spacing_mm: Voxel edges (z, y, x).
 
     Returns:
-        Of each source tumors, then cysts, each by falling volume; empty without lesions.
+        True lesions, then false positives; of each kind first tumors, then cysts, each by falling
+        volume. Empty if there are none.
 
     Raises:
-        ValueError: the label maps differ in shape.
+        ValueError: The label maps differ in shape.
     """
     if prediction.shape != truth.shape:
         raise ValueError(f"label maps differ in shape: {prediction.shape} and {truth.shape}")
@@ -106,184 +94,84 @@ def find_lesions(
     voxels = np.unravel_index(places, truth.shape)
     predicted_labels, true_labels = prediction[voxels], truth[voxels]
     voxel_mm3 = math.prod(spacing_mm)
-    true, found = (
-        _find_components(labels, voxels, truth.shape, LEAST_MM3 / voxel_mm3)
+    true, predicted = (
+        find_components(labels, voxels, truth.shape, LEAST_MM3 / voxel_mm3)
         for labels in (true_labels, predicted_labels)
     )
-    pairs = _match(true, found)
-    verdicts = _judge(true, found, pairs, true_labels, predicted_labels)
-    false = sorted(set(range(len(found.sizes))).difference(pairs[1].tolist()))
+    pairs = _match(true, predicted)
+    verdicts = _judge(true, predicted, pairs, true_labels, predicted_labels)
+    unmatched = sorted(set(range(len(predicted.sizes))).difference(pairs[1].tolist()))
+    false_positives = dict.fromkeys(unmatched, _FALSE_POSITIVE)
     return [
         *_list_rows(case_id, "truth", true, dict(enumerate(verdicts)), voxel_mm3),
-        *_list_rows(case_id, "prediction", found, dict.fromkeys(false, _FALSE), voxel_mm3),
+        *_list_rows(case_id, "prediction", predicted, false_positives, voxel_mm3),
     ]
 
 
-def count_outcomes(lesions: Iterable[Lesion]) -> dict[str, dict[str, int]]:
-    """{"tumor" and "cyst": {outcome: how many}}, every outcome of `OUTCOMES` in its order."""
-    counts = {CLASSES[label]: dict.fromkeys(OUTCOMES, 0) for label in (TUMOR, CYST)}
-    for lesion in lesions:
-        counts[lesion.label][lesion.outcome] += 1
-    return counts
-
-
-def describe_case(lesions: Sequence[Lesion]) -> str:
-    """What went wrong in one case, for a caption; "no failure" where nothing did.
-
-    Such as "tumor 2.1 cm³ missed; cyst 0.4 cm³ misclassified as tumor; 1 false-positive tumor". Of the true
-    lesions the largest failures are named, the others counted.
-    """
-    failed = [lesion for lesion in lesions if lesion.outcome not in ("detected", "false positive")]
-    failed.sort(key=lambda lesion: -lesion.volume_cm3)
-    parts = [_describe(lesion) for lesion in failed[:_SHOWN]]
-    if len(failed) > _SHOWN:
-        parts.append(_in_words(len(failed) - _SHOWN, "smaller failure"))
-    for label, counts in count_outcomes(lesions).items():
-        if counts["false positive"]:
-            parts.append(_in_words(counts["false positive"], f"false-positive {label}"))
-    return "; ".join(parts) or "no failure"
-
-
-def _in_words(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' if number > 1 else ''}"
-
-
-def _describe(lesion: Lesion) -> str:
-    digits = 1 if lesion.volume_cm3 >= 0.1 else 2
-    text = f"{lesion.label} {lesion.volume_cm3:.{digits}f} cm³ {lesion.outcome}"
-    if lesion.outcome != "misclassified":
-        return text
-    return f"{text} as {'cyst' if lesion.label == 'tumor' else 'tumor'}"
-
-
-def _find_components(
-    labels: np.ndarray, voxels: tuple[np.ndarray, ...], shape: tuple[int, ...], least: float
-) -> _Lesions:
-    """The components of at least so many voxels, in the order of `_Lesions`.
-
-    Args:
-        labels: (n,) label value of each voxel looked at.
-        voxels: their z, y and x, in C order.
-        shape: of the volume.
-        least: number of voxels.
-    """
-    owners = np.full(len(labels), -1)
-    lesion_labels, lesion_sizes = [], []
-    first = 0
-    for label in (TUMOR, CYST):
-        here = np.flatnonzero(labels == label)
-        component = _connect(tuple(axis[here] for axis in voxels), shape)
-        sizes = np.bincount(component)
-        order = np.argsort(-sizes, kind="stable")
-        order = order[sizes[order] >= least]
-        rank = np.full(len(sizes), -1)
-        rank[order] = np.arange(first, first + len(order))
-        owners[here] = rank[component]
-        lesion_labels += [label] * len(order)
-        lesion_sizes.append(sizes[order])
-        first += len(order)
-    slices = _fullest_slices(owners, voxels[0], shape[0], first)
-    return _Lesions(np.array(lesion_labels, int), np.concatenate(lesion_sizes), slices, owners)
-
-
-def _connect(voxels: tuple[np.ndarray, ...], shape: tuple[int, ...]) -> np.ndarray:
-    """The component, from 0, of each voxel (z, y, x; in C order) under the 26-neighborhood.
-
-    Joins runs along x instead of voxels: tens of times fewer, and rows without any cost nothing.
-    """
-    if not len(voxels[0]):
-        return np.zeros(0, int)
-    # One empty voxel at the end of each row and plane, so that none continues in the next.
-    _, rows, columns = shape
-    row, plane = columns + 1, (rows + 1) * (columns + 1)
-    places = voxels[0] * plane + voxels[1] * row + voxels[2]
-    begins = np.diff(places, prepend=-2) > 1
-    starts = places[begins]
-    ends = places[np.diff(places, append=places[-1] + 2) > 1]
-    ones, others = [], []
-    # The other four of the eight rows around a row are these, seen from the neighbor.
-    for ahead in (row, plane - row, plane, plane + row):
-        # The runs of the row ahead that touch a run, sideways by one voxel, stand in sequence.
-        low = np.searchsorted(ends, starts + ahead - 1)
-        count = np.searchsorted(starts, ends + ahead + 1, side="right") - low
-        ones.append(np.repeat(np.arange(len(starts)), count))
-        others.append(np.arange(count.sum()) + np.repeat(low - np.cumsum(count) + count, count))
-    joined = np.concatenate(ones), np.concatenate(others)
-    graph = coo_array((np.ones(len(joined[0]), bool), joined), (len(starts),) * 2)
-    _, components = connected_components(graph, directed=False)
-    return components[np.cumsum(begins) - 1]
-
-
-def _fullest_slices(owners: np.ndarray, z: np.ndarray, depth: int, lesions: int) -> np.ndarray:
-    """(lesions,) the slice with most of each lesion's voxels, the first of equals."""
-    owned = owners >= 0
-    keys, counts = np.unique(owners[owned] * depth + z[owned], return_counts=True)
-    # By lesion, then by rising count; of equals the first slice comes last.
-    order = np.lexsort((-keys, counts, keys // depth))
-    last = np.searchsorted(keys[order] // depth, np.arange(lesions), side="right") - 1
-    return keys[order][last] % depth
-
-
-def _match(true: _Lesions, found: _Lesions) -> tuple[np.ndarray, np.ndarray]:
-    """(pairs,) indices of the true and of the predicted lesions that match, by true lesion."""
-    both = (true.owners >= 0) & (found.owners >= 0)
-    many = max(len(found.sizes), 1)
-    keys, shared = np.unique(true.owners[both] * many + found.owners[both], return_counts=True)
+def _match(true: Components, predicted: Components) -> tuple[np.ndarray, np.ndarray]:
+    """Return the indices (pairs,) of the true and of the predicted lesions that match."""
+    # Count the voxels that each pair of a true and a predicted lesion shares.
+    both = (true.of_voxel >= 0) & (predicted.of_voxel >= 0)
+    many = max(len(predicted.sizes), 1)
+    keys, shared = np.unique(
+        true.of_voxel[both] * many + predicted.of_voxel[both], return_counts=True
+    )
     one, other = np.divmod(keys, many)
-    match = shared / np.minimum(true.sizes[one], found.sizes[other]) >= LEAST_SHARED
+    match = shared / np.minimum(true.sizes[one], predicted.sizes[other]) >= LEAST_SHARED
     return one[match], other[match]
 
 
 def _judge(
-    true: _Lesions,
-    found: _Lesions,
+    true: Components,
+    predicted: Components,
     pairs: tuple[np.ndarray, np.ndarray],
     true_labels: np.ndarray,
     predicted_labels: np.ndarray,
 ) -> list[_Verdict]:
-    """The verdict on each true lesion, given its matches and the label maps' values."""
+    """Judge each true lesion by its matches and by the label values of the listed voxels."""
     is_covered = predicted_labels >= TUMOR
-    covering = _count(true, is_covered)
+    covered = _count(true, is_covered)
     mistaken = _count(true, is_covered & (predicted_labels != true_labels))
-    outside = _count(found, true_labels < TUMOR)
+    # Add up the sizes of all predicted lesions that match a true one, and their voxels outside.
+    outside = _count(predicted, true_labels < TUMOR)
     matched_outside, matched = (
-        np.bincount(pairs[0], weights=of[pairs[1]], minlength=len(true.sizes))
-        for of in (outside, found.sizes)
+        np.bincount(pairs[0], weights=counts[pairs[1]], minlength=len(true.sizes))
+        for counts in (outside, predicted.sizes)
     )
-    numbers = np.column_stack((true.sizes, covering, mistaken, matched, matched_outside))
+    numbers = np.column_stack((true.sizes, covered, mistaken, matched, matched_outside))
     return [_name_outcome(*row) for row in numbers.tolist()]
 
 
 def _name_outcome(
-    size: float, covering: float, mistaken: float, matched: float, matched_outside: float
+    size: float, covered: float, mistaken: float, matched: float, matched_outside: float
 ) -> _Verdict:
-    """The verdict on a true lesion, from voxel counts."""
-    covered = covering / size
-    if not matched or covered < LEAST_FOUND:
-        return _Verdict("missed", covered, math.nan, math.nan)
-    excess, misclassified = matched_outside / matched, mistaken / covering
+    """Judge a true lesion by numbers of voxels."""
+    covered_share = covered / size
+    if not matched or covered_share < LEAST_FOUND:
+        return _Verdict("missed", covered_share, math.nan, math.nan)
+    excess, misclassified = matched_outside / matched, mistaken / covered
     if misclassified > MOST_MISCLASSIFIED:
         outcome = "misclassified"
-    elif covered < LEAST_COVERED:
+    elif covered_share < LEAST_COVERED:
         outcome = "under-segmented"
     elif excess > MOST_EXCESS:
         outcome = "over-segmented"
     else:
         outcome = "detected"
-    return _Verdict(outcome, covered, excess, misclassified)
+    return _Verdict(outcome, covered_share, excess, misclassified)
 
 
-def _count(lesions: _Lesions, selected: np.ndarray) -> np.ndarray:
-    """(lesions,) how many of each lesion's voxels are selected."""
+def _count(lesions: Components, selected: np.ndarray) -> np.ndarray:
+    """Count the selected voxels of each lesion (lesions,)."""
     return np.bincount(
-        lesions.owners[selected & (lesions.owners >= 0)], minlength=len(lesions.sizes)
+        lesions.of_voxel[selected & (lesions.of_voxel >= 0)], minlength=len(lesions.sizes)
     )
 
 
 def _list_rows(
-    case_id: str, source: str, lesions: _Lesions, verdicts: dict[int, _Verdict], voxel_mm3: float
+    case_id: str, source: str, lesions: Components, verdicts: dict[int, _Verdict], voxel_mm3: float
 ) -> Iterator[Lesion]:
-    """The rows of those lesions that have a verdict."""
+    """Yield the rows of the lesions that have a verdict, numbered within each label."""
     numbers = {label: itertools.count(1) for label in (TUMOR, CYST)}
     for index, verdict in verdicts.items():
         label = int(lesions.labels[index])
@@ -296,3 +184,43 @@ def _list_rows(
             **verdict._asdict(),
             slice=int(lesions.slices[index]),
         )
+
+
+def count_outcomes(lesions: Iterable[Lesion]) -> dict[str, dict[str, int]]:
+    """Count the lesions of each label and outcome, as {label: {outcome: number}}.
+
+    Both labels and every outcome are there, in the order of `OUTCOMES`, also with number 0.
+    """
+    counts = {CLASSES[label]: dict.fromkeys(OUTCOMES, 0) for label in (TUMOR, CYST)}
+    for lesion in lesions:
+        counts[lesion.label][lesion.outcome] += 1
+    return counts
+
+
+def describe_case(lesions: Sequence[Lesion]) -> str:
+    """Describe for a caption what went wrong in one case; "no failure" if nothing did.
+
+    The largest failures of true lesions are named, the others and the false positives counted:
+    "tumor 2.1 cm³ missed; cyst 0.4 cm³ misclassified as tumor; 1 false-positive tumor".
+    """
+    failed = [lesion for lesion in lesions if lesion.outcome not in ("detected", "false positive")]
+    failed.sort(key=lambda lesion: -lesion.volume_cm3)
+    parts = [_describe_lesion(lesion) for lesion in failed[:_MAX_NAMED]]
+    if len(failed) > _MAX_NAMED:
+        parts.append(_in_words(len(failed) - _MAX_NAMED, "smaller failure"))
+    for label, counts in count_outcomes(lesions).items():
+        if counts["false positive"]:
+            parts.append(_in_words(counts["false positive"], f"false-positive {label}"))
+    return "; ".join(parts) or "no failure"
+
+
+def _in_words(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' if number > 1 else ''}"
+
+
+def _describe_lesion(lesion: Lesion) -> str:
+    digits = 1 if lesion.volume_cm3 >= 0.1 else 2
+    text = f"{lesion.label} {lesion.volume_cm3:.{digits}f} cm³ {lesion.outcome}"
+    if lesion.outcome != "misclassified":
+        return text
+    return f"{text} as {'cyst' if lesion.label == 'tumor' else 'tumor'}"

@@ -1,8 +1,8 @@
-"""Scores of one prediction: each evaluation class against a label map and annotation samples.
+"""Score one prediction in each evaluation class, against a label map or annotation samples.
 
-What a score needs of the prediction is measured once, and what it needs of a sample once for all
-samples that choose the same annotations. Masks and surfaces are held in the volume's coordinates,
-each cropped to itself, so a stray voxel of the prediction enlarges nothing else.
+The prediction's masks and surfaces are measured once for all truths, those of a truth once for all
+samples that choose the same annotations. Each mask is cropped on its own, in the volume's
+coordinates, so a stray voxel of the prediction enlarges no other mask.
 """
 
 from __future__ import annotations
@@ -26,10 +26,18 @@ if TYPE_CHECKING:
 class ClassScore(NamedTuple):
     """How well a prediction fits one truth in one evaluation class.
 
+    "Empty" means that a mask has no voxel of the class.
+
     Attributes:
-        dice, surface_dice: 0..1; 1 where both masks are empty, 0 where exactly one is.
-        hausdorff95_mm: nan where either mask is empty.
-        prediction_cm3, truth_cm3: volumes.
+        dice: Volumetric Dice 2 |P and T| / (|P| + |T|), 0..1; 1 if both masks are empty, 0 if
+            exactly one is.
+        surface_dice: Share of both surfaces' area that lies within the class's tolerance (about
+            1 mm, see `labels.EVALUATION_CLASSES`) of the other surface, 0..1; 1 if both masks are
+            empty, 0 if exactly one is.
+        hausdorff95_mm: Robust Hausdorff distance in mm: the larger of the two distances that 95 %
+            of a surface's area does not exceed; nan if either mask is empty.
+        prediction_cm3: Volume of the predicted mask in cm³; 0 if it is empty.
+        truth_cm3: Volume of the true mask in cm³; 0 if it is empty.
     """
 
     dice: float
@@ -39,8 +47,8 @@ class ClassScore(NamedTuple):
     truth_cm3: float
 
 
-class Measure(NamedTuple):
-    """All that scoring needs of a mask."""
+class MeasuredMask(NamedTuple):
+    """A mask and its surface, all that scoring needs."""
 
     mask: Mask
     surface: Surface
@@ -51,46 +59,63 @@ def score(
     truth: np.ndarray | Volume,
     spacing_mm: Spacing | None = None,
 ) -> dict[str, ClassScore]:
-    """Scores of a label map against another: kidneys with masses, masses, tumors (KiTS21).
+    """Score a predicted label map against the true one in KiTS21's evaluation classes.
+
+    The classes are "kidney_and_mass" (kidney, tumor and cyst), "mass" (tumor and cyst) and
+    "tumor". Nothing is resampled: the label maps are compared voxel by voxel.
 
     Args:
-        prediction, truth: label maps (z, y, x) with the values of `kitsjax.labels`, on one grid.
-        spacing_mm: (z, y, x); None: that of the volumes.
+        prediction: Predicted label map (z, y, x), an integer array or a `Volume`, with at least
+            one voxel. Values are 0 (background), 1 (kidney), 2 (tumor) and 3 (cyst); any of them
+            may be absent, and a map of background only is a prediction without any finding.
+        truth: True label map (z, y, x), likewise; on the same grid as the prediction.
+        spacing_mm: Voxel edges (z, y, x) in mm. None takes the spacing of a volume; two arrays
+            have none, so it must be given.
+
+    Returns:
+        The score of each class by its name, in the order above, also of classes that are absent.
 
     Raises:
-        ValueError: not label maps (z, y, x) of one shape, or no spacing of theirs.
-        InputError: volumes on different grids.
+        ValueError: A label map is not three-dimensional, has no voxel, is not of integers or holds
+            other values; the shapes differ; the spacing is missing or not three positive lengths.
+        InputError: Two volumes lie on different grids.
     """
     if isinstance(prediction, Volume) and isinstance(truth, Volume):
         check_same_grid(prediction.grid, truth.grid)
-    found, true = (v.array if isinstance(v, Volume) else v for v in (prediction, truth))
+    predicted, true = (v.array if isinstance(v, Volume) else v for v in (prediction, truth))
     for volume in (prediction, truth):
         if spacing_mm is None and isinstance(volume, Volume):
             spacing_mm = volume.spacing_mm
-    if spacing_mm is None or found.shape != true.shape:
+    if predicted.shape != true.shape:
         raise ValueError(
-            f"label maps {found.shape} and {true.shape} with spacing {spacing_mm}: give two of one "
-            "shape, and spacing_mm of arrays"
+            f"label maps have shapes {predicted.shape} and {true.shape}; give two of one shape"
         )
-    for label in (found, true):
+    if spacing_mm is None:
+        raise ValueError("label maps have no spacing; give the spacing_mm of arrays as (z, y, x)")
+    for label in (predicted, true):
         _check_label(label)
     check_spacing(spacing_mm)
-    return score_case(measure_label(found, spacing_mm), measure_label(true, spacing_mm), spacing_mm)
+    return score_case(
+        measure_label(predicted, spacing_mm), measure_label(true, spacing_mm), spacing_mm
+    )
 
 
 def _check_label(label: np.ndarray) -> None:
-    whole = label.ndim == 3 and label.size and label.dtype.kind in "iu"
-    if not whole or label.min() < 0 or label.max() >= len(CLASSES):
+    """Refuse an array that is no label map."""
+    is_integer_volume = label.ndim == 3 and label.size and label.dtype.kind in "iu"
+    if not is_integer_volume or label.min() < 0 or label.max() >= len(CLASSES):
         raise ValueError(
             f"a label map is (z, y, x) integers from 0 to {len(CLASSES) - 1}, not {label.dtype} "
             f"{label.shape} of other values"
         )
 
 
-def measure_label(label: np.ndarray, spacing_mm: Spacing) -> dict[str, Measure]:
-    """What scoring needs of a label map (z, y, x), for each evaluation class.
+def measure_label(label: np.ndarray, spacing_mm: Spacing) -> dict[str, MeasuredMask]:
+    """Measure the mask of each evaluation class in a label map; the map itself is not kept.
 
-    Values are those of `kitsjax.labels`; the label map itself is not kept.
+    Args:
+        label: Label map (z, y, x) with the values of `kitsjax.labels`.
+        spacing_mm: Voxel edges (z, y, x).
     """
     blocks = list(cut_blocks(label))
     return {
@@ -106,14 +131,20 @@ def measure_label(label: np.ndarray, spacing_mm: Spacing) -> dict[str, Measure]:
     }
 
 
-def measure_mask(mask: np.ndarray, spacing_mm: Spacing, origin: Index = (0, 0, 0)) -> Measure:
-    """What scoring needs of a boolean mask (z, y, x) that starts at voxel `origin` of a volume."""
+def measure_mask(mask: np.ndarray, spacing_mm: Spacing, origin: Index = (0, 0, 0)) -> MeasuredMask:
+    """Measure one mask; the array itself is not kept.
+
+    Args:
+        mask: Boolean mask (z, y, x), part of a volume; it may be empty or have no voxels.
+        spacing_mm: Voxel edges (z, y, x).
+        origin: Voxel (z, y, x) of the volume at which the mask starts.
+    """
     return _measure(cut_blocks(mask, origin), spacing_mm)
 
 
 def class_mask(label: np.ndarray, name: str) -> np.ndarray:
-    """The voxels of a label map that belong to an evaluation class, bool."""
-    # np.isin would need nine bytes a voxel.
+    """Return the boolean mask of an evaluation class in a label map."""
+    # np.isin would need nine bytes for each voxel.
     mask = np.zeros(label.shape, bool)
     for value in EVALUATION_CLASSES[name].labels:
         mask |= label == value
@@ -121,9 +152,15 @@ def class_mask(label: np.ndarray, name: str) -> np.ndarray:
 
 
 def score_case(
-    prediction: Mapping[str, Measure], truth: Mapping[str, Measure], spacing_mm: Spacing
+    prediction: Mapping[str, MeasuredMask], truth: Mapping[str, MeasuredMask], spacing_mm: Spacing
 ) -> dict[str, ClassScore]:
-    """Scores of each evaluation class at its tolerance; both are measured on the same grid."""
+    """Score each evaluation class at its tolerance.
+
+    Args:
+        prediction: Measured mask of each class, from `measure_label`.
+        truth: The same of the truth, on the same grid.
+        spacing_mm: Voxel edges (z, y, x) of the grid.
+    """
     return {
         name: score_class(name, prediction[name], truth[name], spacing_mm)
         for name in EVALUATION_CLASSES
@@ -131,16 +168,21 @@ def score_case(
 
 
 def score_samples(
-    prediction: Mapping[str, Measure],
+    prediction: Mapping[str, MeasuredMask],
     instances: Sequence[Instance],
     samples: Sequence[Sample],
     spacing_mm: Spacing,
 ) -> list[dict[str, ClassScore]]:
-    """Scores against each annotation sample, in the samples' order.
+    """Score a prediction against each annotation sample, in the samples' order.
 
-    As `score_case` against the sample's label map, which need not be painted: whatever is painted
-    later over an instance of a class belongs to that class too, so a class is the union of its
-    instances.
+    The scores are those against the samples' label maps, but no label map is painted: a class is
+    the union of its instances, since whatever is painted over one of them belongs to the class too.
+
+    Args:
+        prediction: Measured mask of each class, from `measure_label`.
+        instances: Annotated instances of the case, on the same grid.
+        samples: Samples of these instances.
+        spacing_mm: Voxel edges (z, y, x) of the grid.
     """
     rows: list[dict[str, ClassScore]] = [{} for _ in samples]
     for name, (labels, _) in EVALUATION_CLASSES.items():
@@ -157,8 +199,10 @@ def score_samples(
     return rows
 
 
-def score_class(name: str, prediction: Measure, truth: Measure, spacing_mm: Spacing) -> ClassScore:
-    """The scores of one evaluation class, at its tolerance."""
+def score_class(
+    name: str, prediction: MeasuredMask, truth: MeasuredMask, spacing_mm: Spacing
+) -> ClassScore:
+    """Score one evaluation class at its tolerance."""
     tolerance_mm = EVALUATION_CLASSES[name].tolerance_mm
     voxel_cm3 = float(np.prod(spacing_mm)) / 1000
     return ClassScore(
@@ -169,14 +213,16 @@ def score_class(name: str, prediction: Measure, truth: Measure, spacing_mm: Spac
     )
 
 
-def _measure(blocks: Iterable[Block], spacing_mm: Spacing) -> Measure:
+def _measure(blocks: Iterable[Block], spacing_mm: Spacing) -> MeasuredMask:
     mask = Mask(tuple(blocks))
-    return Measure(mask, find_surface(mask, spacing_mm))
+    return MeasuredMask(mask, find_surface(mask, spacing_mm))
 
 
-def _unite(instances: Sequence[Instance], choice: Sequence[int], spacing_mm: Spacing) -> Measure:
-    """The union of each instance's chosen annotation."""
-    # An instance of which nothing was drawn stands at 0, and would widen the box to there.
+def _unite(
+    instances: Sequence[Instance], choice: Sequence[int], spacing_mm: Spacing
+) -> MeasuredMask:
+    """Measure the union of the annotation chosen for each instance."""
+    # An instance whose annotations are all empty stands at voxel 0 and would widen the box to it.
     drawn = [
         (instance.region, instance.masks[annotation])
         for instance, annotation in zip(instances, choice, strict=True)

@@ -1,8 +1,8 @@
-"""Masks cut to what is in them, and their surfaces, in NumPy and SciPy.
+"""Masks cropped to their voxels, and their surfaces, in NumPy and SciPy.
 
-After DeepMind's surface-distance (Nikolov et al., 2018, arXiv:1809.04430): a mask's surface is cut
-into elements, one at each corner where eight voxels meet that are neither all inside nor all
-outside.
+Surfaces are those of DeepMind's surface-distance (Nikolov et al., 2018, arXiv:1809.04430): an
+element stands at each corner where eight voxels meet that are neither all inside nor all outside
+the mask. Its area is that of the marching-cubes surface between the eight voxel centers.
 """
 
 import itertools
@@ -17,11 +17,11 @@ from scipy.spatial import cKDTree
 
 from kitsjax.types import Index, Spacing
 
-# The marching-cubes surface inside a cube of eight voxel centers, for each shape that inside
-# corners joined by edges can take (up to mirroring and turning): the shape's corners (z, y, x),
-# then {direction of the facets' normals: their area}. The area is in eighths, for a unit cube
-# and a direction read as a vector (so (0, 1, 1) with 4 has area 4/8 * sqrt(2)). Tests hold the
-# 256 areas that follow equal to those of the PyPI package surface-distance.
+# The marching-cubes surface inside a cube of eight voxel centers, for each shape of inside corners
+# that edges join, up to flips and rotations: the shape's corners (z, y, x), then {direction of the
+# facets' normals: their area}. Areas are in eighths, for a unit cube and a direction read as a
+# vector: (0, 1, 1) with 4 has area 4/8 * sqrt(2). A test compares the 256 resulting areas with
+# those of the PyPI package surface-distance.
 _SHAPES = (
     ("000", {(1, 1, 1): 1}),  # a corner: a triangle
     ("000 001", {(1, 1, 0): 4}),  # an edge: a rectangle
@@ -33,15 +33,16 @@ _SHAPES = (
 _DIRECTIONS: list[tuple[int, ...]] = list(itertools.product((0, 1), repeat=3))[1:]
 
 SLAB = 16
-"""Planes of a volume worked on at a time, so that the arrays stay in the processor's cache."""
+"""Number of planes of a slab. Volumes are processed slab by slab, so that the arrays stay in the
+processor's cache."""
 
 
 class Block(NamedTuple):
-    """A part of a volume within one slab, cropped in the plane to what is not zero in it.
+    """The part of a volume inside one slab, cropped along y and x to its non-zero voxels.
 
     Attributes:
-        array: (z, y, x).
-        origin: the volume's voxel (z, y, x) that the array starts at.
+        array: Voxels (z, y, x).
+        origin: Voxel (z, y, x) of the volume at which the array starts.
     """
 
     array: np.ndarray
@@ -50,22 +51,25 @@ class Block(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Mask:
-    """The voxels of a volume that belong to something, in blocks.
+    """A boolean mask of a volume, in blocks.
 
-    Blocks are bool and in the order of their slabs, at most one a slab, so memory goes with what
-    is in them: a stray voxel far away is a block of its own.
+    Memory grows with the masked voxels and not with the volume: a stray voxel far away is a block
+    of its own.
+
+    Attributes:
+        blocks: Boolean blocks in the order of their slabs, at most one for each slab.
     """
 
     blocks: tuple[Block, ...]
 
     @cached_property
     def voxels(self) -> int:
-        """How many voxels belong."""
+        """Number of voxels in the mask."""
         return sum(int(np.count_nonzero(block.array)) for block in self.blocks)
 
     @cached_property
     def by_slab(self) -> dict[int, Block]:
-        """The block of each slab that has one; two masks' blocks meet only within a slab."""
+        """Block of each slab that has one. Blocks of two masks overlap only in the same slab."""
         return {block.origin[0] // SLAB: block for block in self.blocks}
 
 
@@ -74,10 +78,10 @@ class Surface:
     """The surface elements of a mask.
 
     Attributes:
-        corners: (3, n) int32, the voxel corner (z, y, x) of each element in the volume, in C
-            order; corner (0, 0, 0) is the outer corner of voxel (0, 0, 0).
-        areas_mm2: (n,) float64, the area of each element.
-        spacing_mm: voxel edges (z, y, x).
+        corners: Voxel corner (z, y, x) of each element, int32 (3, n), in C order. Corner (0, 0, 0)
+            is the outer corner of voxel (0, 0, 0) of the volume.
+        areas_mm2: Area of each element, float64 (n,).
+        spacing_mm: Voxel edges (z, y, x).
     """
 
     corners: np.ndarray
@@ -86,14 +90,18 @@ class Surface:
 
     @cached_property
     def tree(self) -> cKDTree:
-        """Finds the element nearest to a point in mm; made once for all comparisons."""
+        """Search tree of the elements' positions in mm, built once for all comparisons."""
         return cKDTree(self.corners.T * self.spacing_mm, balanced_tree=False, compact_nodes=False)
 
 
 def cut_blocks(array: np.ndarray, origin: Index = (0, 0, 0)) -> Iterator[Block]:
-    """Cut the non-zero blocks out of an array (z, y, x) that starts at voxel `origin` of a volume.
+    """Cut an array (z, y, x) into its non-zero blocks, one for each slab of the volume, in order.
 
-    One a slab of the volume, in order; copies, so the array need not be kept.
+    Blocks are copies, so the array need not be kept.
+
+    Args:
+        array: Part of a volume.
+        origin: Voxel (z, y, x) of the volume at which the array starts.
     """
     z, y, x = origin
     for slab in range(z // SLAB, -(-(z + len(array)) // SLAB)):
@@ -106,9 +114,13 @@ def cut_blocks(array: np.ndarray, origin: Index = (0, 0, 0)) -> Iterator[Block]:
 
 
 def find_surface(mask: Mask, spacing_mm: Spacing) -> Surface:
-    """The surface elements of a mask; none if it is empty.
+    """Find the surface elements of a mask; none if it is empty.
 
     Voxels outside the volume count as background.
+
+    Args:
+        mask: The mask.
+        spacing_mm: Voxel edges (z, y, x).
     """
     areas = _unit_areas() @ _facet_sizes(spacing_mm)
     corners, codes = [np.zeros((3, 0), np.int32)], [np.zeros(0, np.uint8)]
@@ -116,7 +128,7 @@ def find_surface(mask: Mask, spacing_mm: Spacing) -> Surface:
         # Corner plane z lies between voxel planes z - 1 and z.
         near = [mask.by_slab[i] for i in (slab - 1, slab) if i in mask.by_slab]
         cube_codes, first = _cube_codes(near, slab * SLAB)
-        # Adding one wraps 255 (all inside) to 0, so both plain cases fall below 2.
+        # No surface runs through codes 0 (all outside) and 255 (all inside, which wraps to 0).
         here = np.flatnonzero(cube_codes.ravel() + np.uint8(1) > 1)
         place = np.array(np.unravel_index(here, cube_codes.shape), np.int32)
         corners.append(place + first)
@@ -125,20 +137,28 @@ def find_surface(mask: Mask, spacing_mm: Spacing) -> Surface:
 
 
 def _cube_codes(blocks: Sequence[Block], start: int) -> tuple[np.ndarray, np.ndarray]:
-    """The voxels around each corner of the `SLAB` corner planes from `start` on.
+    """Encode the eight voxels around each corner of the `SLAB` corner planes from `start` on.
 
-    Returns (SLAB, y, x) uint8, bit 4 * dz + 2 * dy + dx the voxel at (dz, dy, dx), and the volume's
-    corner (3, 1) that it starts at. The blocks are those of the slab and of the one before.
+    Args:
+        blocks: Blocks of the slab that starts at voxel plane `start` and of the slab before it, at
+            least one of them.
+        start: First corner plane.
+
+    Returns:
+        Codes, uint8 (SLAB, y, x), whose bit 4 * dz + 2 * dy + dx is the voxel at (dz, dy, dx), and
+        the volume's corner (3, 1) at which they start.
     """
+    # Paste the blocks into an array with a border of one voxel in the plane.
     low = np.min([block.origin for block in blocks], axis=0)
     high = np.max([np.add(block.origin, block.array.shape) for block in blocks], axis=0)
     padded = np.zeros((SLAB + 1, *(high - low)[1:] + 2), np.uint8)
     for array, (z, y, x) in blocks:
-        # Of the slab before, only its last plane is needed: the voxels just above `start`.
+        # Only the last plane of the slab before is needed: the voxels just above `start`.
         skip = max(start - 1 - z, 0)
         z, y, x = z + skip - (start - 1), y - low[1] + 1, x - low[2] + 1
         planes, rows, columns = array[skip:].shape
         padded[z : z + planes, y : y + rows, x : x + columns] = array[skip:]
+    # Join neighbors along x into two bits, rows of these into four, planes of these into eight.
     pairs = padded[:, :, :-1] | padded[:, :, 1:] << 1
     squares = pairs[:, :-1] | pairs[:, 1:] << 2
     first = np.array([[start], [low[1]], [low[2]]], np.int32)
@@ -147,12 +167,13 @@ def _cube_codes(blocks: Sequence[Block], start: int) -> tuple[np.ndarray, np.nda
 
 @cache
 def _unit_areas() -> np.ndarray:
-    """(256, 7): of each neighborhood code, the facets' area in each of `_DIRECTIONS`.
+    """Return the facets' area of each neighborhood code in each of `_DIRECTIONS`, (256, 7).
 
-    Bit 4 * dz + 2 * dy + dx of a code is the voxel at (dz, dy, dx). The area of a neighborhood
-    is the sum over the parts of its smaller side, inside or outside, that edges join.
+    Bit 4 * dz + 2 * dy + dx of a code is the voxel at (dz, dy, dx). Either the inside or the
+    outside has at most four voxels; the area of a neighborhood is the sum over the parts of that
+    side, each one joined by edges.
     """
-    shapes = _turned_shapes()
+    shapes = _rotated_shapes()
     areas = np.zeros((256, len(_DIRECTIONS)))
     for code in range(256):
         cube = (code >> np.arange(8) & 1).reshape(2, 2, 2)
@@ -162,9 +183,9 @@ def _unit_areas() -> np.ndarray:
     return areas
 
 
-def _turned_shapes() -> dict[bytes, np.ndarray]:
-    """Each of `_SHAPES` in all its positions: the corners' bytes -> area in each direction."""
-    turned = {}
+def _rotated_shapes() -> dict[bytes, np.ndarray]:
+    """Return {bytes of the corners: area in each direction (7,)} of `_SHAPES` in all positions."""
+    rotated = {}
     for corners, facets in _SHAPES:
         cube = np.zeros((2, 2, 2), bool)
         for corner in corners.split():
@@ -175,11 +196,11 @@ def _turned_shapes() -> dict[bytes, np.ndarray]:
                 areas[_DIRECTIONS.index(tuple(direction[axis] for axis in axes))] = eighths / 8
             for flips in itertools.product((1, -1), repeat=3):
                 moved = cube.transpose(axes)[tuple(slice(None, None, flip) for flip in flips)]
-                turned[moved.tobytes()] = areas
-    return turned
+                rotated[moved.tobytes()] = areas
+    return rotated
 
 
 def _facet_sizes(spacing_mm: Spacing) -> np.ndarray:
-    """(7,) area in mm2 of a facet of unit area in each of `_DIRECTIONS`."""
+    """Return the area (7,) in mm2 of a facet of unit area in each of `_DIRECTIONS`."""
     z, y, x = spacing_mm
     return np.linalg.norm(np.array(_DIRECTIONS) * [y * x, z * x, z * y], axis=1)

@@ -1,7 +1,7 @@
-"""The plain HU threshold that a network's scores are shown beside.
+"""Baseline without a network: the best plain HU threshold.
 
-For each evaluation class, the window of HU with the best Dice over the training cases. If that
-does well, the data is too easy to say anything about a network.
+For each evaluation class it predicts all voxels in the HU window with the best Dice over the
+training cases. If this baseline scores well, the data is too easy to tell anything about a network.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,25 +13,31 @@ from kitsjax.labels import CLASSES, EVALUATION_CLASSES
 from kitsjax.types import Spacing
 
 LOWEST_HU, HIGHEST_HU = -1024, 3071
-"""The range of a 12-bit CT. Voxels beyond count as at its ends."""
+"""Range of a 12-bit CT. Voxels outside it count as if they were at its ends."""
 
 Window = tuple[int, int]
-"""Lowest and highest HU inside, both included."""
+"""Lowest and highest HU of a window, both included."""
 
 _BINS = HIGHEST_HU - LOWEST_HU + 1
 
 
 def fit_windows(cases: Iterable[tuple[np.ndarray, np.ndarray]]) -> dict[str, Window]:
-    """The window of whole HU with the best pooled Dice for each evaluation class.
+    """Fit the window with the best pooled Dice for each evaluation class.
 
-    Exact: every window is tried, from histograms with bins of 1 HU. Pooled: the voxels of all
-    cases are counted together. The cases, (image in HU, label map) of one shape, are drawn one
-    at a time. Of equally good windows the one of the highest lower end, then of the lowest upper
-    end, is taken; a class with no voxel at all gets (3071, -1024), which holds nothing.
+    Pooled means that the voxels of all cases are counted together. HU are rounded to whole numbers,
+    and every window between `LOWEST_HU` and `HIGHEST_HU` is tried.
+
+    Args:
+        cases: Image (z, y, x) in HU and label map of the same shape, for each case. They are
+            consumed one at a time.
+
+    Returns:
+        {class: window}. Of equally good windows it is the one with the highest lower end, then
+        with the lowest upper end. A class without any voxel gets (3071, -1024), an empty window.
     """
     counts = np.zeros((len(CLASSES), _BINS), np.int64)
     for image, label in cases:
-        # Plane by plane: counting needs 8 bytes a voxel.
+        # Plane by plane, since counting needs 8 bytes for each voxel.
         for plane, labels in zip(image, label, strict=True):
             joint = labels.astype(np.int64) * _BINS + _bin(plane)
             counts += np.bincount(joint.ravel(), minlength=counts.size).reshape(counts.shape)
@@ -44,7 +50,14 @@ def fit_windows(cases: Iterable[tuple[np.ndarray, np.ndarray]]) -> dict[str, Win
 def threshold_scores(
     image: np.ndarray, truth: np.ndarray, spacing_mm: Spacing, windows: Mapping[str, Window]
 ) -> dict[str, ClassScore]:
-    """Scores of thresholding an image (z, y, x) in HU at each class's window."""
+    """Score the prediction of each class by its HU window.
+
+    Args:
+        image: Image (z, y, x) in HU.
+        truth: Label map of the same shape.
+        spacing_mm: Voxel edges (z, y, x).
+        windows: Window of each evaluation class, from `fit_windows`.
+    """
     prediction = {
         name: measure_mask(_threshold(image, window), spacing_mm)
         for name, window in windows.items()
@@ -53,6 +66,7 @@ def threshold_scores(
 
 
 def _bin(image: np.ndarray) -> np.ndarray:
+    """Return the histogram bin of each voxel, one bin for each whole HU."""
     return (np.clip(np.rint(image), LOWEST_HU, HIGHEST_HU) - LOWEST_HU).astype(np.int64)
 
 
@@ -66,13 +80,20 @@ def _threshold(image: np.ndarray, window: Window) -> np.ndarray:
 
 
 def _best_window(inside: np.ndarray, total: np.ndarray) -> Window:
-    """The window of the best Dice, from histograms of the class's voxels and of all voxels."""
+    """Find the window with the best Dice.
+
+    Args:
+        inside: Histogram (bins,) of the class's voxels.
+        total: Histogram (bins,) of all voxels.
+    """
     if not inside.any():
         return HIGHEST_HU, LOWEST_HU
-    # Sums below each bin's lower edge, so that a window's count is one difference.
+    # Sums over all bins below each edge, so that a window's count is one difference. A window holds
+    # `hits` voxels of the class (true positives) among all voxels `taken`.
     hits, taken = (np.concatenate([[0], np.cumsum(counts)]) for counts in (inside, total))
     best, window = 0.0, (LOWEST_HU, HIGHEST_HU)
     for low in range(_BINS):
+        # The Dice of all windows that start at this bin, by their last bin.
         below, above = hits[low], hits[low + 1 :]
         dices = 2 * (above - below) / (taken[low + 1 :] - taken[low] + hits[-1])
         high = int(np.argmax(dices))

@@ -5,7 +5,7 @@ import shutil
 import pytest
 from tiny_run import run
 
-from kitsjax.evaluate.reading import read_evaluation
+from kitsjax.evaluate.read_results import read_evaluation
 
 pytestmark = pytest.mark.slow
 

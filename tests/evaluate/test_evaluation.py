@@ -1,87 +1,20 @@
-"""Scoring of folders: KiTS21's annotations, single labels, and all that can be wrong with files."""
+"""Scoring of folders: rows, processes, and all that can be wrong with files."""
 
-import json
 import os
-from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import pytest
+from predicted_folder import draw, merge, run, write, write_case
 
-from kitsjax.data.annotation_samples import draw_samples
-from kitsjax.data.instances import read_instances
 from kitsjax.data.kits import find_cases
-from kitsjax.data.paint_instances import paint_sample
 from kitsjax.errors import InputError
 from kitsjax.evaluate import evaluation
 from kitsjax.evaluate.evaluation import evaluate
-from kitsjax.evaluate.scoring import measure_label, score_case
-from kitsjax.image.header import kits_header
-from kitsjax.image.read_nifti import read_label
-from kitsjax.image.write_nifti import write_label
-from kitsjax.labels import CYST, EVALUATION_CLASSES, KIDNEY, TUMOR
-
-DATA = Path(__file__).parents[2] / ".." / "shared" / "data"
-SPACING_MM = (3.0, 0.8, 0.8)
-SHAPE = (6, 16, 20)
-KINDS = {"kidney": KIDNEY, "tumor": TUMOR, "cyst": CYST}
+from kitsjax.labels import EVALUATION_CLASSES
 
 
-def write(path, label, spacing_mm=SPACING_MM):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_label(path, label.astype(np.uint8), kits_header(label.shape, spacing_mm))
-    return path
-
-
-def draw(seed):
-    """{(kind, instance): mask} of a kidney with a tumor and a cyst in it, somewhere."""
-    z, y, x = np.random.default_rng(seed).integers(0, 3, 3)
-    masks = {name: np.zeros(SHAPE, bool) for name in KINDS}
-    masks["kidney"][z : z + 3, y : y + 10, x : x + 12] = True
-    masks["tumor"][z : z + 2, y : y + 3, x : x + 3] = True
-    masks["cyst"][z : z + 2, y + 6 : y + 9, x + 6 : x + 9] = True
-    return masks
-
-
-def merge(masks):
-    label = np.zeros(SHAPE, np.uint8)
-    for name in ("kidney", "cyst", "tumor"):
-        label[masks[name]] = KINDS[name]
-    return label
-
-
-def write_case(root, number, annotated=True, name="aggregated_MAJ_seg.nii.gz"):
-    """A case whose second of three annotators is right and whose others err one voxel each way."""
-    folder = root / f"case_{number:05d}"
-    masks = draw(number)
-    write(folder / name, merge(masks))
-    if annotated:
-        for kind, mask in masks.items():
-            for annotation, shift in enumerate((-1, 0, 1), 1):
-                file = f"segmentations/{kind}_instance-1_annotation-{annotation}.nii.gz"
-                write(folder / file, np.roll(mask, shift, axis=2))
-    return folder
-
-
-@pytest.fixture
-def places(tmp_path):
-    """Three cases predicted: perfectly, shifted, and without its tumor."""
-    predicted = [merge(draw(0)), np.roll(merge(draw(1)), 1, axis=2), merge(draw(2))]
-    predicted[2][predicted[2] == TUMOR] = KIDNEY
-    for i, label in enumerate(predicted):
-        write_case(tmp_path / "data", i)
-        write(tmp_path / f"predictions/case_{i:05d}.nii.gz", label)
-    return tmp_path / "data", tmp_path / "predictions"
-
-
-def run(places, **options):
-    data, predictions = places
-    options = {"workers": 1, "progress": False} | options
-    return evaluate(find_cases(data, images=False), predictions, **options)
-
-
-def test_a_row_each_case_class_and_truth(places):
-    found = run(places)
+def test_a_row_each_case_class_and_truth(shared_folders, shared_evaluation):
+    found = shared_evaluation
     assert (found.failures, found.missing) == ((), ())
     assert [s[:4] for s in found.scores] == [
         (f"case_0000{i}", name, against, samples)
@@ -100,91 +33,51 @@ def test_a_row_each_case_class_and_truth(places):
     assert [lesion[:6:5] for lesion in found.lesions if lesion.outcome == "missed"] == [
         ("case_00002", "missed")
     ]
-    assert (found.predictions, found.dataset) == (str(places[1]), str(places[0]))
+    assert found.predictions == str(shared_folders.predictions)
+    assert found.dataset == str(shared_folders.data)
 
 
-def test_individual_is_the_mean_over_painted_samples(places):
-    found = run(places)
-    folder = places[0] / "case_00001"
-    prediction = read_label(places[1] / "case_00001.nii.gz")
-    instances = read_instances(folder / "segmentations", prediction)
-    samples = draw_samples(1, instances)
-    measured = measure_label(prediction.array, SPACING_MM)
-    rows = [
-        score_case(
-            measured,
-            measure_label(paint_sample(instances, sample.choice, SHAPE), SPACING_MM),
-            SPACING_MM,
-        )
-        for sample in samples
-    ]
-    for name in EVALUATION_CLASSES:
-        (mean,) = [
-            s for s in found.scores
-            if s[:3] == ("case_00001", name, "individual")
-        ]  # fmt: skip
-        expected = np.mean([row[name] for row in rows], axis=0)
-        np.testing.assert_allclose(mean[4:9], expected, rtol=1e-6)
-    assert [s.against for s in found.samples if s.case_id == "case_00001"][::3] == [
-        sample.name for sample in samples
-    ]
+def test_against_one_only(shared_folders):
+    majority = run(shared_folders, against=["majority"])
+    assert majority.against == ["majority"]
+    assert majority.samples == ()
+    assert run(shared_folders, against=["individual"]).against == ["individual"]
 
 
-def test_against_one_only(places):
-    assert run(places, against=["majority"]).against == ["majority"]
-    assert run(places, against=["individual"]).against == ["individual"]
-    assert run(places, against=["majority"]).samples == ()
-
-
-def test_processes_find_the_same(places):
-    (places[1] / "case_00001.nii.gz").write_text("not an image")
-    alone = run(places)
+def test_processes_find_the_same(folders):
+    (folders.predictions / "case_00001.nii.gz").write_text("not an image")
+    alone = run(folders)
     # repr, since nan is not equal to itself.
-    assert repr(run(places, workers=2)) == repr(alone)
+    assert repr(run(folders, workers=2)) == repr(alone)
     assert (len(alone.case_ids), len(alone.failures)) == (2, 1)
 
 
-def test_the_majority_is_made_where_its_file_is_missing(places):
-    before = run(places)
-    for folder in places[0].iterdir():
-        (folder / "aggregated_MAJ_seg.nii.gz").unlink()
-    assert repr(run(places)) == repr(before)
+def die(*_):
+    os._exit(1)
 
 
-def test_single_labels_of_kits23_and_kits19(tmp_path):
-    write_case(tmp_path / "data", 588, annotated=False, name="segmentation.nii.gz")
-    write(tmp_path / "predictions/case_00588.nii.gz", merge(draw(588)))
-    places = tmp_path / "data", tmp_path / "predictions"
-    found = run(places)
-    assert found.against == ["majority"]
-    assert {s.dice for s in found.scores} == {1.0}
-    assert {s.tumors for s in found.scores} == {1}
-    (failure,) = run(places, against=["individual"]).failures
-    assert "no individual annotations" in failure.message
+def test_killed_processes_fail_their_cases(shared_folders, monkeypatch):
+    monkeypatch.setattr(evaluation, "evaluate_case", die)
+    found = run(shared_folders, workers=2)
+    assert found.scores == ()
+    assert [f.case_id for f in found.failures] == [f"case_0000{i}" for i in range(3)]
+    assert "fewer workers" in found.failures[0].message
 
 
-def test_samples_are_written_only_when_asked(places, tmp_path):
-    run(places, samples_folder=tmp_path / "samples")
-    files = sorted((tmp_path / "samples" / "case_00002").rglob("*.nii.gz"))
-    assert len(files) == 15
-    assert str(files[0].relative_to(tmp_path)).startswith("samples/case_00002/group_0/kidney_i1a")
-    assert not list(places[0].rglob("group_0"))
-
-
-def test_a_bad_case_is_named_and_the_rest_is_scored(places):
-    data, predictions = places
+def test_a_bad_case_fails_alone(folders):
     for number in range(3, 8):
-        write_case(data, number)
+        write_case(folders.data, number)
+    predictions = folders.predictions
     whole = (predictions / "case_00001.nii.gz").read_bytes()
     (predictions / "case_00001.nii.gz").write_bytes(whole[: len(whole) // 2])
     write(predictions / "case_00004.nii.gz", merge(draw(0))[:, :, :-1])
     write(predictions / "case_00005.nii.gz", merge(draw(0)), (3.0, 0.8, 0.9))
     write(predictions / "case_00006.nii.gz", merge(draw(6)) + np.uint8(4))
     write(predictions / "case_00007.nii.gz", merge(draw(7)))
-    bad = data / "case_00007/segmentations/cyst_instance-1_annotation-2.nii.gz"
+    bad = folders.data / "case_00007/segmentations/cyst_instance-1_annotation-2.nii.gz"
     write(bad, np.zeros((2, 3, 4)))
     write(predictions / "case_00099.nii.gz", merge(draw(0)))
-    found = run(places)
+    found = run(folders)
     assert found.case_ids == ["case_00000", "case_00002"]
     assert found.missing == ("case_00003",)
     messages = dict(found.failures)
@@ -203,94 +96,33 @@ def test_a_bad_case_is_named_and_the_rest_is_scored(places):
             assert word in message, message
 
 
-def test_a_flipped_file_of_the_same_world_scores_the_same(places):
-    before = run(places)
-    path = places[1] / "case_00001.nii.gz"
-    image = nib.load(path)
-    flip = np.diag([1, -1, 1, 1.0])
-    flip[1, 3] = image.shape[1] - 1
-    nib.save(nib.Nifti1Image(np.asarray(image.dataobj)[:, ::-1], image.affine @ flip), path)
-    assert nib.aff2axcodes(nib.load(path).affine) != nib.aff2axcodes(image.affine)
-    assert repr(run(places).scores) == repr(before.scores)
-
-
-def die(*_):
-    os._exit(1)
-
-
-def test_killed_processes_fail_their_cases(places, monkeypatch):
-    monkeypatch.setattr(evaluation, "_evaluate_case", die)
-    found = run(places, workers=2)
-    assert found.scores == ()
-    assert [f.case_id for f in found.failures] == [f"case_0000{i}" for i in range(3)]
-    assert "fewer workers" in found.failures[0].message
-
-
-def test_folders_that_will_not_do(places, tmp_path):
+def test_folders_that_will_not_do(shared_folders, tmp_path):
+    predictions = shared_folders.predictions
     with pytest.raises(InputError, match=r"nowhere: no such folder"):
-        run((places[0], tmp_path / "nowhere"))
+        run(shared_folders._replace(predictions=tmp_path / "nowhere"))
     with pytest.raises(InputError, match=r"case_00000.nii.gz: is a file"):
-        run((places[0], places[1] / "case_00000.nii.gz"))
+        run(shared_folders._replace(predictions=predictions / "case_00000.nii.gz"))
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"empty: holds no <case id>.nii.gz"):
-        run((places[0], tmp_path / "empty"))
+        run(shared_folders._replace(predictions=tmp_path / "empty"))
 
 
-def test_a_case_predicted_twice_fails_alone(places):
-    write(places[1] / "case_00000.nii", merge(draw(0)))
-    found = run(places)
+def test_a_case_predicted_twice_fails_alone(folders):
+    write(folders.predictions / "case_00000.nii", merge(draw(0)))
+    found = run(folders)
     assert found.case_ids == ["case_00001", "case_00002"]
     ((case_id, message),) = found.failures
     assert case_id == "case_00000"
     assert "case_00000.nii and case_00000.nii.gz are of one case" in message
 
 
-def test_predictions_of_other_cases_and_probabilities_are_passed_over(places):
-    write(places[1] / "case_00001_probabilities.nii.gz", merge(draw(1)))
-    before = run(places)
+def test_other_predictions_are_passed_over(folders, shared_evaluation):
+    """Probability files, and predictions of cases that are not to be scored."""
+    write(folders.predictions / "case_00001_probabilities.nii.gz", merge(draw(1)))
+    before = run(folders)
     assert before.failures == ()
-    cases = find_cases(places[0], images=False)
-    found = evaluate(cases[1:], places[1], workers=1, others=["case_00000"], progress=False)
+    cases = find_cases(folders.data, images=False)
+    found = evaluate(cases[1:], folders.predictions, workers=1, others=["case_00000"])
     assert (found.failures, found.missing) == ((), ())
     assert repr(found.scores) == repr(before.scores[6:])
-
-
-@pytest.mark.parametrize("kind", ["kidney", "tumor"])
-def test_annotations_that_lack_what_the_majority_has_fail_their_case(places, kind):
-    folder = places[0] / "case_00001/segmentations"
-    for path in folder.glob(f"{kind}*"):
-        path.unlink()
-    (failure,) = run(places).failures
-    assert failure.case_id == "case_00001"
-    assert f"{folder}: holds no {kind}, though aggregated_MAJ_seg" in failure.message
-    assert run(places, against=["majority"]).failures == ()
-
-
-def test_a_case_without_the_annotations_that_others_have_fails(places):
-    write_case(places[0], 3, annotated=False)
-    write(places[1] / "case_00003.nii.gz", merge(draw(3)))
-    (failure,) = run(places).failures
-    assert "case_00003: has no individual annotations; add them" in failure.message
-    assert len(run(places, against=["majority"]).case_ids) == 4
-
-
-def test_a_case_without_any_truth_is_missed_by_nobody(places):
-    (places[0] / "case_00004").mkdir()
-    assert (run(places).failures, run(places).missing) == ((), ())
-    write(places[1] / "case_00004.nii.gz", merge(draw(4)))
-    (failure,) = run(places).failures
-    assert "case_00004: has neither label nor annotations" in failure.message
-
-
-@pytest.mark.skipif(not DATA.is_dir(), reason="the real data for development checks is absent")
-def test_golden_case():
-    golden = json.loads((DATA / "golden_case_00021.json").read_text())
-    cases = [c for c in find_cases(DATA / "kits21", images=False) if c.case_id == golden["case"]]
-    found = evaluate(cases, DATA / "predictions", workers=1, progress=False)
-    assert [s.against for s in found.samples][::3] == golden["sample_files"]
-    for against, key in (("majority", "against_majority"), ("individual", "mean_over_samples")):
-        for name, (dice, surface_dice) in golden[key].items():
-            scores = [
-                found.table(against, c)[name][golden["case"]] for c in ("dice", "surface_dice")
-            ]
-            assert scores == pytest.approx([dice, surface_dice], abs=1e-9)
+    assert repr(before.scores) == repr(shared_evaluation.scores)

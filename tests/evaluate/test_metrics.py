@@ -1,7 +1,8 @@
-"""Dice, surface Dice and the Hausdorff distance: by hand, and equal to the PyPI package."""
+"""Dice, surface Dice and the Hausdorff distance: by hand, and equal to surface-distance."""
 
 import tracemalloc
 import warnings
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -23,11 +24,11 @@ UNIT = (1.0, 1.0, 1.0)
 
 @pytest.fixture
 def offsets(request, monkeypatch):
-    """So few offsets are looked up that some elements, or all, must ask the tree."""
+    """Look up so few offsets that some elements, or all, need the search tree."""
     monkeypatch.setattr(metrics, "_OFFSETS", request.param)
-    metrics._ball.cache_clear()
+    metrics._ball_offsets.cache_clear()
     yield
-    metrics._ball.cache_clear()
+    metrics._ball_offsets.cache_clear()
 
 
 def cut(array, origin=(0, 0, 0)):
@@ -118,13 +119,14 @@ def test_two_voxels_apart_along_an_axis():
     assert scores(a, b, UNIT, 2.0)[1:] == (1, 2)
 
 
-def test_neighboring_voxels_share_a_face_of_corners():
+def test_neighboring_voxels_share_corners():
     a, b = voxel((3, 3, 3), 1, 1, 1), voxel((3, 3, 3), 1, 2, 1)
     assert surface_dice(a, b, UNIT, 0.0) == pytest.approx(0.5)
     assert surface_dice(a, b, UNIT, 1.0) == 1
 
 
-def test_hausdorff_is_the_larger_side_and_ignores_a_twentieth_of_the_area():
+def test_hausdorff_ignores_a_twentieth():
+    """A twentieth of the area may be farther; the larger of both surfaces' distances counts."""
     ends = [[0, 30], [0, 0], [0, 0]]
     point = Surface(np.zeros((3, 1), np.int32), np.array([1.0]), UNIT)
     for far_mm2, expected in [(0.04, 0), (0.06, 30)]:
@@ -139,7 +141,7 @@ def test_surface_dice_weighs_by_area():
     assert compare_surfaces(a, b, 3.0).surface_dice == pytest.approx((1 + 2) / 6)
 
 
-def test_surfaces_of_different_spacing_are_refused():
+def test_different_spacings_are_refused():
     mask = cut(voxel((3, 3, 3), 1, 1, 1))
     with pytest.raises(ValueError, match="differ in spacing"):
         compare_surfaces(find_surface(mask, UNIT), find_surface(mask, (1.0, 1.0, 2.0)), 1.0)
@@ -183,14 +185,20 @@ def blobs(rng):
     return masks
 
 
+@cache
+def random_cases(make, count):
+    """Draw cases for `scores`, each with the package's answer."""
+    rng = np.random.default_rng(1)
+    cases = [(*make(rng), tuple(rng.uniform(0.3, 3, 3)), rng.uniform(0, 5)) for _ in range(count)]
+    return [(case, reference_scores(*case)) for case in cases]
+
+
 @pytest.mark.parametrize(("make", "count"), [(speckle, 150), (blobs, 25)])
 @pytest.mark.parametrize("offsets", [256, 8], indirect=True)
 @pytest.mark.usefixtures("offsets")
 def test_random_masks(make, count):
-    rng = np.random.default_rng(1)
-    for _ in range(count):
-        a, b = make(rng)
-        assert_equal_to_the_package(a, b, tuple(rng.uniform(0.3, 3, 3)), rng.uniform(0, 5))
+    for case, expected in random_cases(make, count):
+        assert scores(*case) == pytest.approx(expected, abs=1e-9)
 
 
 def test_full_volume_and_single_voxel():
@@ -210,9 +218,10 @@ def ellipsoid(shape, *center):
     return sum(((o - c) / r) ** 2 for o, c, r in zip(offsets, center, radii, strict=True)) < 1
 
 
-def test_each_way_to_a_distance_is_taken_and_is_the_packages(monkeypatch):
+def test_each_way_to_a_distance(monkeypatch):
+    """Each way is taken once a surface, and gives the package's scores."""
     taken = []
-    for name in ("_far_percentile", "_ask_tree"):
+    for name in ("_far_percentile", "_search_tree"):
         original = getattr(metrics, name)
         monkeypatch.setattr(
             metrics, name, lambda *args, f=original, n=name: taken.append(n) or f(*args)
@@ -221,8 +230,8 @@ def test_each_way_to_a_distance_is_taken_and_is_the_packages(monkeypatch):
     truth = ellipsoid(shape, 30, 30, 30)
     for center, tolerance_mm, expected in [
         ((30, 31, 32), 1.1, []),
-        ((30, 31, 32), 9.0, ["_ask_tree"]),
-        ((30, 50, 60), 1.1, ["_far_percentile", "_ask_tree"]),
+        ((30, 31, 32), 9.0, ["_search_tree"]),
+        ((30, 50, 60), 1.1, ["_far_percentile", "_search_tree"]),
     ]:
         taken.clear()
         assert_equal_to_the_package(ellipsoid(shape, *center), truth, spacing_mm, tolerance_mm)
@@ -231,9 +240,9 @@ def test_each_way_to_a_distance_is_taken_and_is_the_packages(monkeypatch):
 
 def test_most_distant_elements_are_bounded_only(monkeypatch):
     asked = []
-    original = metrics._ask_tree
+    original = metrics._search_tree
     monkeypatch.setattr(
-        metrics, "_ask_tree", lambda *args: asked.append(args[0].shape[1]) or original(*args)
+        metrics, "_search_tree", lambda *args: asked.append(args[0].shape[1]) or original(*args)
     )
     rng = np.random.default_rng(3)
     truth = ellipsoid((90, 90, 90), 10, 15, 15)
@@ -244,7 +253,8 @@ def test_most_distant_elements_are_bounded_only(monkeypatch):
 
 
 @pytest.mark.parametrize("tolerance_mm", [1.03, 9.0])
-def test_far_false_positives_add_their_area_and_little_memory(tolerance_mm):
+def test_far_false_positives(tolerance_mm):
+    """They add their area to the scores, and little memory."""
     shape, spacing_mm = (80, 300, 300), (1.0, 0.8, 0.8)
     truth = ellipsoid(shape, 40, 150, 140)
     prediction = np.roll(truth, (1, 2), (1, 2))

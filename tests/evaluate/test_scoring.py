@@ -26,7 +26,7 @@ def score(prediction, truth, spacing_mm=SPACING_MM):
 
 
 def case(seed):
-    """A label with a kidney, a tumor and a cyst, somewhere."""
+    """Draw a label map of a kidney, a tumor and a cyst, somewhere."""
     z, y, x = np.random.default_rng(seed).integers(0, 15, 3)
     label = np.zeros(SHAPE, np.uint8)
     label[z : z + 20, y : y + 12, x : x + 14] = KIDNEY
@@ -98,7 +98,7 @@ def test_the_label_is_not_kept():
 
 
 def overlapping_instances(seed):
-    """Instances that overlap, of every kind, some annotations empty, in any order of kinds."""
+    """Draw instances of every kind that overlap, some of their annotations empty."""
     rng = np.random.default_rng(seed)
     instances = []
     for kind, number in [
@@ -114,7 +114,7 @@ def overlapping_instances(seed):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_scores_of_samples_are_those_of_the_painted_label_maps(seed):
+def test_scores_of_samples_as_if_painted(seed):
     instances = overlapping_instances(seed)
     samples = draw_samples(seed, instances)
     predicted = measure_label(case(seed), SPACING_MM)

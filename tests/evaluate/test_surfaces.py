@@ -1,4 +1,4 @@
-"""Masks in blocks and their surfaces: answers by hand, and the areas of the PyPI package."""
+"""Masks in blocks and their surfaces: by hand, and the areas of surface-distance."""
 
 import tracemalloc
 import warnings
@@ -28,7 +28,7 @@ def box(shape, *corners):
 
 
 def paste(mask, shape):
-    """The volume that a mask was cut out of."""
+    """Return the volume that a mask was cut out of."""
     array = np.zeros(shape, bool)
     for block, origin in mask.blocks:
         array[tuple(slice(o, o + n) for o, n in zip(origin, block.shape, strict=True))] = block
@@ -90,13 +90,14 @@ def test_stray_voxels_cost_a_block_each():
 # Areas
 
 
-def test_areas_equal_the_package_for_every_neighborhood():
+def test_areas_of_every_neighborhood():
+    """They are those of the package."""
     spacing_mm = (3.0, 0.7, 0.9)
     ours = surfaces._unit_areas() @ surfaces._facet_sizes(spacing_mm)
     theirs = lookup_tables.create_table_neighbour_code_to_surface_area(spacing_mm)
     # The package counts the eight voxels' bits from the other end.
-    mirrored = [int(f"{code:08b}"[::-1], 2) for code in range(256)]
-    np.testing.assert_allclose(ours, theirs[mirrored], rtol=1e-12)
+    flipped = [int(f"{code:08b}"[::-1], 2) for code in range(256)]
+    np.testing.assert_allclose(ours, theirs[flipped], rtol=1e-12)
 
 
 def test_areas_of_a_voxel_and_a_box_by_hand():
@@ -121,7 +122,7 @@ def test_a_surface_moves_with_its_mask(z):
     np.testing.assert_array_equal(moved.areas_mm2, surface.areas_mm2)
 
 
-def test_elements_stand_at_the_border_in_order_and_once():
+def test_elements_stand_at_the_border_once():
     mask = np.random.default_rng(1).random((2 * SLAB, 9, 7)) < 0.3
     padded = np.pad(mask, 1)
     around = sum(

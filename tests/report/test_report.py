@@ -10,7 +10,8 @@ import pytest
 
 from kitsjax.command import run_command
 from kitsjax.errors import InputError
-from kitsjax.evaluate.results import Evaluation, Failure, Lesion, Score, write_evaluation
+from kitsjax.evaluate.results import Evaluation, Failure, Lesion, Score
+from kitsjax.evaluate.write_results import write_evaluation
 from kitsjax.labels import EVALUATION_CLASSES
 from kitsjax.report.report import draw_figures, write_report
 

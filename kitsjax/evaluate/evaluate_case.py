@@ -1,0 +1,135 @@
+"""Score the prediction of one case against its majority label and its individual annotations."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from kitsjax.data.annotation_samples import draw_samples, write_samples
+from kitsjax.data.instances import Instance, count_instances, read_instances
+from kitsjax.data.kits import Case
+from kitsjax.data.paint_instances import majority_label
+from kitsjax.errors import InputError
+from kitsjax.evaluate.lesions import find_lesions
+from kitsjax.evaluate.results import Lesion, Score
+from kitsjax.evaluate.scoring import ClassScore, measure_label, score_case, score_samples
+from kitsjax.image.read_nifti import read_label
+from kitsjax.image.volume import Volume, check_same_grid
+from kitsjax.labels import CLASSES, EVALUATION_CLASSES, FOREGROUND, INDIVIDUAL, MAJORITY
+
+
+class CaseEvaluation(NamedTuple):
+    """Scores and lesions of one case; see `results.Evaluation`."""
+
+    scores: list[Score]
+    samples: list[Score]
+    lesions: list[Lesion]
+
+
+def evaluate_case(
+    against: Sequence[str], samples_folder: Path | None, job: tuple[Case, Path]
+) -> CaseEvaluation:
+    """Score one case.
+
+    Args:
+        against: MAJORITY, INDIVIDUAL or both.
+        samples_folder: The annotation samples are written to a folder of the case in here; None
+            writes none.
+        job: The case, and the file of its predicted label map.
+
+    Raises:
+        InputError: The case has no truth of the kinds asked for, or a file is unreadable, on
+            another grid or inconsistent with the others.
+    """
+    case, path = job
+    _check_truth(case, path, against)
+    prediction = read_label(path)
+    spacing_mm = prediction.spacing_mm
+    truth, instances = _read_truth(case, prediction, INDIVIDUAL in against)
+    lesions = find_lesions(case.case_id, prediction.array, truth, spacing_mm)
+    tumors = _count_tumors(case, lesions)
+    predicted = measure_label(prediction.array, spacing_mm)
+    found = CaseEvaluation([], [], lesions)
+    if MAJORITY in against:
+        for name, score in score_case(
+            predicted, measure_label(truth, spacing_mm), spacing_mm
+        ).items():
+            found.scores.append(Score(case.case_id, name, MAJORITY, 1, *score, tumors))
+    if INDIVIDUAL in against:
+        samples = draw_samples(case.number, instances)
+        if samples_folder is not None:
+            write_samples(samples_folder / case.case_id, instances, samples, prediction.grid)
+        by_sample = score_samples(predicted, instances, samples, spacing_mm)
+        for sample, scores in zip(samples, by_sample, strict=True):
+            for name, score in scores.items():
+                found.samples.append(Score(case.case_id, name, sample.name, 1, *score, tumors))
+        for name in EVALUATION_CLASSES:
+            mean = _mean([scores[name] for scores in by_sample])
+            row = Score(case.case_id, name, INDIVIDUAL, len(samples), *mean, tumors)
+            found.scores.append(row)
+    return found
+
+
+def _check_truth(case: Case, path: Path, against: Sequence[str]) -> None:
+    """Refuse a case that has nothing to score against."""
+    if not case.has_truth:
+        raise InputError(
+            f"{case.folder}: has neither label nor annotations; add them, or move {path} away"
+        )
+    if case.annotations is None and INDIVIDUAL in against:
+        raise InputError(
+            f"{case.folder}: has no individual annotations; add them, or score against the majority"
+        )
+
+
+def _read_truth(
+    case: Case, prediction: Volume, individual: bool
+) -> tuple[np.ndarray, list[Instance]]:
+    """Read the majority label (or the single label of KiTS23 and KiTS19) and the instances.
+
+    The instances are read if they are asked for, or if the label file is missing: the majority
+    label is then made from them. Otherwise the list is empty.
+    """
+    truth = None
+    if case.label.is_file():
+        label = read_label(case.label)
+        check_same_grid(prediction.grid, label.grid)
+        truth = label.array
+    instances: list[Instance] = []
+    if case.annotations and (individual or truth is None):
+        instances = read_instances(case.annotations, prediction.grid)
+    if truth is None:
+        return majority_label(instances, prediction.shape), instances
+    if instances:
+        _check_complete(case, instances, truth)
+    return truth, instances
+
+
+def _check_complete(case: Case, instances: Sequence[Instance], majority: np.ndarray) -> None:
+    """Refuse annotations that have no instance of a class which the majority label has."""
+    kinds = {instance.kind for instance in instances}
+    lost = [v for v in FOREGROUND if CLASSES[v] not in kinds and np.any(majority == v)]
+    if lost:
+        raise InputError(
+            f"{case.annotations}: holds no {CLASSES[lost[0]]}, though {case.label.name} does; get "
+            "its files again"
+        )
+
+
+def _count_tumors(case: Case, lesions: Sequence[Lesion]) -> int:
+    """Count the annotated tumors, or without annotations the connected ones of the truth.
+
+    The annotations come first because a majority vote may split a tumor.
+    """
+    if case.annotations:
+        return count_instances(case.annotations)["tumor"]
+    return sum(lesion.source == "truth" and lesion.label == "tumor" for lesion in lesions)
+
+
+def _mean(scores: Sequence[ClassScore]) -> ClassScore:
+    """Average scores over samples; each field over the samples where it is not nan."""
+    table = np.array(scores)
+    defined = ~np.isnan(table)
+    with np.errstate(invalid="ignore"):
+        return ClassScore(*(np.where(defined, table, 0).sum(axis=0) / defined.sum(axis=0)).tolist())

@@ -1,0 +1,74 @@
+"""Write an evaluation to a folder.
+
+- `evaluation.csv`, `evaluation_samples.csv`: KiTS21's own tables.
+- `scores.csv`, `samples.csv`, `lesions.csv`: tidy tables, one observation a row.
+- `evaluation.json`: format, folders, failures, missing cases and versions.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from kitsjax.evaluate.results import FORMAT, Evaluation, Lesion, Score
+from kitsjax.files import remove_file, write_text
+from kitsjax.labels import EVALUATION_CLASSES, INDIVIDUAL, MAJORITY
+
+_OFFICIAL_FILES = {MAJORITY: "evaluation.csv", INDIVIDUAL: "evaluation_samples.csv"}
+_OFFICIAL_NAMES = {"kidney_and_mass": "kidney", "mass": "masses", "tumor": "tumor"}
+"""KiTS21's column names of the evaluation classes."""
+
+_Record = TypeVar("_Record", Score, Lesion)
+
+
+def write_evaluation(folder: str | Path, evaluation: Evaluation) -> None:
+    """Write every file of an evaluation to a folder, each one atomically.
+
+    An official table is written only for a kind of truth that was scored. One that an earlier
+    evaluation left for another kind of truth is removed.
+
+    Raises:
+        InputError: The folder cannot be written.
+    """
+    folder = Path(folder)
+    for against, name in _OFFICIAL_FILES.items():
+        if against in evaluation.against:
+            write_text(folder / name, _official_table(evaluation, against))
+        else:
+            remove_file(folder / name)
+    _write_table(folder / "scores.csv", Score, evaluation.scores)
+    _write_table(folder / "samples.csv", Score, evaluation.samples)
+    _write_table(folder / "lesions.csv", Lesion, evaluation.lesions)
+    about = {
+        "format": FORMAT,
+        "predictions": evaluation.predictions,
+        "dataset": evaluation.dataset,
+        "missing": evaluation.missing,
+        "failures": [failure._asdict() for failure in evaluation.failures],
+        "versions": evaluation.versions,
+    }
+    write_text(folder / "evaluation.json", json.dumps(about, indent=1) + "\n")
+
+
+def _official_table(evaluation: Evaluation, against: str) -> str:
+    """Format KiTS21's table: one row a case, then the row `average`, eight decimals."""
+    names = [_OFFICIAL_NAMES[name] for name in EVALUATION_CLASSES]
+    lines = [",".join(["caseID", *(f"{s}_{name}" for s in ("Dice", "SD") for name in names)])]
+    columns = [
+        by_case
+        for column in ("dice", "surface_dice")
+        for by_case in evaluation.table(against, column).values()
+    ]
+    table = {case: [column[case] for column in columns] for case in sorted(columns[0])}
+    table["average"] = list(np.mean(list(table.values()), axis=0))
+    lines += [",".join([c, *(f"{number:.8f}" for number in row)]) for c, row in table.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _write_table(path: Path, kind: type[_Record], rows: Sequence[_Record]) -> None:
+    """Write rows under a head of field names, numbers with every digit."""
+    # str keeps every digit, so reading returns the written numbers. No field holds a comma.
+    lines: list[Sequence[object]] = [kind._fields, *rows]
+    write_text(path, "".join(",".join(str(value) for value in line) + "\n" for line in lines))
