@@ -21,7 +21,7 @@ from traitlets.config import Config
 from kitsjax.files import write_text
 
 TIMEOUT_S = 600
-"""Of a cell."""
+"""Seconds that a cell may take."""
 
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},

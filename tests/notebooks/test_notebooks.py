@@ -1,4 +1,4 @@
-"""Notebooks run from top to bottom, and what is committed of them is whole, clean and small."""
+"""Notebooks run from top to bottom, and the committed files are complete, clean and small."""
 
 import os
 import re
