@@ -1,7 +1,7 @@
 """Epochs of training on real data against the same on dummy data: whether the device ever waits.
 
-Both sides are `kitsjax.train.loop.fit`, with its tracker and checkpoints, and the seconds are what
-it logs of each epoch. The dummy side's batch lies on the device and is not augmented, so that the
+Both sides are `kitsjax.train.loop.TrainingLoop`, with its tracker and checkpoints, and the seconds
+are what it logs of each epoch. The dummy side's batch lies on the device and is not augmented, so that the
 ratio holds all that real data costs: reading, sending and augmenting.
 """
 
@@ -114,7 +114,7 @@ def _run(
 ) -> Measurement:
     """Train for `EPOCHS` in a new run folder, and read what the run says of them."""
     from kitsjax.devices import start_devices
-    from kitsjax.train.loop import fit
+    from kitsjax.train.loop import TrainingLoop
 
     start_devices(settings.run, keep_memory=True)
     cases = [PreprocessedCase(folder) for folder in sorted((job.folder / "kitsjax").iterdir())]
@@ -122,7 +122,7 @@ def _run(
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     with PeakMemory() as peak:
-        fit(settings, folder, cases, cases, streams)
+        TrainingLoop(settings, folder, cases, cases).fit(streams)
     epochs = logged_epochs(folder)[1:]
     train = settings.train
     return Measurement(

@@ -129,7 +129,8 @@ def _step(folder: Path, edge: int, batch_size: int, devices: int) -> Costs:
     from kitsjax.devices import start_devices
     from kitsjax.train.augment import oversized_shape
     from kitsjax.train.program import build_program, lower_train_step
-    from kitsjax.train.step import init_state, replicate, shard
+    from kitsjax.train.sharding import replicate, shard
+    from kitsjax.train.step import init_state
 
     settings = load_settings(
         overrides=(

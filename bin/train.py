@@ -12,18 +12,21 @@ from kitsjax.command import resolve_settings, run_command, settings_parser
 
 
 def main() -> int:
+    """Run the command and return its exit status."""
     parser = settings_parser(__doc__)
     parser.add_argument(
-        "--resume", action="store_true", help="go on with the run in run.folder, exactly"
-    )
+        "--resume", action="store_true",
+        help="go on with the run in run.folder; its numbers are those of an unbroken run",
+    )  # fmt: skip
     parser.add_argument(
         "--plan", action="store_true",
-        help="say whether the settings fit, and how fast they could be at best, and train nothing; "
-        "exit status 1 if they do not fit",
+        help="train nothing; print whether the run fits in memory and a bound on its speed; exit "
+        "status 1 if it does not fit",
     )  # fmt: skip
     parser.add_argument(
         "--target", metavar="SLICE",
-        help="with --plan: a TPU that need not be here, such as v5e:2x2; takes minutes and libtpu",
+        help="with --plan: the TPU slice to plan for, such as v5e:2x2, which need not be in this "
+        "machine; needs libtpu and takes minutes",
     )  # fmt: skip
     args = parser.parse_args()
     if args.target is not None and not args.plan:
@@ -31,12 +34,12 @@ def main() -> int:
     if args.plan and args.resume:
         parser.error("--plan trains nothing: leave out --resume")
     settings = resolve_settings(args)
-    # Worker processes import this file anew: what loads JAX stays inside main.
+    # Worker processes import this file again, so modules that load JAX are imported in main.
     if args.plan:
         from kitsjax.plan.forecast import forecast
         from kitsjax.plan.forecast_text import describe_forecast
 
-        # A compiler does not listen to Ctrl-C for minutes; nothing is lost by ending at once.
+        # The compiler ignores Ctrl-C for minutes; this ends the process at once. Nothing is lost.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         found = forecast(settings, args.target)
         print(describe_forecast(found, settings))

@@ -1,4 +1,4 @@
-"""The machine that a process runs on: its compilation cache and the other processes of a run."""
+"""Start JAX on this machine and join the other processes of a run."""
 
 import ctypes
 import os
@@ -13,13 +13,14 @@ from kitsjax.settings import RunSettings
 
 
 def start_devices(settings: RunSettings, keep_memory: bool = False) -> None:
-    """Join the run's other processes, if any, and keep compiled programs between starts.
+    """Configure JAX and join the run's other processes, if there are any.
 
-    Must come before anything else asks JAX for a device.
+    Call it before anything else asks JAX for a device.
 
     Args:
-        keep_memory: on a CPU, keep what is freed for later, as training wants it, which needs the
-            same again at every step.
+        settings: section [run] of the settings.
+        keep_memory: on a CPU, keep freed memory for reuse instead of returning it to the system.
+            Training wants this: every step allocates the same arrays again.
 
     Raises:
         InputError: the other processes cannot be joined, or JAX finds no device.
@@ -33,25 +34,34 @@ def start_devices(settings: RunSettings, keep_memory: bool = False) -> None:
     if settings.cpu_devices > 1:
         jax.config.update("jax_num_cpu_devices", settings.cpu_devices)
     if settings.coordinator:
-        _join(settings)
+        _join_processes(settings)
     _find_device()
     if keep_memory and sys.platform == "linux" and jax.default_backend() == "cpu":
         _keep_freed_memory()
 
 
-def meet(name: str) -> None:
-    """Wait until every process of the run has come to the point of that name."""
+def is_main() -> bool:
+    """Tell whether this is the main process: the one that prints, and writes the run folder."""
+    return jax.process_index() == 0
+
+
+def barrier(name: str) -> None:
+    """Wait until every process of the run reaches this point.
+
+    Args:
+        name: the point's name, the same in all processes.
+    """
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(name)
 
 
-def _join(settings: RunSettings) -> None:
+def _join_processes(settings: RunSettings) -> None:
     try:
         if settings.coordinator == "auto":
             jax.distributed.initialize()
         else:
             jax.distributed.initialize(settings.coordinator, settings.processes, settings.process)
-    # What JAX raises depends on what is wrong, and on its version.
+    # The type of JAX's exception depends on what is wrong and on JAX's version.
     except (ValueError, IndexError, RuntimeError) as error:
         raise InputError(
             f"run.coordinator = {settings.coordinator!r}: cannot join the run's processes "
@@ -61,6 +71,7 @@ def _join(settings: RunSettings) -> None:
 
 
 def _find_device() -> None:
+    """Initialize JAX's platform, and explain in one line why that fails."""
     try:
         jax.local_devices()
     except (RuntimeError, AssertionError) as error:
@@ -72,11 +83,12 @@ def _find_device() -> None:
 
 
 def _keep_freed_memory() -> None:
-    """Let glibc reuse what a step frees instead of returning it to the system.
+    """Let glibc reuse the memory that a step frees instead of returning it to the system.
 
-    XLA's CPU backend allocates every large array anew, and a tenth to a quarter of a small step
-    would go to page faults. Other C libraries lack the call and do without.
+    XLA's CPU backend allocates every large array anew, and page faults would take a tenth to a
+    quarter of a small step. Other C libraries lack `mallopt`; there nothing is changed.
     """
+    # The numbers of M_ARENA_MAX, M_MMAP_MAX and M_TRIM_THRESHOLD in glibc's malloc.h.
     arena_max, mmap_max, trim_threshold = -8, -4, -1
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

@@ -1,23 +1,28 @@
-"""Orbax checkpoints: state and position, asynchronous, latest and best, hashed leaf by leaf."""
+"""Checkpoints of a run: its state and progress, written by Orbax in the background."""
 
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 from kitsjax.errors import InputError
+from kitsjax.model.arrays import Params
+from kitsjax.train.step import TrainState
 
 Tree = TypeVar("Tree")
 
 _UNSCORED = -1.0
-"""Composite Dice of a checkpoint within an epoch: below any real one, so never the best."""
+"""The metric of a checkpoint within an epoch. Every real pseudo-Dice is larger, so such a
+checkpoint is never the best."""
 
 
 @dataclass
@@ -27,8 +32,9 @@ class Progress:
     Attributes:
         step: optimizer steps done; also the position of the training pipeline.
         epoch: epochs completed, validation included.
-        pseudo_dice_average: moving average of the pseudo-Dice; None before the first epoch's end.
-        losses, grad_norms: of the steps done in the epoch under way.
+        pseudo_dice_average: moving average of the pseudo-Dice; None until the first epoch ends.
+        losses: losses of the steps done in the current epoch.
+        grad_norms: gradient norms of the same steps.
     """
 
     step: int = 0
@@ -39,27 +45,27 @@ class Progress:
 
 
 class Checkpoints:
-    """The checkpoints of a run folder: the latest, and the best by the Dice's moving average.
+    """The checkpoints of a run folder: the latest one, and the one of the best pseudo-Dice average.
 
-    Orbax verifies that files are whole but not what is in them, so each leaf's hash, shape and
-    type stand beside the arrays and are compared before a checkpoint is used.
+    Orbax verifies that files are complete but not what is in them. So the hash, shape and type of
+    each leaf are stored beside the arrays and compared before a checkpoint is used.
     """
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder).resolve()
-        # What fails in a background thread is logged there, traceback and all, and raised here
-        # again, where it becomes one line.
+        # A failure in a background thread is logged there with its traceback and raised here
+        # again, where it becomes one line. So the log keeps silent.
         for name in ("absl", "asyncio", "concurrent.futures"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
         policy = checkpoint_managers.AnyPreservationPolicy(
             [
                 checkpoint_managers.LatestN(1),
-                checkpoint_managers.BestN(get_metric_fn=_dice, n=1, reverse=False),
+                checkpoint_managers.BestN(get_metric_fn=_pseudo_dice, n=1, reverse=False),
             ]
         )
-        # The policy alone forgets metrics on a restart; best_fn makes them be stored.
+        # With the policy alone the metrics would be lost at a restart; best_fn has them stored.
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=policy, best_fn=_dice, best_mode="max"
+            preservation_policy=policy, best_fn=_pseudo_dice, best_mode="max"
         )
         self._manager = ocp.CheckpointManager(self.folder, options=options)
 
@@ -73,23 +79,26 @@ class Checkpoints:
         """Step of the best checkpoint, None if there is none."""
         return self._manager.best_step()
 
-    def save(self, params: Any, opt_state: Any, progress: Progress, *, scored: bool) -> None:
-        """Copy to the host, then write in the background.
+    def save(self, state: TrainState, progress: Progress, *, scored: bool) -> None:
+        """Copy a state to the host and write it in the background.
 
         Args:
-            scored: at an epoch's end, where `progress.pseudo_dice_average` belongs to these parameters.
+            state: of one device.
+            progress: where the run stands; `progress.step` becomes the checkpoint's number.
+            scored: whether `progress.pseudo_dice_average` was measured with these parameters, as
+                at the end of an epoch. Only such a checkpoint can be the best.
 
         Raises:
-            InputError: this or an earlier write failed, the disk being full for instance.
+            InputError: this or an earlier write failed, for instance because the disk is full.
         """
-        trees = {"params": _flatten(params), "optimizer": _flatten(opt_state)}
+        trees = {"params": _flatten(state.params), "optimizer": _flatten(state.opt_state)}
         record = {
             "progress": asdict(progress),
             "leaves": {name: _describe(leaves, hashed=True) for name, leaves in trees.items()},
         }
         dice = progress.pseudo_dice_average if scored else None
         items = {name: ocp.args.StandardSave(leaves) for name, leaves in trees.items()}
-        with self._explained("cannot save a checkpoint; free the disk, then --resume"):
+        with self._explain_save():
             self._manager.save(
                 progress.step,
                 args=ocp.args.Composite(**items, record=ocp.args.JsonSave(record)),
@@ -97,38 +106,53 @@ class Checkpoints:
             )
 
     def wait(self) -> None:
-        """Until everything is written; raises as `save` does."""
-        with self._explained("cannot save a checkpoint; free the disk, then --resume"):
+        """Wait until everything is written.
+
+        Raises:
+            InputError: a write failed, for instance because the disk is full.
+        """
+        with self._explain_save():
             self._manager.wait_until_finished()
             self._manager.check_for_errors()
 
     def close(self) -> None:
-        """Release the manager's threads, whether or not its last write went well."""
+        """Release the manager's threads, even if its last write failed."""
         self._manager.close()
 
-    def restore(self, params: Tree, opt_state: Tree, step: int) -> tuple[Tree, Tree, Progress]:
-        """Parameters, optimizer state and progress of a step, in the form of those given.
+    def restore(self, like_state: TrainState, step: int) -> tuple[TrainState, Progress]:
+        """Read the state and progress of a step.
+
+        Args:
+            like_state: a state of one device with the structure, shapes and types to expect.
+            step: the checkpoint's number.
 
         Raises:
-            InputError: damaged, or of another network or optimizer.
+            InputError: the checkpoint is damaged, or of another network or optimizer.
         """
-        record = self._record(step)
-        restored = [
-            self._restore(name, like, step, record)
-            for name, like in (("params", params), ("optimizer", opt_state))
-        ]
-        return restored[0], restored[1], Progress(**record["progress"])
+        record = self._read_record(step)
+        params = self._restore_tree("params", like_state.params, step, record)
+        opt_state = self._restore_tree("optimizer", like_state.opt_state, step, record)
+        progress = Progress(**record["progress"])
+        return TrainState(jnp.int32(progress.step), params, opt_state), progress
 
-    def restore_params(self, params: Tree, step: int) -> Tree:
-        """The parameters of a step alone; raises as `restore` does."""
-        return self._restore("params", params, step, self._record(step))
+    def restore_params(self, like_params: Params, step: int) -> Params:
+        """Read only the parameters of a step.
 
-    def _record(self, step: int) -> dict[str, Any]:
+        Args:
+            like_params: parameters with the structure, shapes and types to expect.
+            step: the checkpoint's number.
+
+        Raises:
+            InputError: the checkpoint is damaged, or of another network.
+        """
+        return self._restore_tree("params", like_params, step, self._read_record(step))
+
+    def _read_record(self, step: int) -> dict[str, Any]:
         args = ocp.args.Composite(record=ocp.args.JsonRestore())
-        with self._explained(f"checkpoint {step} is damaged; remove its folder to use another"):
+        with self._explain_restore(step):
             return self._manager.restore(step, args=args).record
 
-    def _restore(self, name: str, like: Tree, step: int, record: Mapping[str, Any]) -> Tree:
+    def _restore_tree(self, name: str, like: Tree, step: int, record: Mapping[str, Any]) -> Tree:
         expected, stored = _flatten(like), record["leaves"][name]
         different = _first_difference(_describe(expected), stored)
         if different:
@@ -137,7 +161,7 @@ class Checkpoints:
                 "settings that it was trained with"
             )
         args = ocp.args.Composite(**{name: ocp.args.StandardRestore(expected)})
-        with self._explained(f"checkpoint {step} is damaged; remove its folder to use another"):
+        with self._explain_restore(step):
             leaves = dict(self._manager.restore(step, args=args)[name])
         if _describe(leaves, hashed=True) != stored:
             raise InputError(
@@ -146,40 +170,39 @@ class Checkpoints:
             )
         return jax.tree.unflatten(jax.tree.structure(like), [leaves[k] for k in expected])
 
-    def _explained(self, advice: str) -> "_Explained":
-        return _Explained(f"{self.folder}: {advice}")
+    def _explain_save(self) -> AbstractContextManager[None]:
+        return _explain(f"{self.folder}: cannot save a checkpoint", "free the disk, then --resume")
+
+    def _explain_restore(self, step: int) -> AbstractContextManager[None]:
+        what = f"{self.folder}/{step}: the checkpoint is damaged"
+        return _explain(what, "remove its folder to use another")
 
 
-class _Explained:
-    """Turns whatever Orbax and TensorStore raise about files into one line."""
-
-    def __init__(self, what: str) -> None:
-        self.what = what
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, Exception):
-            text = str(error)
-            full = "RESOURCE_EXHAUSTED" in text or "No space left" in text
-            reason = "the disk is full" if full else text.partition("\n")[0][:200]
-            raise InputError(f"{self.what} ({reason or type(error).__name__})") from None
+@contextmanager
+def _explain(what: str, advice: str) -> Iterator[None]:
+    """Turn whatever Orbax and TensorStore raise about files into one line."""
+    try:
+        yield
+    except Exception as error:
+        text = str(error)
+        full = "RESOURCE_EXHAUSTED" in text or "No space left" in text
+        reason = "the disk is full" if full else text.partition("\n")[0][:200]
+        raise InputError(f"{what} ({reason or type(error).__name__}); {advice}") from None
 
 
-def _dice(metrics: Mapping[str, float]) -> float:
+def _pseudo_dice(metrics: Mapping[str, float]) -> float:
     return metrics["dice"]
 
 
 def _flatten(tree: Any) -> dict[str, np.ndarray]:
-    """Leaves on the host under dotted names, in the order of the tree."""
+    """Copy the leaves of a tree to the host, under dotted names, in the tree's order."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in leaves]
     return dict(zip(names, jax.device_get([leaf for _, leaf in leaves]), strict=True))
 
 
 def _describe(leaves: Mapping[str, np.ndarray], *, hashed: bool = False) -> dict[str, list[Any]]:
-    """Shape and type of each leaf, and its hash on demand, as JSON keeps them."""
+    """List the shape and type of each leaf, and its hash if asked, as JSON stores them."""
 
     def describe(leaf: np.ndarray) -> list[Any]:
         digest = [hashlib.blake2b(leaf.tobytes(), digest_size=16).hexdigest()] if hashed else []
@@ -189,7 +212,7 @@ def _describe(leaves: Mapping[str, np.ndarray], *, hashed: bool = False) -> dict
 
 
 def _first_difference(expected: Mapping[str, list], stored: Mapping[str, list]) -> str:
-    """What differs first between two descriptions, hashes aside; empty if nothing does."""
+    """Describe the first difference in names or shapes; empty if there is none."""
     for name in [*expected, *stored]:
         ours, theirs = expected.get(name), stored.get(name)
         if ours is None or theirs is None:

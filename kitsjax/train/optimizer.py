@@ -1,4 +1,4 @@
-"""Nesterov SGD with polynomial decay (O1)."""
+"""The paper's optimizer: Nesterov SGD with a polynomially decaying learning rate."""
 
 import optax
 
@@ -6,22 +6,33 @@ from kitsjax.settings import OptimizerSettings
 
 
 def learning_rate(settings: OptimizerSettings, steps: int) -> optax.Schedule:
-    """Linear warm-up, then lr (1 - step / steps) ** power, which reaches 0 at `steps`."""
+    """Build the schedule: a linear warm-up, then lr (1 - step / steps) ** power.
+
+    Both step and steps are counted from the end of the warm-up.
+
+    Args:
+        settings: section [optimizer] of the settings.
+        steps: optimizer steps of the whole run; the learning rate reaches 0 after the last.
+    """
     decay = optax.polynomial_schedule(
         settings.learning_rate, 0.0, settings.decay_power, max(steps - settings.warmup_steps, 1)
     )
     if not settings.warmup_steps:
         return decay
-    # The first warm-up step already learns: its rate is one part of warmup_steps, not zero.
+    # The first step of a warm-up already learns: its rate is lr / warmup_steps, not 0.
     first = settings.learning_rate / settings.warmup_steps
     warmup = optax.linear_schedule(first, settings.learning_rate, settings.warmup_steps - 1)
     return optax.join_schedules([warmup, decay], [settings.warmup_steps])
 
 
 def build_optimizer(settings: OptimizerSettings, steps: int) -> optax.GradientTransformation:
-    """Clip by global norm, add coupled weight decay, momentum, scale: torch.optim.SGD's order.
+    """Build the optimizer, in the order of torch.optim.SGD.
+
+    It clips the gradients by their global norm, adds coupled weight decay, applies momentum and
+    scales by the learning rate.
 
     Args:
+        settings: section [optimizer] of the settings.
         steps: optimizer steps of the whole run, over which the learning rate falls to 0.
     """
     return optax.chain(

@@ -1,4 +1,4 @@
-"""The pure part of a run, mapped over the devices, and what XLA says that it costs."""
+"""The compiled part of a run: network, optimizer and both steps, mapped over the devices."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -11,26 +11,27 @@ import jax.numpy as jnp
 import optax
 
 from kitsjax.errors import InputError
+from kitsjax.model.arrays import Params
 from kitsjax.model.losses import deep_supervision_loss
 from kitsjax.model.unet import UNet, build_network
 from kitsjax.settings import Settings
 from kitsjax.train.augment import oversized_shape
 from kitsjax.train.optimizer import build_optimizer
-from kitsjax.train.step import (
-    AXIS,
-    Metrics,
-    Params,
-    TrainState,
-    augment_patches,
-    check_batch,
-    eval_step,
-    train_step,
-)
+from kitsjax.train.sharding import AXIS, check_batch
+from kitsjax.train.step import Metrics, TrainState, augment_patches, eval_step, train_step
 
 
 @dataclass(frozen=True)
 class Program:
-    """The pure part of a run: network, optimizer, and both steps mapped over the devices."""
+    """Network, optimizer and both steps of a run; pmap compiles a step at its first call.
+
+    Attributes:
+        network: the U-Net that the settings describe.
+        optimizer: with the learning rate's schedule over the whole run.
+        train_step: (state, batch) -> (state, metrics), each with a leading axis of devices; the
+            old state's memory is reused.
+        eval_step: (params, batch) -> metrics, likewise.
+    """
 
     network: UNet
     optimizer: optax.GradientTransformation
@@ -39,18 +40,22 @@ class Program:
 
 
 def build_program(settings: Settings, devices: Sequence[jax.Device] | None = None) -> Program:
-    """The program that the settings describe, not yet compiled.
+    """Build the program that the settings describe, without compiling it.
 
     Args:
-        devices: that it is for, which need not be here; None: all of this run's.
+        settings: all settings of the run.
+        devices: the devices to compile for, which need not be in this machine; None: all devices
+            of this run.
 
     Raises:
-        InputError: the patch, the heads or the batch do not fit the network or the devices.
+        InputError: the patch or the deep supervision does not fit the network, or the batch does
+            not fit the devices.
     """
     train, shape = settings.train, settings.sampling.patch_shape
     check_batch(
         settings.sampling.batch_size, train.accumulation_steps, len(devices or jax.devices())
     )
+    # Augmentation numbers the voxels of an oversized patch, with a border of one, in 32 bits.
     if math.prod(n + 2 for n in oversized_shape(shape, settings.augment)) >= 2**31:
         raise InputError(
             f"sampling.patch_shape = {list(shape)}: more voxels than 32 bits count; make it smaller"
@@ -81,13 +86,19 @@ def lower_train_step(
     state: TrainState,
     devices: Sequence[jax.Device] | None = None,
 ) -> Any:
-    """The train step before its compilation, for XLA's analysis.
+    """Lower the train step, so that it can be compiled and analyzed without running it.
 
-    Compiled for this machine's devices, the compilation cache hands it on to the run.
+    What is compiled for this machine's devices goes to the compilation cache, where the run finds
+    it again.
 
     Args:
-        state: of one device, arrays or their shapes.
-        devices: as in `build_program`.
+        settings: all settings of the run.
+        program: built of these settings.
+        state: of one device; arrays or their shapes.
+        devices: the devices to compile for, the same that the program was built for.
+
+    Returns:
+        What `jax.jit(f).lower(...)` returns.
     """
     local = len(devices) if devices else jax.local_device_count()
     share = settings.sampling.batch_size // len(devices or jax.devices())

@@ -1,86 +1,148 @@
-"""`bin/train.py`: raw cases -> preprocessed cases -> trained model -> scored native masks."""
+"""A whole run: raw cases -> preprocessed cases -> trained model -> scored native masks."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 import jax
 
 from kitsjax.data.kits import Case
 from kitsjax.data.preprocessed_case import PreprocessedCase
 from kitsjax.data.split import Split
-from kitsjax.devices import meet, start_devices
+from kitsjax.devices import barrier, is_main, start_devices
 from kitsjax.errors import InputError
 from kitsjax.infer.bundle import BUNDLE_NAME, load_model, save_bundle
 from kitsjax.infer.predict_files import predict_files
+from kitsjax.model.arrays import Params
 from kitsjax.prepare import DataSet, describe_preparation, prepare_data
 from kitsjax.settings import Settings
-from kitsjax.train.loop import fit
+from kitsjax.train.loop import TrainingLoop
+from kitsjax.train.program import lower_train_step
 from kitsjax.train.run_folder import choose_split, open_run, package_versions
 from kitsjax.train.signals import Stopped
 from kitsjax.train.summary import report_scores
 
 
+class DescribePlan(Protocol):
+    """A function that describes a run before it starts: `kitsjax.plan` has it."""
+
+    def __call__(
+        self,
+        settings: Settings,
+        params: Params,
+        compiled: jax.stages.Compiled | None,
+        folder: Path,
+        cases: tuple[int, int],
+        done: int,
+        /,
+    ) -> str:
+        """Describe in a few lines what a run is about to do.
+
+        Args:
+            settings: all settings of the run.
+            params: the parameters of one device.
+            compiled: the compiled train step; None where several processes share it.
+            folder: run folder.
+            cases: number of training and of validation cases.
+            done: steps that a resumed run has already done.
+        """
+
+
 def run(
-    settings: Settings,
-    *,
-    resume: bool = False,
-    describe_plan: Callable[..., str] | None = None,
+    settings: Settings, *, resume: bool = False, describe_plan: DescribePlan | None = None
 ) -> int:
-    """The whole run; returns the exit status: 0, 2 if a held-out case failed, 128 + a signal.
+    """Prepare the data, train, predict the held-out cases and score them.
+
+    Args:
+        settings: all settings of the run.
+        resume: go on with the run that is in `run.folder`, if there is one.
+        describe_plan: its text is printed before training starts; None: nothing is printed.
+
+    Returns:
+        The exit status: 0, 2 if a held-out case failed, or 128 + the number of a signal that
+        stopped the run.
 
     Raises:
-        InputError: whatever a user can mend, in one line.
+        InputError: anything that the user can correct, in one line.
     """
     start_devices(settings.run, keep_memory=True)
-    lead = jax.process_index() == 0
     folder = Path(settings.run.folder)
-    if lead:
+    if is_main():
         open_run(settings, resume)
         print(f"run folder: {folder.resolve()}", flush=True)
-        data, split = _prepare(settings, folder)
-        print(describe_preparation(data), flush=True)
-    meet("prepared")
-    if not lead:
-        # By now everything is on the shared disk, so this only finds it.
-        data, split = _prepare(settings, folder)
-    training = [PreprocessedCase(data.folder / name) for name in split.train]
-    held_out = [PreprocessedCase(data.folder / name) for name in split.held_out]
+    data, split = _prepare(settings, folder)
     try:
-        # With nothing held out the training cases are validated on, as in nnU-Net's fold "all".
-        params = fit(settings, folder, training, held_out or training, describe_plan=describe_plan)
+        params = _train(settings, folder, data, split, describe_plan)
     except Stopped as stopped:
         print(stopped, flush=True)
         return stopped.status
-    if lead:
+    if is_main():
         save_bundle(folder / BUNDLE_NAME, params, settings, {"versions": package_versions()})
-    meet("trained")
+    barrier("trained")
     cases = {case.case_id: case for case in data.cases}
-    failures = _predict(folder, [cases[name] for name in split.held_out])
-    meet("predicted")
-    if lead:
-        failures += report_scores(
-            settings, folder, [cases[n] for n in split.train], [cases[n] for n in split.held_out]
-        )
+    train_cases = [cases[name] for name in split.train]
+    held_out = [cases[name] for name in split.held_out]
+    failures = _predict(folder, held_out)
+    barrier("predicted")
+    if is_main():
+        failures += report_scores(settings, folder, train_cases, held_out)
         for message in failures:
             print(f"failed: {message}", file=sys.stderr)
         print(f"model, masks, scores and report/report.html: {folder.resolve()}")
     return 2 if failures else 0
 
 
-def _predict(folder: Path, held_out: Sequence[Case]) -> list[str]:
-    """This process's share of the held-out cases, from the files as `bin/predict.py` has them."""
-    share = held_out[jax.process_index() :: jax.process_count()]
-    files = [(c.image, folder / "predictions" / f"{c.case_id}.nii.gz") for c in share]
-    failures = predict_files(load_model(folder), files) if files else []
-    return [message for _, message in failures]
-
-
 def _prepare(settings: Settings, folder: Path) -> tuple[DataSet, Split]:
-    """The preprocessed cases and the run's split of them; a case that failed ends the run."""
+    """Prepare the data in the main process; the others find it on the shared disk afterwards."""
+    if is_main():
+        data, split = _prepare_here(settings, folder)
+        print(describe_preparation(data), flush=True)
+    barrier("prepared")
+    if not is_main():
+        data, split = _prepare_here(settings, folder)
+    return data, split
+
+
+def _prepare_here(settings: Settings, folder: Path) -> tuple[DataSet, Split]:
+    """Preprocess the cases and choose the run's split; a case that failed ends the run."""
     data = prepare_data(settings.data, settings.phantom, settings.preprocess)
     if data.report.failures:
         more = len(data.report.failures) - 1
         others = f" (and {more} more: bin/preprocess.py lists them)" if more else ""
         raise InputError(f"{data.report.failures[0][1]}{others}")
     return data, choose_split(settings, [case.case_id for case in data.cases], folder)
+
+
+def _train(
+    settings: Settings,
+    folder: Path,
+    data: DataSet,
+    split: Split,
+    describe_plan: DescribePlan | None,
+) -> Params:
+    """Print the plan and train; returns the best parameters."""
+    train_cases = [PreprocessedCase(data.folder / name) for name in split.train]
+    held_out = [PreprocessedCase(data.folder / name) for name in split.held_out]
+    # With no held-out cases, validation uses the training cases, as in nnU-Net's fold "all".
+    loop = TrainingLoop(settings, folder, train_cases, held_out or train_cases)
+    if describe_plan is not None and is_main() and not loop.finished:
+        # One process alone cannot compile what all processes are to run together.
+        alone = jax.process_count() == 1
+        compiled = lower_train_step(settings, loop.program, loop.state).compile() if alone else None
+        counts = len(loop.train_cases), len(loop.validation_cases)
+        params, done = loop.state.params, loop.progress.step
+        print(describe_plan(settings, params, compiled, folder, counts, done), flush=True)
+    return loop.fit()
+
+
+def _predict(folder: Path, held_out: Sequence[Case]) -> list[str]:
+    """Predict this process's share of the held-out cases, as `bin/predict.py` does.
+
+    Returns:
+        One line for each case that failed.
+    """
+    share = held_out[jax.process_index() :: jax.process_count()]
+    files = [(c.image, folder / "predictions" / f"{c.case_id}.nii.gz") for c in share]
+    failures = predict_files(load_model(folder), files) if files else []
+    return [message for _, message in failures]

@@ -1,4 +1,4 @@
-"""The folder of a run: its settings, package versions and split, and what a resume must match."""
+"""The folder of a run: its settings, package versions and split, and the rules for resuming it."""
 
 import hashlib
 import json
@@ -27,20 +27,20 @@ _FREE_ON_RESUME = {
     "sampling.prefetch", "network.remat", "network.convolution", "train.checkpoint_epochs",
     "train.threshold_baseline",
 }  # fmt: skip
-"""Settings that may change when a run goes on, since they do not change what is computed. All of
-[predict] and [run] may too."""
+"""Settings that may change when a run is resumed, because they do not change what is computed. All
+settings of [predict] and [run] may change too."""
 
 
 def open_run(settings: Settings, resume: bool) -> Path:
-    """Make the run folder, or check that it holds the run that is to go on.
+    """Make the run folder, or check that it holds the run to resume.
 
-    With `resume` and no run there, a new one begins, so that a command that a scheduler repeats
-    need not know whether it is the first. A folder whose run failed before its training began,
-    over a wrong path for instance, holds no run yet.
+    With `resume` and no run in the folder, a new run begins, so that a scheduler can repeat one
+    command without knowing whether it is the first time. A folder whose run failed before its
+    training began, for instance because of a wrong path, holds no run yet.
 
     Raises:
-        InputError: a run is there and `resume` is off, its settings differ, or the folder cannot
-            be written.
+        InputError: the folder holds a run and `resume` is off, the run's settings differ, or the
+            folder cannot be written.
     """
     folder = Path(settings.run.folder)
     stored = folder / "settings.toml"
@@ -62,10 +62,14 @@ def open_run(settings: Settings, resume: bool) -> Path:
 
 
 def choose_split(settings: Settings, case_ids: Sequence[str], folder: Path) -> Split:
-    """The run's own split if it has one, else data.split, else a seeded one; kept in the run.
+    """Read the run's split; the first time, choose it and write it to the run folder.
+
+    A new run takes the split in the file `data.split`, or a random one of `train.seed` if no file
+    is given.
 
     Raises:
-        InputError: see `read_split` and `split_cases`.
+        InputError: the split file cannot be read or does not fit the cases, or no case is left to
+            train on.
     """
     own = folder / "split.json"
     if own.exists():
@@ -79,17 +83,17 @@ def choose_split(settings: Settings, case_ids: Sequence[str], folder: Path) -> S
 
 
 def package_versions() -> dict[str, str]:
-    """Versions of what a run's numbers depend on, and the kind of device."""
+    """List the versions of the packages that a run's numbers depend on, and the kind of device."""
     versions = {name: version(name) for name in _PACKAGES}
     device = jax.devices()[0]
     return {"python": platform.python_version(), "device": device.device_kind, **versions}
 
 
 def describe_run(folder: str | Path) -> dict[str, Any]:
-    """Where a finished run's model comes from: package versions, split, scores; for its bundle.
+    """Collect the provenance of a finished run's model: package versions, split and scores.
 
     Raises:
-        InputError: the run has not been finished.
+        InputError: the run is not finished.
     """
     folder = Path(folder)
     try:
@@ -110,6 +114,7 @@ def describe_run(folder: str | Path) -> dict[str, Any]:
 
 
 def _check_same(stored: Settings, asked: Settings, folder: Path) -> None:
+    """Refuse settings that would change what the stored run computes."""
     for section in sorted(set(Settings.model_fields) - {"predict", "run"}):
         old, new = getattr(stored, section), getattr(asked, section)
         for name in type(old).model_fields:

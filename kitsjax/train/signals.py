@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT as a request to save and leave, not an end."""
+"""Treat SIGTERM and SIGINT as a request to save a checkpoint and leave."""
 
 import signal
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from typing import Any
 
 
 class Stopped(Exception):
-    """A signal came; the run saved a checkpoint and left off.
+    """A signal came; the run saved a checkpoint and left.
 
     Attributes:
         status: the exit status that shells give to a process ended by that signal.
@@ -23,9 +23,10 @@ class Stopped(Exception):
 
 @contextmanager
 def watch_signals() -> Iterator[list[int]]:
-    """A list that SIGTERM and SIGINT append themselves to, instead of ending the process.
+    """Yield a list to which SIGTERM and SIGINT append their numbers instead of ending the process.
 
-    A second signal of the kind acts as usual, for who won't wait for the checkpoint.
+    A second signal of the same kind ends the process as usual, for a user who does not want to
+    wait for the checkpoint.
     """
     seen: list[int] = []
 

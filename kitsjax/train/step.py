@@ -1,35 +1,47 @@
-"""The train and eval step: pure functions of what they are given, for jit and for pmap."""
+"""The train and the eval step: pure functions of their arguments, for jit and for pmap."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, TypeVar
+from typing import Protocol, TypeVar
 
 import flax
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jaxtyping import Array, Float, Int32, PRNGKeyArray
 
 from kitsjax.errors import InputError
+from kitsjax.model.arrays import Image, Label, Params, Scalar
 from kitsjax.model.losses import dice_counts
 from kitsjax.settings import AugmentSettings
 from kitsjax.train.augment import augment_batch
 from kitsjax.types import Shape
 
-AXIS = "device"
-"""The program's name of the axis that pmap maps the steps over."""
-
-Params = Any
 Metrics = dict[str, Array]
+"""Float32 arrays by name; `train_step` and `eval_step` say which."""
+
 DeviceBatch = Mapping[str, Array]
-Outputs = tuple[Float[Array, "b _ _ _ classes"], ...]
-Image = Float[Array, "b z y x"]
-Label = Int32[Array, "b z y x"]
-Loss = Callable[[Outputs, Label], Float[Array, ""]]
-Augment = Callable[[DeviceBatch], tuple[Image, Label]]
+"""A device's share of a batch, arrays by name; `train_step` says which."""
+
+Outputs = tuple[Float[Array, "b _ _ _ k"], ...]
+"""A network's logits, finest first; the coarser ones are the deep supervision outputs."""
+
 Tree = TypeVar("Tree")
+
+
+class Loss(Protocol):
+    """A loss to minimize; `train_step` describes it in full."""
+
+    def __call__(self, outputs: Outputs, label: Label, /) -> Scalar:
+        """Compute the mean loss of a batch."""
+
+
+class Augment(Protocol):
+    """A pure augmentation; `train_step` describes it in full."""
+
+    def __call__(self, batch: DeviceBatch, /) -> tuple[Image, Label]:
+        """Augment a batch."""
 
 
 @flax.struct.dataclass
@@ -39,7 +51,7 @@ class TrainState:
     Attributes:
         step: optimizer steps taken.
         params: the network's parameters, float32.
-        opt_state: the optimizer's memory, such as its momentum.
+        opt_state: the optimizer's state, such as its momentum.
     """
 
     step: Int32[Array, ""]
@@ -54,16 +66,16 @@ def init_state(
     *,
     patch_shape: Shape = (256, 256, 256),
 ) -> TrainState:
-    """The state before the first step: parameters drawn from the seed, an empty optimizer.
+    """Make the state before the first step: random parameters and an empty optimizer state.
 
     Args:
-        network: maps (b, z, y, x, 1) to a tuple of logits, finest first, and has parameters only
-            (no batch statistics, no dropout): `kitsjax.model.unet.UNet`, or a reader's own.
+        network: maps (b, z, y, x, 1) to a tuple of logits, finest first. It has parameters only
+            (no batch statistics, no dropout): `kitsjax.model.unet.UNet`, or your own.
+        optimizer: its updates will be added to the parameters.
         seed: the same seed gives the same parameters, to the bit.
-        patch_shape: (z, y, x) in voxels; to be given only if the parameters' shapes depend on it,
-            which those of a fully convolutional network do not. Nothing of this size is computed.
+        patch_shape: (z, y, x) in voxels. Give it only if the shapes of the parameters depend on
+            it; those of a fully convolutional network do not. Nothing of this size is computed.
     """
-
     return _init_state(network, optimizer, jax.random.key(seed), patch_shape)
 
 
@@ -87,35 +99,35 @@ def train_step(
     accumulation_steps: int = 1,
     axis_name: str | None = None,
 ) -> tuple[TrainState, Metrics]:
-    """One step of gradient descent: (state, batch) -> (state, metrics), for jit or pmap.
+    """Take one step of gradient descent: (state, batch) -> (state, metrics), for jit or pmap.
 
     Args:
         state: from `init_state` or an earlier step.
         batch: image (b, z, y, x), normalized intensities of any float type, and label (b, z, y, x),
-            class values of any integer type; index (b,) int32 too if `augment` wants one. Under
+            class values of any integer type; also index (b,) int32 if `augment` needs it. Under
             pmap, this device's equal share of the global batch.
-        network: as in `init_state`.
+        network: the one that the state was made with.
         optimizer: the one that the state was made with; its updates are added to the parameters.
-        loss: (outputs, label) -> float32 scalar to be made small, with outputs a tuple of logits
-            (b, z, y, x, class) float32, finest first (at deep supervision the others are coarser),
-            and label (b, z, y, x) int32. To be a mean over the batch if devices or micro-batches
-            share it, as their gradients are averaged.
-        augment: batch -> (image float32, label int32), pure: its randomness from the batch, as in
-            `augment_patches`. None: the patches as they are.
-        accumulation_steps: micro-batches to take the batch in, one after another, to save memory; their
-            gradients are averaged. Must divide b. A Dice over the whole batch
-            (loss.dice_per_batch) is then one over each micro-batch.
+        loss: (outputs, label) -> float32 scalar to minimize. Outputs are a tuple of float32 logits
+            (b, z, y, x, class), finest first (with deep supervision the others are coarser), and
+            label is (b, z, y, x) int32. It must be a mean over the batch if devices or
+            micro-batches share the batch, since their gradients are averaged.
+        augment: batch -> (image float32, label int32). It is pure: its randomness comes from the
+            batch, as in `augment_patches`. None: the patches are used as they are.
+        accumulation_steps: number of micro-batches, which must divide b. They are computed one
+            after another to save memory, and their gradients are averaged. A Dice over the whole
+            batch (loss.dice_per_batch) then becomes a Dice over each micro-batch.
         axis_name: the mapped axis under pmap, over which gradients and metrics are averaged; None
             under plain jit.
 
     Returns:
-        The next state, and metrics, float32 scalars, equal on all devices: `loss`, the mean over
-        the global batch before the update, and `grad_norm`, the gradient's global norm as the
-        optimizer gets it, so before any clipping.
+        The next state, and metrics: float32 scalars, equal on all devices. `loss` is the mean over
+        the global batch before the update. `grad_norm` is the global norm of the gradient that the
+        optimizer gets, before any clipping.
 
     Raises:
-        InputError: while compiling: `accumulation_steps` does not divide the batch, or the network's output
-            is not a tuple.
+        InputError: while compiling, if `accumulation_steps` does not divide the batch or if the
+            network's output is not a tuple.
 
     Compile it once and feed it anything that yields batches; the old state's memory is reused:
 
@@ -131,14 +143,13 @@ def train_step(
             state, metrics = step(state, batch)
     """
 
-    def part_loss(params: Params, part: DeviceBatch) -> Array:
-        image, label = (augment or _as_they_are)(part)
+    def batch_loss(params: Params, batch: DeviceBatch) -> Scalar:
+        image, label = (augment or _without_augmentation)(batch)
         return loss(_apply(network, params, image), label)
 
-    gradient = partial(jax.value_and_grad(part_loss), state.params)
-    value, grads = _mean_over_devices(
-        _mean_over_parts(gradient, batch, accumulation_steps), axis_name
-    )
+    gradient = partial(jax.value_and_grad(batch_loss), state.params)
+    averaged = _mean_over_micro_batches(gradient, batch, accumulation_steps)
+    value, grads = _mean_over_devices(averaged, axis_name)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     metrics = {"loss": value, "grad_norm": optax.tree.norm(grads)}
@@ -153,19 +164,23 @@ def eval_step(
     loss: Loss,
     axis_name: str | None = None,
 ) -> Metrics:
-    """One batch of validation, patches as they are: (params, batch) -> metrics, for jit or pmap.
+    """Evaluate one batch of validation patches: (params, batch) -> metrics, for jit or pmap.
 
     Args:
         params: `state.params`.
-        batch, network, loss, axis_name: as in `train_step`; no index is needed.
+        batch: image and label (b, z, y, x), as `train_step` takes them.
+        network: the one that the parameters belong to.
+        loss: (outputs, label) -> float32 scalar, as `train_step` takes it.
+        axis_name: the mapped axis under pmap; None under plain jit.
 
     Returns:
-        Equal on all devices: `loss`, the mean over the global batch, and `counts` (class, 3)
-        float32, voxels of the global batch that are true positives, false positives and false
-        negatives of the finest output's argmax. Summed over batches, counts[c] gives class c's
-        Dice, 2 TP / (2 TP + FP + FN), and `kitsjax.model.losses.pseudo_dice` their mean.
+        Metrics, equal on all devices. `loss` is the mean over the global batch. `counts`
+        (class, 3) float32 are the true positive, false positive and false negative voxels of the
+        global batch, from the argmax of the finest output. Summed over batches, counts[c] gives
+        the Dice of class c, 2 TP / (2 TP + FP + FN), and `kitsjax.model.losses.pseudo_dice` gives
+        the mean over classes.
     """
-    image, label = _as_they_are(batch)
+    image, label = _without_augmentation(batch)
     outputs = _apply(network, params, image)
     value, counts = loss(outputs, label), dice_counts(outputs[0], label)
     if axis_name is not None:
@@ -174,64 +189,33 @@ def eval_step(
 
 
 def sample_keys(seed: int, index: Int32[Array, " b"]) -> PRNGKeyArray:
-    """A random key a sample, from (seed, index) alone: whatever the device, batch or restart."""
+    """Derive each sample's random key from (seed, index) alone: equal on any device or restart."""
     return jax.vmap(lambda i: jax.random.fold_in(jax.random.key(seed), i))(index)
 
 
 def augment_patches(
     batch: DeviceBatch, *, seed: int, patch_shape: Shape, settings: AugmentSettings
 ) -> tuple[Image, Label]:
-    """The paper's augmentation (A1), for `train_step` once all but the batch is bound.
+    """Augment a batch as in the paper; bind all arguments but the batch for `train_step`.
 
     Args:
-        batch: image and label (b, Z, Y, X), the patches with the margin that
-            `kitsjax.train.augment.oversized_shape(patch_shape, settings)` asks for; index (b,).
-        seed: with a sample's index it decides that sample's augmentation.
-        patch_shape: (z, y, x) in voxels that the network gets.
+        batch: image and label (b, Z, Y, X), oversized patches of the shape that
+            `kitsjax.train.augment.oversized_shape(patch_shape, settings)` gives; index (b,).
+        seed: decides, together with a sample's index, how that sample is augmented.
+        patch_shape: (z, y, x) in voxels, of the patches that the network gets.
+        settings: section [augment] of the settings.
     """
     keys = sample_keys(seed, batch["index"])
     return augment_batch(keys, batch["image"], batch["label"], patch_shape, settings)
 
 
-def check_batch(batch_size: int, accumulation_steps: int, devices: int) -> None:
-    """Refuse a global batch that cannot be shared out over all devices of all hosts.
-
-    Raises:
-        InputError: with the nearest size that can.
-    """
-    unit = devices * accumulation_steps
-    if batch_size % unit:
-        raise InputError(
-            f"sampling.batch_size = {batch_size} cannot be divided over {devices} device(s) with "
-            f"train.accumulation_steps = {accumulation_steps}; use a multiple of {unit}, such as "
-            f"{-(-batch_size // unit) * unit}"
-        )
-
-
-def replicate(tree: Tree) -> Tree:
-    """A copy on each of this host's devices, (devices, ...), to be handed to a step under pmap.
-
-    Laid out as the steps lay out their own results: for another layout, such as that of Flax's
-    function of this name, the second step would compile once more.
-    """
-    devices = jax.local_device_count()
-    copies = jax.tree.map(lambda x: np.broadcast_to(x, (devices, *np.shape(x))), tree)
-    placed: Tree = jax.pmap(lambda x: x, axis_name=AXIS)(copies)
-    return placed
-
-
-def shard(batch: Mapping[str, Any], devices: int) -> dict[str, Any]:
-    """A host's batch (b, ...) as (devices, b / devices, ...)."""
-    return {k: v.reshape(devices, v.shape[0] // devices, *v.shape[1:]) for k, v in batch.items()}
-
-
-def _as_they_are(batch: DeviceBatch) -> tuple[Image, Label]:
+def _without_augmentation(batch: DeviceBatch) -> tuple[Image, Label]:
     return batch["image"].astype(jnp.float32), batch["label"].astype(jnp.int32)
 
 
 def _apply(network: nn.Module, params: Params, image: Image) -> Outputs:
     outputs = network.apply({"params": params}, image[..., None])
-    # Of a bare array, outputs[0] would be the logits of the batch's first sample.
+    # With a bare array, outputs[0] would be the logits of the batch's first sample.
     if not isinstance(outputs, tuple):
         raise InputError(
             f"{type(network).__name__} returns {type(outputs).__name__}; make it return a tuple of "
@@ -244,21 +228,23 @@ def _mean_over_devices(tree: Tree, axis_name: str | None) -> Tree:
     return tree if axis_name is None else jax.lax.pmean(tree, axis_name)
 
 
-def _mean_over_parts(function: Callable[[DeviceBatch], Any], batch: DeviceBatch, parts: int) -> Any:
-    """Mean of `function` over equal parts of a batch, one after another to save memory."""
-    if parts == 1:
+def _mean_over_micro_batches(
+    function: Callable[[DeviceBatch], Tree], batch: DeviceBatch, steps: int
+) -> Tree:
+    """Average a function over the micro-batches of a batch, one after another to save memory."""
+    if steps == 1:
         return function(batch)
     size = len(batch["image"])
-    if size % parts:
+    if size % steps:
         raise InputError(
-            f"accumulation_steps = {parts} does not divide a batch of {size}; choose another"
+            f"accumulation_steps = {steps} does not divide a batch of {size}; choose another"
         )
-    stacked = {k: v.reshape(parts, v.shape[0] // parts, *v.shape[1:]) for k, v in batch.items()}
-    first = {k: v[0] for k, v in stacked.items()}
-    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(function, first))
+    stacked = {k: v.reshape(steps, -1, *v.shape[1:]) for k, v in batch.items()}
 
-    def add(sums: Any, part: DeviceBatch) -> tuple[Any, None]:
-        return jax.tree.map(jnp.add, sums, function(part)), None
+    def compute(number: Int32[Array, "1"]) -> Tree:
+        return function({name: array[number[0]] for name, array in stacked.items()})
 
-    sums, _ = jax.lax.scan(add, zeros, stacked)
-    return jax.tree.map(lambda total: total / parts, sums)
+    # Over the micro-batches' numbers: given the batch, optax would transpose and copy it, and
+    # spread neighboring samples over different micro-batches.
+    mean = optax.microbatching.AccumulationType.MEAN
+    return optax.microbatch(compute, 0, 1, mean)(jnp.arange(steps))

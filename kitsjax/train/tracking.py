@@ -1,4 +1,4 @@
-"""What a run reports: JSON Lines, TensorBoard, a progress bar and Figure 2."""
+"""Report a run while it trains: training log, TensorBoard, progress bar and learning curves."""
 
 import sys
 from pathlib import Path
@@ -16,16 +16,13 @@ from kitsjax.training_log import Row, TrainingLog
 class Tracker:
     """Writes `metrics.jsonl`, `tensorboard/` and `progress.png` of a run folder.
 
-    `metrics.jsonl` holds a row a step ({"kind": "step", "step": ...}) and a row an epoch
-    ({"kind": "epoch", "epoch": ..., "step": ...}); rows after `step`, where the run resumes, are
-    dropped, since they are about to be made again.
-
     Args:
         folder: run folder.
-        step: optimizer steps already done.
-        epoch: epochs already done.
+        step: optimizer steps already done. Rows of later steps are dropped from the log, since a
+            resumed run is about to write them again.
+        epoch: epochs already done; likewise.
         steps: optimizer steps of the whole run.
-        active: whether this is the one process that reports; the others keep silent.
+        active: whether this is the main process; the others report nothing.
     """
 
     def __init__(
@@ -38,11 +35,15 @@ class Tracker:
         self._log = TrainingLog(folder, step, epoch)
         purge = {"purge_step": step + 1} if step else {}
         self._board = SummaryWriter(str(folder / "tensorboard"), **purge)
-        # No bar where the output is a file; the lines an epoch are written all the same.
+        # disable=None: no bar if the output is a file. The lines per epoch are written even so.
         self._bar = tqdm(total=steps, initial=step, unit="step", disable=None, desc="train")
 
     def step(self, row: Row) -> None:
-        """Log a training step: step, loss, grad_norm, learning_rate."""
+        """Log a training step.
+
+        Args:
+            row: step, loss, grad_norm and learning_rate.
+        """
         if not self.active:
             return
         self._add_scalars(self._log.add_step(row))
@@ -50,9 +51,11 @@ class Tracker:
         self._bar.set_postfix(loss=f"{row['loss']:.3f}", refresh=False)
 
     def epoch(self, row: Row) -> None:
-        """Log an epoch: epoch, step, train_loss, validation_loss, pseudo_dice, pseudo_dice_average, ...
+        """Log an epoch, flush everything and draw the learning curves (the paper's Figure 2).
 
-        Flushes everything and draws Figure 2.
+        Args:
+            row: epoch, step, train_loss, validation_loss, pseudo_dice, pseudo_dice_average,
+                patches_per_second, data_wait and any other numbers.
         """
         if not self.active:
             return
@@ -70,7 +73,7 @@ class Tracker:
         )
 
     def flush(self) -> None:
-        """Bring every row to the disk, before a checkpoint claims that it is there."""
+        """Write every row to the disk, as a checkpoint requires of the rows before it."""
         if self.active:
             self._log.flush()
             self._board.flush()
