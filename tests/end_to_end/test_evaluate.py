@@ -77,9 +77,7 @@ def test_a_path_that_is_not_there_is_one_line(held_out, tmp_path, option):
     [("--output", "file", "file: is a file"), ("--write-samples", "file", "file: is a file"),
      ("--workers", "-1", "--workers")],
 )  # fmt: skip
-def test_options_that_will_not_do_are_refused_before_any_work(
-    held_out, tmp_path, option, value, message
-):
+def test_bad_options_are_refused_before_any_work(held_out, tmp_path, option, value, message):
     folder, _ = held_out
     (tmp_path / "file").write_text("kept")
     done = evaluate(

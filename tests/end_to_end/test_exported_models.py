@@ -28,7 +28,7 @@ def held_out(finished, folder):
     return ct, kj.read_label(mask).array
 
 
-def test_a_bundle_predicts_the_runs_masks_and_tells_where_it_comes_from(folder, held_out, tmp_path):
+def test_model_file_gives_the_runs_masks(folder, held_out, tmp_path):
     ct, expected = held_out
     bundle = tmp_path / "tiny.safetensors"
     done = run("export", "--model", folder, "--format", "bundle", "--output", bundle)

@@ -1,4 +1,4 @@
-"""What the devices of a run tell each other in a step: the gradients, once, and next to nothing."""
+"""The communication of a step: each gradient once, and next to nothing else."""
 
 import jax
 import pytest
@@ -9,16 +9,16 @@ from kitsjax.config import load_settings
 from kitsjax.train.program import build_program, lower_train_step
 from kitsjax.train.step import init_state
 
-HEADS, FOREGROUND_CLASSES = 2, 3
+OUTPUTS, FOREGROUND_CLASSES = 2, 3
 UNDER_A_NORM = ("/first/bias", "/second/bias")
 
 
 def compile_step(*overrides):
-    """The optimized program of a step on all devices, and the shapes of its parameters by name."""
+    """Compile a step for all devices; return its optimized HLO and the shapes of the parameters."""
     settings = load_settings(
         overrides=(
-            "sampling.patch_shape=[16, 16, 16]", "sampling.batch_size=16", "network.features=4",
-            f"network.deep_supervision={HEADS}", *overrides,
+            "sampling.patch_shape=[16, 16, 16]", "sampling.batch_size=16", "network.features=2",
+            f"network.deep_supervision={OUTPUTS}", *overrides,
         )
     )  # fmt: skip
     program = build_program(settings)
@@ -28,7 +28,7 @@ def compile_step(*overrides):
 
 
 def gradient_bytes(params):
-    """Of the gradients that are not known to be zero: all but biases that a norm takes away."""
+    """Count the bytes of all gradients but those of biases under a norm, which are zero."""
     kept = [leaf for name, leaf in params.items() if not name.endswith(UNDER_A_NORM)]
     assert 0 < len(params) - len(kept) < len(params) / 4
     return sum(4 * leaf.size for leaf in kept)
@@ -36,7 +36,7 @@ def gradient_bytes(params):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("accumulation_steps", [1, 2])
-def test_a_step_sends_each_gradient_once_and_the_loss(accumulation_steps):
+def test_step_sends_each_gradient_once_and_loss(accumulation_steps):
     assert jax.device_count() >= 8
     text, params = compile_step(f"train.accumulation_steps={accumulation_steps}")
     loss_bytes = 4
@@ -46,10 +46,10 @@ def test_a_step_sends_each_gradient_once_and_the_loss(accumulation_steps):
 
 
 @pytest.mark.slow
-def test_a_dice_over_the_batch_adds_only_its_sums():
+def test_dice_over_batch_adds_only_its_sums():
     text, params = compile_step("loss.dice_per_batch=true")
     *of_the_loss, of_the_gradients = find_collectives(text)
     assert of_the_gradients == Collective("all-reduce", gradient_bytes(params) + 4, in_loop=False)
-    # Intersection and both sums of each class, there and, as gradients, back, at every head.
+    # Intersection and both sums of each class, there and, as gradients, back, at every output.
     assert {c.kind for c in of_the_loss} == {"all-reduce"}
-    assert sum(c.bytes for c in of_the_loss) == 2 * HEADS * FOREGROUND_CLASSES * 3 * 4
+    assert sum(c.bytes for c in of_the_loss) == 2 * OUTPUTS * FOREGROUND_CLASSES * 3 * 4

@@ -1,3 +1,5 @@
+"""Checkpoints: exact, the latest and the best kept, damage noticed."""
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ from kitsjax.errors import InputError
 from kitsjax.settings import OptimizerSettings
 from kitsjax.train.checkpoint import Checkpoints, Progress
 from kitsjax.train.optimizer import build_optimizer
+from kitsjax.train.step import TrainState
 
 PARAMS = {"a": {"kernel": jnp.arange(6.0).reshape(2, 3)}, "b": jnp.ones(3)}
 OPTIMIZER = build_optimizer(OptimizerSettings(), 10).init(PARAMS)
@@ -14,6 +17,10 @@ OPTIMIZER = build_optimizer(OptimizerSettings(), 10).init(PARAMS)
 
 def scaled(factor):
     return jax.tree.map(lambda x: x * factor, PARAMS)
+
+
+def state(params, step=0):
+    return TrainState(jnp.int32(step), params, OPTIMIZER)
 
 
 @pytest.fixture
@@ -24,7 +31,8 @@ def checkpoints(tmp_path):
 
 
 def save(checkpoints, step, dice, *, scored=True):
-    checkpoints.save(scaled(step), OPTIMIZER, Progress(step, step, dice, [0.1]), scored=scored)
+    progress = Progress(step, step, dice, [0.1])
+    checkpoints.save(state(scaled(step)), progress, scored=scored)
     checkpoints.wait()
 
 
@@ -34,16 +42,17 @@ def same(a, b):
 
 def test_round_trip_is_exact(checkpoints):
     progress = Progress(7, 3, 1 / 3, [0.1, 1e-30], [12.0])
-    checkpoints.save(scaled(1 / 3), OPTIMIZER, progress, scored=True)
+    checkpoints.save(state(scaled(1 / 3)), progress, scored=True)
     checkpoints.wait()
-    params, opt_state, restored = checkpoints.restore(PARAMS, OPTIMIZER, 7)
-    assert same(params, scaled(1 / 3))
-    assert same(opt_state, OPTIMIZER)
-    assert jax.tree.structure(opt_state) == jax.tree.structure(OPTIMIZER)
+    back, restored = checkpoints.restore(state(PARAMS), 7)
+    assert same(back.params, scaled(1 / 3))
+    assert same(back.opt_state, OPTIMIZER)
+    assert jax.tree.structure(back.opt_state) == jax.tree.structure(OPTIMIZER)
+    assert int(back.step) == 7
     assert restored == progress
 
 
-def test_latest_and_best_are_kept_and_survive_a_restart(checkpoints):
+def test_latest_and_best_survive_a_restart(checkpoints):
     for step, dice in ((1, 0.3), (2, 0.9), (3, 0.5)):
         save(checkpoints, step, dice)
     checkpoints.close()
@@ -56,7 +65,7 @@ def test_latest_and_best_are_kept_and_survive_a_restart(checkpoints):
     again.close()
 
 
-def test_checkpoint_within_an_epoch_is_never_the_best(checkpoints):
+def test_unscored_checkpoint_is_never_the_best(checkpoints):
     save(checkpoints, 1, 0.1)
     save(checkpoints, 2, 0.1, scored=False)
     assert (checkpoints.best, checkpoints.latest) == (1, 2)

@@ -14,7 +14,7 @@ def test_schedule_is_polynomial_to_zero():
     assert float(rate(1000)) == 0
 
 
-def test_warmup_rises_linearly_then_decays_to_zero():
+def test_warmup_rises_then_decays_to_zero():
     rate = learning_rate(OptimizerSettings(warmup_steps=4), 10)
     assert [float(rate(s)) for s in range(4)] == pytest.approx([0.015, 0.03, 0.045, 0.06])
     assert float(rate(4)) == pytest.approx(0.06)
@@ -32,7 +32,7 @@ def torch_sgd(weight, gradients, *, rate, momentum, decay, clip):
     return weight
 
 
-def test_updates_are_those_of_nesterov_sgd_with_coupled_decay():
+def test_updates_are_those_of_torchs_sgd():
     rng = np.random.default_rng(0)
     weight = rng.normal(size=5)
     gradients = [rng.normal(size=5) * 10 for _ in range(6)]

@@ -1,3 +1,5 @@
+"""The run folder: settings, split, and what may change on resume."""
+
 import json
 
 import pytest
@@ -48,7 +50,7 @@ def test_resume_without_a_run_begins_one(tmp_path):
         "data.label_source=sample",
     ],
 )
-def test_resume_refuses_what_changes_the_computation(tmp_path, override):
+def test_resume_refuses_what_changes_numbers(tmp_path, override):
     begin(settings(tmp_path))
     with pytest.raises(InputError, match=override.split("=")[0]):
         open_run(settings(tmp_path, override), resume=True)
@@ -63,7 +65,7 @@ def test_resume_allows_what_does_not(tmp_path, override):
     open_run(settings(tmp_path, override), resume=True)
 
 
-def test_split_is_seeded_kept_and_the_runs_own_ever_after(tmp_path):
+def test_split_is_seeded_and_kept_by_the_run(tmp_path):
     asked = settings(tmp_path)
     split = choose_split(asked, IDS, tmp_path)
     assert split == split_cases(IDS, 3, asked.train.seed)
