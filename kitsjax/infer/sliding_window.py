@@ -1,9 +1,8 @@
 """The sliding window: where windows lie, what their voxels weigh, and the weighted sum over them.
 
 A volume is first padded to its bucket, a shape that many volumes share (`pad_volume`). Then
-`sum_windows` adds the probabilities of all windows where the image lies: it is a pure function for
-jit, grad, vmap and export. Its parameters have a leading axis of ensemble members, over which
-probabilities are averaged.
+`sum_windows` adds the probabilities of all windows on the device: it is a pure function for jit,
+grad, vmap and export, and it averages over ensemble members.
 """
 
 import itertools
@@ -24,7 +23,7 @@ from kitsjax.settings import PredictSettings
 from kitsjax.types import Box, Shape
 
 IntOrTraced = Any
-"""An int, or a JAX integer whose value is known only when the compiled function runs."""
+"""An int; or, in a function compiled for all shapes, a traced JAX integer or a symbolic size."""
 
 
 def window_positions(shape: Shape, patch_shape: Shape, step_size: float) -> Int[np.ndarray, "n 3"]:
@@ -101,12 +100,14 @@ def _gaussian(edge: int) -> Float[np.ndarray, " edge"]:
     return np.exp(-0.5 * (distance / (edge / 8)) ** 2)
 
 
-def bucket_shape(shape: Sequence[int], patch_shape: Shape, bucket: int) -> Shape:
+def bucket_shape(
+    shape: Sequence[IntOrTraced], patch_shape: Shape, bucket: int
+) -> tuple[IntOrTraced, IntOrTraced, IntOrTraced]:
     """Compute the least shape in multiples of `bucket` that holds both the volume and a patch.
 
     Prediction is compiled once for each such shape. With a bucket of 64 voxels, CTs of
     512 x 512 x 300 voxels of 0.8 x 0.8 x 3 mm, which are 452 x 206 x 206 on the 1.99 mm grid, share
-    512 x 256 x 256 with all CTs of similar size. While a model is exported, sizes are symbols.
+    512 x 256 x 256 with all CTs of similar size.
     """
     z, y, x = (
         -(-(size + _missing(size, patch)) // bucket) * bucket
@@ -115,12 +116,12 @@ def bucket_shape(shape: Sequence[int], patch_shape: Shape, bucket: int) -> Shape
     return z, y, x
 
 
-def _missing(size: int, patch: int) -> int:
-    """Count the voxels that an axis lacks to hold a patch; the sizes may be symbols."""
+def _missing(size: IntOrTraced, patch: int) -> IntOrTraced:
+    """Count the voxels that an axis lacks to hold a patch."""
     return core.max_dim(patch - size, 0)
 
 
-def place_volume(shape: Sequence[int], patch_shape: Shape) -> Box:
+def place_volume(shape: Sequence[IntOrTraced], patch_shape: Shape) -> Box:
     """Find the slices of a volume in its padded bucket.
 
     It lies at the origin, or centered where the patch is larger; an odd voxel of padding is last.
@@ -213,15 +214,14 @@ def most_probable(sums: Float[Array, "k Z Y X"]) -> UInt8[Array, "Z Y X"]:
 
 def _window_corner(
     number: Int[Array, ""], last_starts: list[IntOrTraced], counts: list[IntOrTraced]
-) -> tuple[Array, Array, Array]:
-    """Compute the first voxel of window `number`, x fastest; past the last, of any valid window."""
+) -> list[IntOrTraced]:
+    """Compute the first voxel of window `number`, x fastest; past the last, any valid corner."""
     rest, x = divmod(number, counts[2])
     z, y = divmod(rest, counts[1])
-    corner = [
-        jnp.minimum(window_start(index, last_start, axis_count), last_start)
-        for index, last_start, axis_count in zip((z, y, x), last_starts, counts, strict=True)
+    return [
+        jnp.minimum(window_start(index, last_start, count), last_start)
+        for index, last_start, count in zip((z, y, x), last_starts, counts, strict=True)
     ]
-    return corner[0], corner[1], corner[2]
 
 
 def _window_probabilities(
