@@ -30,8 +30,8 @@ def main() -> int:
     args = parser.parse_args()
     if args.format == "bundle" and (args.mirror or args.dtype != "float32"):
         raise InputError(
-            "--mirror and --dtype are fixed only in an exported model; add --format stablehlo, or "
-            "set predict.mirror in predict.py"
+            "--mirror and --dtype apply only to exported models; add --format stablehlo, or give "
+            "predict.py --set predict.mirror=true"
         )
 
     from kitsjax.infer.bundle import load_model, read_bundle, save_bundle

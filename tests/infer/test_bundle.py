@@ -151,7 +151,8 @@ def test_settings_of_another_version_are_refused(params, small_settings, tmp_pat
 
 def test_a_failed_write_leaves_the_old_file(params, bundle, small_settings, monkeypatch):
     def fail(path, content):
-        path.open("wb").write(content[: len(content) // 2])
+        with path.open("wb") as file:
+            file.write(content[: len(content) // 2])
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("pathlib.Path.write_bytes", fail)
