@@ -13,21 +13,21 @@ from kitsjax.errors import InputError
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    """Write a mask for every CT; return 2 if one of them failed."""
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     parser.add_argument(
         "--model", required=True, nargs="+", metavar="PATH",
-        help="run folder or .safetensors bundle; several are averaged",
+        help="run folder or model file (.safetensors); several are averaged",
     )  # fmt: skip
-    parser.add_argument("--input", required=True, metavar="PATH", help="CT file or folder")
-    parser.add_argument("--output", required=True, metavar="FOLDER", help="where masks go")
-    parser.add_argument("--probabilities", action="store_true", help="write class probabilities")
+    parser.add_argument("--input", required=True, metavar="PATH", help="CT file, or folder of CTs")
+    parser.add_argument("--output", required=True, metavar="FOLDER", help="folder for the masks")
+    parser.add_argument("--probabilities", action="store_true", help="also write probabilities")
     parser.add_argument(
         "--set", metavar="predict.FIELD=VALUE", action="append", default=[], dest="overrides",
-        help="override a setting of the model's, such as predict.mirror=true",
+        help="override a setting of the model, such as predict.mirror=true; can be repeated",
     )  # fmt: skip
-    parser.add_argument("--print-config", action="store_true", help="print settings and exit")
+    parser.add_argument("--print-config", action="store_true", help="print the settings and exit")
     args = parser.parse_args()
     if wrong := [o for o in args.overrides if not o.startswith(("predict.", "run."))]:
         raise InputError(f"--set {wrong[0]}: only [predict] and [run] can change after training")
@@ -36,7 +36,7 @@ def main() -> int:
     from kitsjax.infer.bundle import make_model, read_bundle
     from kitsjax.infer.predict_files import find_inputs, predict_files
 
-    # [run] is about this machine: the one that trained may have had other devices and processes.
+    # The model's own [run] describes the machine that trained it; this one may differ.
     here = load_settings(overrides=[o for o in args.overrides if o.startswith("run.")]).run
     start_devices(here)
     bundles = [read_bundle(path) for path in args.model]
@@ -48,8 +48,8 @@ def main() -> int:
     files = find_inputs(args.input, args.output)
     models = [make_model(bundle.params, bundle.settings) for bundle in bundles]
     failures = predict_files(models, files, settings.predict, args.probabilities)
-    done = len(files) - len(failures)
-    print(f"{done} of {len(files)} masks written: {Path(args.output).resolve()}")
+    written = len(files) - len(failures)
+    print(f"{written} of {len(files)} masks written: {Path(args.output).resolve()}")
     for _, message in failures:
         print(f"failed: {message}", file=sys.stderr)
     return USAGE_STATUS if failures else 0

@@ -1,1 +1,1 @@
-"""Whole-volume prediction and saved models."""
+"""Whole-volume prediction, model files and exported models."""

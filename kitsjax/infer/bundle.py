@@ -1,8 +1,8 @@
-"""A saved model: parameters and the settings that they need, in one safetensors file, no pickle.
+"""Model files (bundles): parameters and the settings they need in one safetensors file, no pickle.
 
-The tensors are the network's parameters under slash-joined names. The file's metadata holds
-`kitsjax_format` (this layout's version), `settings` (TOML), `labels` (JSON), `provenance` (JSON)
-and `sha256`, over all of these and the tensors.
+The tensors are the network's parameters, whose nested names are joined by slashes. The file's
+metadata contains `kitsjax_format` (the version of this layout), `settings` (TOML), `labels` (JSON),
+`provenance` (JSON) and `sha256`, the checksum of all of these and the tensors.
 """
 
 import hashlib
@@ -29,15 +29,21 @@ from kitsjax.model.unet import build_network
 from kitsjax.settings import Settings
 
 FORMAT = 1
-"""Raised when an older kitsjax could not read a newer bundle rightly."""
+"""The version of the layout; it goes up when an older kitsjax would misread a new model file."""
 
 BUNDLE_NAME = "model.safetensors"
-"""Name of the bundle in a run folder."""
+"""The name of the model file in a run folder."""
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """What a file holds: parameters, the settings they were trained with, where they come from."""
+    """The content of a model file.
+
+    Attributes:
+        params: nested dictionaries of NumPy arrays.
+        settings: the settings that they were trained with.
+        provenance: where they come from, such as package versions, split and scores.
+    """
 
     params: Params
     settings: Settings
@@ -47,10 +53,13 @@ class Bundle:
 def save_bundle(
     path: str | Path, params: Params, settings: Settings, provenance: Mapping[str, Any]
 ) -> None:
-    """Write one network's parameters (without a members axis) as a bundle, whole or not at all.
+    """Write a model file in an atomic write.
 
     Args:
-        provenance: what tells where the parameters come from; anything that JSON holds.
+        path: the file; its folder is made if it does not exist.
+        params: parameters of one network, without an axis of ensemble members.
+        settings: the settings that they were trained with.
+        provenance: where they come from: anything that JSON can store.
 
     Raises:
         InputError: the folder cannot be written, or the disk is full.
@@ -65,25 +74,33 @@ def save_bundle(
         "provenance": json.dumps(dict(provenance)),
     }
     metadata["sha256"] = _checksum(tensors, metadata)
-    with atomic_write(path) as beside:
-        # Not save_file, whose files only their owner can read.
-        beside.write_bytes(save(tensors, metadata))
+    with atomic_write(path) as temporary:
+        # save_file would write a file that only its owner can read.
+        temporary.write_bytes(save(tensors, metadata))
 
 
 def load_model(path: str | Path) -> Model:
-    """Read a trained model from a bundle, or from the one in a run folder.
+    """Load a trained model from a model file or a run folder.
 
-    Parameters lie on JAX's default device, and the network has the form that is fast there.
+        model = kj.load_model("runs/phantom")
+
+    Args:
+        path: a model file (.safetensors), or the folder of a finished run, which contains one.
+
+    Returns:
+        The model, with its parameters on JAX's default device. Its network uses the implementation
+        of the convolution that is fast there.
 
     Raises:
-        InputError: as `read_bundle`.
+        InputError: no model there, a file that is damaged or no model file, one written by another
+            version of kitsjax, or parameters that do not fit the network of its settings.
     """
     bundle = read_bundle(path)
     return make_model(bundle.params, bundle.settings)
 
 
 def make_model(params: Params, settings: Settings) -> Model:
-    """The model of parameters that were trained with these settings, computed where JAX does."""
+    """Make a model on JAX's default device from parameters and their training's settings."""
     shape = settings.sampling.patch_shape
     network = build_network(settings.network, shape)
     on_device = jax.tree.map(jnp.asarray, params)
@@ -91,18 +108,18 @@ def make_model(params: Params, settings: Settings) -> Model:
 
 
 def read_bundle(path: str | Path) -> Bundle:
-    """Read a bundle, or the one in a run folder, and check it against the network.
+    """Read a model file, or the one in a run folder, and check that it fits its network.
 
     Raises:
-        InputError: no bundle there, not a bundle, one of a newer kitsjax, a damaged one, or
-            parameters that are not those of the network of its settings.
+        InputError: see `load_model`.
     """
     path = Path(path)
     if path.is_dir():
         path = path / BUNDLE_NAME
         if not path.is_file():
             raise InputError(
-                f"{path.parent}: holds no {BUNDLE_NAME}; train to the end there, or give a bundle"
+                f"{path.parent}: holds no {BUNDLE_NAME}; finish the training there, or give a "
+                "model file"
             )
     tensors, metadata = _read(path)
     settings = _read_settings(path, metadata["settings"])
@@ -112,7 +129,7 @@ def read_bundle(path: str | Path) -> Bundle:
 
 
 def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """The tensors and metadata of a bundle whose format and checksum are right."""
+    """Read the tensors and metadata of a model file, and check its format and checksum."""
     try:
         with safe_open(path, framework="np") as file:
             metadata = file.metadata() or {}
@@ -125,10 +142,10 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     except OSError as error:
         raise InputError(
             f"{path}: cannot read the model ({error.strerror or error}); give a run folder or a "
-            "bundle"
+            "model file"
         ) from None
-    given = metadata.pop("sha256", "")
-    if given != _checksum(tensors, metadata):
+    stored = metadata.pop("sha256", "")
+    if stored != _checksum(tensors, metadata):
         raise InputError(f"{path}: damaged (its checksum differs); copy or save the model again")
     return tensors, metadata
 
@@ -148,13 +165,14 @@ def _read_settings(path: Path, text: str) -> Settings:
     try:
         return parse_settings(text, "its settings")
     except InputError as error:
-        # The checksum has passed, so the settings are as they were written.
+        # The checksum is right, so the settings are as another version wrote them.
         raise InputError(
             f"{path}: written by another version of kitsjax ({error}); use that version"
         ) from None
 
 
 def _check_network(path: Path, settings: Settings, tensors: Mapping[str, np.ndarray]) -> None:
+    """Compare the names, shapes and types of the tensors with the network's parameters."""
     shape = settings.sampling.patch_shape
     window = jax.ShapeDtypeStruct((1, *shape, 1), jnp.float32)
     network = build_network(settings.network, shape)
@@ -167,9 +185,9 @@ def _check_network(path: Path, settings: Settings, tensors: Mapping[str, np.ndar
     for name in sorted(expected.keys() | found.keys()):
         if expected.get(name) != found.get(name):
             raise InputError(
-                f"{path}: a model of another network: {name} is {_describe(found.get(name))} "
-                f"where its settings make it {_describe(expected.get(name))}; save it again with "
-                "the settings it was trained with"
+                f"{path}: a model of another network: {name} is {_describe(found.get(name))}, but "
+                f"{_describe(expected.get(name))} by its settings; save it again with the settings "
+                "it was trained with"
             )
 
 
@@ -179,7 +197,7 @@ def _describe(tensor: tuple[tuple[int, ...], np.dtype] | None) -> str:
 
 def _checksum(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> str:
     digest = hashlib.sha256()
-    # JSON keeps names, types and shapes apart, so that no two bundles hash the same bytes.
+    # JSON separates names, types and shapes, so that different files never hash the same bytes.
     layout = {name: (str(t.dtype), t.shape) for name, t in tensors.items()}
     digest.update(json.dumps([dict(metadata), layout], sort_keys=True).encode())
     for name in sorted(tensors):

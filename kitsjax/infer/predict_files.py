@@ -1,4 +1,4 @@
-"""Segment files: one after another, the next being read while the device computes."""
+"""Segment CT files, reading the next one while the device computes."""
 
 import os
 from collections import deque
@@ -36,30 +36,30 @@ def predict_files(
     probabilities: bool = False,
     progress: bool = True,
 ) -> list[tuple[Path, str]]:
-    """Segment files one after another, the next being read meanwhile, with a progress bar.
+    """Segment files one after another; a file that fails does not stop the others.
 
-    Masks are uint8 NIfTI with their input's exact geometry. An existing output is replaced once
-    its successor is whole.
+    Masks are uint8 NIfTI with exactly their CT's grid and storage. An existing output stays as it
+    is until the new one is whole.
 
     Args:
-        models: one, or several whose probabilities are averaged.
-        files: (CT, mask to write), as of `find_inputs`.
+        models: a model, or a sequence of them, whose probabilities are averaged.
+        files: pairs (CT, mask to write), as `find_inputs` lists them.
         settings: how to predict; None: as the (first) model's settings say.
         probabilities: also write `<name>_probabilities.nii.gz` beside the mask: float32, 4-D with
-            the classes last, on the native grid by nearest neighbor, so that its argmax is the
-            mask. They take 16 bytes a native voxel in memory.
-        progress: show the bar.
+            the classes last, resampled to the CT's grid by nearest neighbor, so that its argmax is
+            the mask. This takes 16 bytes of memory for each voxel of the CT.
+        progress: show a progress bar.
 
     Returns:
-        (input, message) of every file that failed; the others were written.
+        (CT, message) of every file that failed.
 
     Raises:
-        InputError: the models differ in network, patch shape or preprocessing.
+        InputError: no model, or models that differ in network, patch shape or preprocessing.
     """
     ensemble = stack_models(models)
     settings = settings or ensemble.model.predict
     failures = []
-    cases = _ahead(partial(_prepare, ensemble), (source for source, _ in files))
+    cases = _map_ahead(partial(_read_case, ensemble), (source for source, _ in files))
     pairs = zip(files, cases, strict=True)
     for (source, target), case in tqdm(
         pairs, "predict", len(files), unit="case", disable=not progress
@@ -76,14 +76,15 @@ def predict_files(
 
 
 def find_inputs(path: str | Path, folder: str | Path) -> list[tuple[Path, Path]]:
-    """The CTs at a path, sorted, each with the mask of `folder` that it is to become.
+    """List the CTs at a path, sorted, each with the mask in `folder` that will be written for it.
 
     Args:
-        path: a .nii or .nii.gz file; a KiTS case (a folder with imaging.nii.gz, whose name the
-            mask takes); or a folder of these.
+        path: a .nii or .nii.gz file; a KiTS case (a folder with imaging.nii.gz, whose mask is named
+            after the folder); or a folder of these.
+        folder: where the masks go; it need not exist.
 
     Raises:
-        InputError: nothing there, or two inputs of one output, or an output that is an input.
+        InputError: no CT at the path, two CTs with one mask, or a mask that would replace a CT.
     """
     path, folder = Path(path), Path(folder)
     sources = [path] if path.is_file() else _list_folder(path)
@@ -97,7 +98,7 @@ def find_inputs(path: str | Path, folder: str | Path) -> list[tuple[Path, Path]]
         target = folder / f"{_output_name(source)}.nii.gz"
         if target in targets:
             raise InputError(
-                f"{source} and {targets[target]} would both be written to {target}: rename one"
+                f"{source} and {targets[target]} would both be written to {target}; rename one"
             )
         if target.resolve() in inputs:
             raise InputError(
@@ -117,20 +118,20 @@ def _list_folder(folder: Path) -> list[Path]:
 
 def _output_name(source: Path) -> str:
     if source.name == IMAGE_NAME:
-        # Not resolved: the file itself may be a link into a store.
+        # Links are not resolved, for the file itself may be a link to a file of another name.
         return Path(os.path.abspath(source)).parent.name
     return source.name.removesuffix(".gz").removesuffix(".nii")
 
 
 class _Case(NamedTuple):
-    """What prediction needs of a file, without its native voxels."""
+    """What prediction needs of a CT file once its voxels are preprocessed."""
 
     image: np.ndarray
     native_shape: Shape
-    geometry: NiftiHeader
+    header: NiftiHeader
 
 
-def _prepare(ensemble: Ensemble, source: Path) -> _Case:
+def _read_case(ensemble: Ensemble, source: Path) -> _Case:
     volume = read_volume(source)
     image = preprocess(volume, ensemble.model.preprocess)
     assert volume.header is not None
@@ -144,21 +145,28 @@ def _predict_case(
     settings: PredictSettings,
     probabilities: bool,
 ) -> None:
-    if not probabilities:
-        label = predict_label(ensemble, case.image, settings)
-    else:
+    """Predict the label map of a case and write it, and its probabilities if asked for."""
+    if probabilities:
         by_class = predict_probabilities(ensemble, case.image, settings)
         label = by_class.argmax(0).astype(np.uint8)
-        native = np.empty((len(CLASSES), *case.native_shape), np.float32)
-        for working, out in zip(by_class, native, strict=True):
-            out[:] = resample_label(working, case.native_shape)
-        name = f"{target.name.removesuffix('.gz').removesuffix('.nii')}_probabilities.nii.gz"
-        write_volume(target.with_name(name), np.moveaxis(native, 0, -1), case.geometry)
-    write_label(target, resample_label(label, case.native_shape), case.geometry)
+        _write_probabilities(by_class, case, target)
+    else:
+        label = predict_label(ensemble, case.image, settings)
+    write_label(target, resample_label(label, case.native_shape), case.header)
 
 
-def _ahead(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Future[Result]]:
-    """The finished or running `function(item)` of each item, one of them ahead of the consumer."""
+def _write_probabilities(by_class: np.ndarray, case: _Case, target: Path) -> None:
+    native = np.empty((len(CLASSES), *case.native_shape), np.float32)
+    for image, out in zip(by_class, native, strict=True):
+        out[:] = resample_label(image, case.native_shape)
+    name = f"{target.name.removesuffix('.gz').removesuffix('.nii')}_probabilities.nii.gz"
+    write_volume(target.with_name(name), np.moveaxis(native, 0, -1), case.header)
+
+
+def _map_ahead(
+    function: Callable[[Item], Result], items: Iterable[Item]
+) -> Iterator[Future[Result]]:
+    """Call a function for each item in a thread, one item ahead of the one that is used."""
     with ThreadPoolExecutor(max_workers=1) as pool:
         futures: deque[Future[Result]] = deque()
         for item in items:

@@ -1,12 +1,11 @@
-"""The sliding window: window positions, importance, buckets of shapes, and the sum over windows.
+"""The sliding window: where windows lie, what their voxels weigh, and the weighted sum over them.
 
-`sum_windows` is a pure function for jit, grad, vmap and export: windows are computed and summed
-where the image lies. Parameters have a leading axis of ensemble members, over which probabilities
-are averaged.
+A volume is first padded to its bucket, a shape that many volumes share (`pad_volume`). Then
+`sum_windows` adds the probabilities of all windows on the device: it is a pure function for jit,
+grad, vmap and export, and it averages over ensemble members.
 """
 
 import itertools
-import math
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any, Literal
@@ -15,23 +14,23 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
-from jaxtyping import Array, Bool, Float, Int, Num
+from jax import core, lax
+from jaxtyping import Array, Bool, Float, Int, Num, UInt8
 
 from kitsjax.labels import CLASSES
 from kitsjax.model.arrays import Params
 from kitsjax.settings import PredictSettings
-from kitsjax.types import Shape
+from kitsjax.types import Box, Shape
 
-Count = Any
-"""An int, or a JAX integer whose value is not known yet."""
+IntOrTraced = Any
+"""An int; or, in a function compiled for all shapes, a traced JAX integer or a symbolic size."""
 
 
-def window_positions(shape: Shape, patch_shape: Shape, step: float) -> Int[np.ndarray, "n 3"]:
-    """First voxels of the windows that cover a volume exactly, x fastest.
+def window_positions(shape: Shape, patch_shape: Shape, step_size: float) -> Int[np.ndarray, "n 3"]:
+    """List the first voxels of the windows that cover a volume exactly, x fastest.
 
-    nnU-Net's rule: an axis gets the fewest windows whose stride is at most step * patch, spread
-    evenly from its first to its last voxel. Here with size 11, patch 4, step 0.5:
+    nnU-Net's rule: an axis gets the fewest windows whose stride is at most step_size * patch,
+    spread evenly from its first to its last voxel. Here with size 11, patch 4, step size 0.5:
 
         voxels    0 1 2 3 4 5 6 7 8 9 10
         windows   # # # #                    at 0
@@ -43,52 +42,56 @@ def window_positions(shape: Shape, patch_shape: Shape, step: float) -> Int[np.nd
     Args:
         shape: volume (z, y, x), voxels; every axis at least the patch's.
         patch_shape: window (z, y, x), voxels.
-        step: stride over patch edge, in (0, 1]; a stride below one voxel is one voxel.
+        step_size: stride over patch edge, in (0, 1]; a stride below one voxel is one voxel.
     """
-    axes = [_axis_positions(*sizes, step) for sizes in zip(shape, patch_shape, strict=True)]
+    axes = [_axis_positions(*sizes, step_size) for sizes in zip(shape, patch_shape, strict=True)]
     return np.array(list(itertools.product(*axes)), dtype=np.int32)
 
 
-def _axis_positions(size: int, patch: int, step: float) -> list[int]:
+def _axis_positions(size: int, patch: int, step_size: float) -> list[int]:
     if size < patch:
         raise ValueError(f"an axis of {size} voxels is smaller than the patch's {patch}: pad first")
-    count = window_count(size - patch, patch, step)
+    count = window_count(size - patch, patch, step_size)
     return [window_start(index, size - patch, count) for index in range(count)]
 
 
-def window_count(room: Count, patch: int, step: float) -> Count:
-    """Number of windows on an axis that leaves `room` voxels beside the patch.
+def window_count(last_start: IntOrTraced, patch: int, step_size: float) -> IntOrTraced:
+    """Count the windows on an axis whose last window starts at voxel `last_start`.
 
-    Of an integer or of a traced one, as is `window_start`: in integers alone, so that programs in
-    which the shape is not known beforehand place the same windows.
+    Like `window_start` it computes with integers alone, so that a function compiled for all shapes
+    places the same windows.
     """
-    stride = Fraction(max(1.0, patch * step)).limit_denominator(1000)
-    return -(-room * stride.denominator // stride.numerator) + 1
+    stride = Fraction(max(1.0, patch * step_size)).limit_denominator(1000)
+    # ceil(last_start / stride) strides, and one window more than strides.
+    return -(-last_start * stride.denominator // stride.numerator) + 1
 
 
-def window_start(index: Count, room: Count, count: Count) -> Count:
-    """First voxel of window `index` of `count` on an axis: index * room / (count - 1), rounded.
+def window_start(index: IntOrTraced, last_start: IntOrTraced, count: IntOrTraced) -> IntOrTraced:
+    """Compute the first voxel of window `index` of `count` windows on an axis.
 
-    Halves go to even.
+    That is index * last_start / (count - 1), rounded to the nearest integer, halves to even.
     """
-    # A single window stands at 0 whatever it is divided by.
-    double = 2 * (count - 1 + (count == 1))
-    up, rest = divmod(2 * index * room + double // 2, double)
-    return up - (rest == 0) * (up % 2)
+    # A single window starts at 0 whatever it is divided by, but not by 0: 1 // count is 1 for it.
+    strides = count - 1 + 1 // count
+    # floor(start + 1/2) and ceil(start - 1/2) differ only at a half, where one of them is odd.
+    double = 2 * index * last_start
+    up = (double + strides) // (2 * strides)
+    down = -((strides - double) // (2 * strides))
+    return up - (up - down) * (up % 2)
 
 
 def importance_map(
     patch_shape: Shape, weighting: Literal["gaussian", "uniform"]
 ) -> Float[np.ndarray, "z y x"]:
-    """Weight of each voxel of a window, float32, in (0, 1], at most 1 and symmetric.
+    """Compute the weight of each voxel of a window: float32, in (0, 1], symmetric.
 
-    `gaussian` has sigma = patch / 8 an axis, as nnU-Net's; it's evaluated, not filtered, about the
-    window's true center, so that it is mirror-symmetric and never 0: a corner has exp(-24).
+    A "gaussian" has sigma = patch / 8 on each axis, as in nnU-Net. It is evaluated about the
+    window's true center, not filtered, so it is symmetric and never 0: a corner has exp(-24).
     """
     if weighting == "uniform":
         return np.ones(patch_shape, np.float32)
     z, y, x = (_gaussian(edge) for edge in patch_shape)
-    weights = z[:, None, None] * y[:, None] * x
+    weights = z[:, None, None] * y[None, :, None] * x[None, None, :]
     return (weights / weights.max()).astype(np.float32)
 
 
@@ -97,72 +100,94 @@ def _gaussian(edge: int) -> Float[np.ndarray, " edge"]:
     return np.exp(-0.5 * (distance / (edge / 8)) ** 2)
 
 
-def bucket_shape(shape: Sequence[int], patch_shape: Shape, bucket: int) -> Shape:
-    """Least shape in multiples of `bucket` that holds both the volume and a patch.
+def bucket_shape(
+    shape: Sequence[IntOrTraced], patch_shape: Shape, bucket: int
+) -> tuple[IntOrTraced, IntOrTraced, IntOrTraced]:
+    """Compute the least shape in multiples of `bucket` that holds both the volume and a patch.
 
-    One program is compiled a bucket: at 64, CTs of 0.8 x 0.8 x 3 mm and 512 x 512 x 300 voxels,
-    452 x 206 x 206 on the 1.99 mm grid, share 512 x 256 x 256 with all of similar size.
+    Prediction is compiled once for each such shape. With a bucket of 64 voxels, CTs of
+    512 x 512 x 300 voxels of 0.8 x 0.8 x 3 mm, which are 452 x 206 x 206 on the 1.99 mm grid, share
+    512 x 256 x 256 with all CTs of similar size.
     """
     z, y, x = (
-        math.ceil(max(size, patch) / bucket) * bucket
+        -(-(size + _missing(size, patch)) // bucket) * bucket
         for size, patch in zip(shape, patch_shape, strict=True)
     )
     return z, y, x
 
 
-def place_volume(shape: Sequence[int], patch_shape: Shape) -> tuple[slice, slice, slice]:
-    """Where a volume lies in its bucket: from the first voxel on, or amid a patch that is larger.
+def _missing(size: IntOrTraced, patch: int) -> IntOrTraced:
+    """Count the voxels that an axis lacks to hold a patch."""
+    return core.max_dim(patch - size, 0)
 
-    On an axis that is smaller than the patch, the odd voxel of padding goes after the volume.
+
+def place_volume(shape: Sequence[IntOrTraced], patch_shape: Shape) -> Box:
+    """Find the slices of a volume in its padded bucket.
+
+    It lies at the origin, or centered where the patch is larger; an odd voxel of padding is last.
     """
-    starts = (max(0, patch - size) // 2 for size, patch in zip(shape, patch_shape, strict=True))
+    starts = (_missing(size, patch) // 2 for size, patch in zip(shape, patch_shape, strict=True))
     z, y, x = (slice(start, start + size) for start, size in zip(starts, shape, strict=True))
     return z, y, x
 
 
+def pad_volume(
+    image: Num[Array | np.ndarray, "z y x"], patch_shape: Shape, bucket: int = 1
+) -> Num[Array | np.ndarray, "Z Y X"]:
+    """Pad an image to its bucket with zeros, the mean of a normalized image."""
+    shape = bucket_shape(image.shape, patch_shape, bucket)
+    place = place_volume(image.shape, patch_shape)
+    widths = [(part.start, size - part.stop) for part, size in zip(place, shape, strict=True)]
+    return jnp.pad(image, widths) if isinstance(image, jax.Array) else np.pad(image, widths)
+
+
 def sum_windows(
     network: nn.Module,
-    members: Params,
+    params: Params,
     image: Num[Array | np.ndarray, "Z Y X"],
-    extent: tuple[Count, Count, Count],
+    valid_shape: tuple[IntOrTraced, IntOrTraced, IntOrTraced],
     importance: Float[Array | np.ndarray, "z y x"],
     settings: PredictSettings,
 ) -> Float[Array, "k Z Y X"]:
-    """Probabilities times importance, summed over the windows; 0 where no window comes.
+    """Sum probabilities times importance over all windows; the sum is 0 where no window lies.
 
-    Their sum over the classes is the sum of importances, as softmax sums to 1. Classes stand
-    first: as the last axis, four of them would be padded to 128 on a TPU.
+    Summed over the classes it is the sum of importances, as softmax sums to 1. The classes are the
+    first axis: as the last one, four of them would be padded to 128 on a TPU.
 
     Args:
-        members: parameters, each with a leading axis of members.
-        extent: (z, y, x) of the part, from the image's first voxel on, that windows cover; each
-            axis at least the window's. Known or traced; only with a known one is it differentiable.
-        importance: weight of each voxel of a window, whose shape it gives.
+        network: maps windows (b, z, y, x, 1) to a tuple of logits, the finest first.
+        params: stacked parameters: each leaf has a leading axis of ensemble members.
+        image: normalized intensities, padded by `pad_volume`.
+        valid_shape: (z, y, x) of the part that windows cover, from the image's first voxel on, each
+            axis at least the patch's. The sum is differentiable only if its values are known.
+        importance: weight of each voxel of a window, whose shape it has.
+        settings: step size, mirroring and batch size.
     """
-    shape = importance.shape
-    room = [size - edge for size, edge in zip(extent, shape, strict=True)]
+    patch_shape = importance.shape
+    last_starts = [size - edge for size, edge in zip(valid_shape, patch_shape, strict=True)]
     counts = [
-        window_count(r, edge, settings.step_size) for r, edge in zip(room, shape, strict=True)
+        window_count(last_start, edge, settings.step_size)
+        for last_start, edge in zip(last_starts, patch_shape, strict=True)
     ]
     count = counts[0] * counts[1] * counts[2]
     batch_size = windows_at_a_time(settings, jax.default_backend())
 
     # Recomputed for a gradient: what a network keeps of one window is more than the whole image.
     @jax.checkpoint
-    def compute(members: Params, patches: Float[Array, "b z y x"]) -> Float[Array, "b k z y x"]:
-        return _window_probabilities(network, members, patches, settings.mirror)
+    def predict(params: Params, patches: Float[Array, "b z y x"]) -> Float[Array, "b k z y x"]:
+        return _window_probabilities(network, params, patches, settings.mirror)
 
     def add_batch(batch: Int[Array, ""], sums: Float[Array, "k Z Y X"]) -> Float[Array, "k Z Y X"]:
         numbers = [batch * batch_size + n for n in range(batch_size)]
-        starts = [_window_corner(number, room, counts) for number in numbers]
-        patches = jnp.stack([lax.dynamic_slice(image, start, shape) for start in starts])
-        windows = compute(members, patches.astype(jnp.float32))
+        starts = [_window_corner(number, last_starts, counts) for number in numbers]
+        patches = jnp.stack([lax.dynamic_slice(image, start, patch_shape) for start in starts])
+        windows = predict(params, patches.astype(jnp.float32))
         for number, start, window in zip(numbers, starts, windows, strict=True):
             # The last batch is filled up with windows that don't count.
             weights = jnp.where(number < count, importance, 0)
             corner = (0, *start)
             before = lax.dynamic_slice(sums, corner, window.shape)
-            sums = lax.dynamic_update_slice(sums, before + weights * window, corner)
+            sums = lax.dynamic_update_slice(sums, before + weights[None] * window, corner)
         return sums
 
     batches = -(-count // batch_size)
@@ -171,48 +196,52 @@ def sum_windows(
 
 
 def windows_at_a_time(settings: PredictSettings, platform: str) -> int:
-    """`predict.batch_size`, or what is best on a platform ("cpu", "gpu", "tpu") if that is 0."""
+    """Return `predict.batch_size`; if that is 0, the best for the platform (cpu, gpu or tpu)."""
     # Only a GPU gains by two: a TPU's compiler copies the planes of several windows together first,
     # half as many bytes again a window (benchmarks/README.md).
     return settings.batch_size or (2 if platform == "gpu" else 1)
 
 
 def normalize_sums(sums: Float[Array, "k Z Y X"]) -> Float[Array, "k Z Y X"]:
-    """Probabilities from `sum_windows`; 0 where no window came."""
-    return sums / jnp.maximum(sums.sum(0), jnp.finfo(jnp.float32).tiny)
+    """Divide what `sum_windows` returns by its sum over the classes; 0 where no window lies."""
+    return sums / jnp.maximum(sums.sum(0, keepdims=True), jnp.finfo(jnp.float32).tiny)
+
+
+def most_probable(sums: Float[Array, "k Z Y X"]) -> UInt8[Array, "Z Y X"]:
+    """Find the most probable class of each voxel; of equally probable ones the lowest value."""
+    return normalize_sums(sums).argmax(0).astype(jnp.uint8)
 
 
 def _window_corner(
-    number: Int[Array, ""], room: list[Count], counts: list[Count]
-) -> tuple[Array, Array, Array]:
-    """First voxel of window `number`, x fastest; of a number past the last, any within reach."""
+    number: Int[Array, ""], last_starts: list[IntOrTraced], counts: list[IntOrTraced]
+) -> list[IntOrTraced]:
+    """Compute the first voxel of window `number`, x fastest; past the last, any valid corner."""
     rest, x = divmod(number, counts[2])
     z, y = divmod(rest, counts[1])
-    corner = [
-        jnp.minimum(window_start(index, axis_room, axis_count), axis_room)
-        for index, axis_room, axis_count in zip((z, y, x), room, counts, strict=True)
+    return [
+        jnp.minimum(window_start(index, last_start, count), last_start)
+        for index, last_start, count in zip((z, y, x), last_starts, counts, strict=True)
     ]
-    return corner[0], corner[1], corner[2]
 
 
 def _window_probabilities(
-    network: nn.Module, members: Params, patches: Float[Array, "b z y x"], mirror: bool
+    network: nn.Module, params: Params, patches: Float[Array, "b z y x"], mirror: bool
 ) -> Float[Array, "b k z y x"]:
-    """Mean softmax over members and mirrorings; scanned, so that the network compiles once."""
+    """Average softmax over members and mirrorings, scanned so that the network compiles once."""
     flips = jnp.array(list(itertools.product((False, True), repeat=3)) if mirror else [[False] * 3])
-    number = jax.tree.leaves(members)[0].shape[0]
+    members = jax.tree.leaves(params)[0].shape[0]
 
-    def add_member(sums: Array, params: Params) -> tuple[Array, None]:
+    def add_member(sums: Array, member: Params) -> tuple[Array, None]:
         def add_mirroring(sums: Array, flip: Bool[Array, " 3"]) -> tuple[Array, None]:
-            logits = network.apply({"params": params}, _flip(patches, flip)[..., None])[0]
+            logits = network.apply({"params": member}, _flip(patches, flip)[..., None])[0]
             logits = jnp.moveaxis(logits.astype(jnp.float32), -1, 1)
             return sums + _flip(jax.nn.softmax(logits, axis=1), flip), None
 
         return lax.scan(add_mirroring, sums, flips)[0], None
 
     zeros = jnp.zeros((len(patches), len(CLASSES), *patches.shape[1:]), jnp.float32)
-    sums, _ = lax.scan(add_member, zeros, members)
-    return sums / (number * len(flips))
+    sums, _ = lax.scan(add_member, zeros, params)
+    return sums / (members * len(flips))
 
 
 def _flip(array: Float[Array, "*b z y x"], flip: Bool[Array, " 3"]) -> Float[Array, "*b z y x"]:

@@ -1,4 +1,4 @@
-"""What predicts: a network's parameters as a pytree, with the few settings that they need."""
+"""A trained model: a network's parameters as a pytree, with the few settings that they need."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,17 +22,20 @@ from kitsjax.types import Shape
 )
 @dataclass(frozen=True, eq=False, repr=False)
 class Model:
-    """A trained network: a pytree whose leaves are its parameters; all else is static.
+    """A trained network: a pytree whose leaves are its parameters; everything else is static.
 
-    Goes through `jax.jit`, `jax.grad` and `jax.tree.map` as it is; models of one kind are stacked
-    for `jax.vmap` by `jax.tree.map(lambda *leaves: jnp.stack(leaves), *models)`.
+    It can be passed to functions under `jax.jit`, `jax.grad` and `jax.tree.map`. To map over models
+    of one kind with `jax.vmap`, stack them:
+
+        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *models)
 
     Attributes:
-        params: nested dictionaries of float32 arrays, as Linen's "params".
-        network: Linen module; (b, z, y, x, 1) to a tuple of logits, the finest first.
+        params: nested dictionaries of float32 arrays, as Linen keeps them under "params".
+        network: Linen module that maps windows (b, z, y, x, 1) to a tuple of logits, the finest
+            first.
         patch_shape: (z, y, x) of a window, voxels.
         preprocess: how a CT becomes the image that the network sees.
-        predict: how windows are laid and averaged.
+        predict: how windows are placed and averaged.
     """
 
     params: Params
@@ -54,20 +57,20 @@ class Ensemble(NamedTuple):
     """Models that differ in their parameters only.
 
     Attributes:
-        model: the first; what is static of it holds for all.
-        members: parameters of all, each leaf with a leading axis.
+        model: the first model; its network and settings hold for all.
+        params: stacked parameters: each leaf has a leading axis of ensemble members.
     """
 
     model: Model
-    members: Params
+    params: Params
 
 
 def stack_models(models: Models) -> Ensemble:
-    """One model or several as an ensemble; it predicts as the first one's settings say.
+    """Stack the parameters of one model or several; the first one's settings hold for all.
 
     Raises:
-        TypeError: something else than models.
-        InputError: no models, or they differ in network, patch shape or preprocessing.
+        TypeError: one of them is not a model.
+        InputError: no model, or they differ in network, patch shape or preprocessing.
     """
     members = [models] if isinstance(models, Model) else list(models)
     for member in members:
@@ -76,16 +79,19 @@ def stack_models(models: Models) -> Ensemble:
     if not members:
         raise InputError("no model given; give at least one")
     first = members[0]
-    for number, model in enumerate(members[1:], start=2):
-        for name, ours, theirs in (
-            ("network", first.network, model.network),
-            ("patch shape", first.patch_shape, model.patch_shape),
-            ("preprocessing", first.preprocess, model.preprocess),
-        ):
-            if ours != theirs:
-                raise InputError(
-                    f"model {number} has another {name} than model 1: average only models of "
-                    "equal [network], [preprocess] and sampling.patch_shape"
-                )
-    params = [model.params for model in members]
+    for number, member in enumerate(members[1:], start=2):
+        if difference := _find_difference(first, member):
+            raise InputError(
+                f"model {number} has another {difference} than model 1; average only models of "
+                "equal [network], [preprocess] and sampling.patch_shape"
+            )
+    params = [member.params for member in members]
     return Ensemble(first, jax.tree.map(lambda *leaves: jnp.stack(leaves), *params))
+
+
+def _find_difference(first: Model, other: Model) -> str | None:
+    if other.network != first.network:
+        return "network"
+    if other.patch_shape != first.patch_shape:
+        return "patch shape"
+    return "preprocessing" if other.preprocess != first.preprocess else None

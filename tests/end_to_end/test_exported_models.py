@@ -1,4 +1,4 @@
-"""A trained model leaves its run folder: bundle, program and Python give the run's own masks."""
+"""A trained model outside its run folder: each way of using it gives the masks of the run."""
 
 import json
 from hashlib import sha256
@@ -21,32 +21,33 @@ def folder(finished):
 
 @pytest.fixture
 def held_out(finished, folder):
-    """The held-out case's CT and the mask that training wrote."""
+    """The held-out case's CT, and the mask that the run predicted for it."""
     (mask,) = (folder / "predictions").iterdir()
     case_id = mask.name.removesuffix(".nii.gz")
     ct = finished[0] / "data" / "phantom" / case_id / "imaging.nii.gz"
     return ct, kj.read_label(mask).array
 
 
-def test_model_file_gives_the_runs_masks(folder, held_out, tmp_path):
+def test_a_model_file_predicts_the_same_mask(folder, held_out, tmp_path):
+    """The file also says which split the model comes from, its scores and versions."""
     ct, expected = held_out
-    bundle = tmp_path / "tiny.safetensors"
-    done = run("export", "--model", folder, "--format", "bundle", "--output", bundle)
+    model_file = tmp_path / "tiny.safetensors"
+    done = run("export", "--model", folder, "--format", "bundle", "--output", model_file)
     assert (done.returncode, done.stderr) == (0, "")
-    assert str(bundle) in done.stdout
-    provenance = read_bundle(bundle).provenance
+    assert str(model_file) in done.stdout
+    provenance = read_bundle(model_file).provenance
     assert provenance["split"]["held_out"] == 1
     split = (folder / "split.json").read_bytes()
     assert provenance["split"]["sha256"] == sha256(split).hexdigest()
     assert provenance["scores"] == json.loads((folder / "summary.json").read_text())
     assert provenance["versions"]["jax"]
-    done = run("predict", "--model", bundle, "--input", ct, "--output", tmp_path / "masks")
+    done = run("predict", "--model", model_file, "--input", ct, "--output", tmp_path / "masks")
     assert done.returncode == 0
     (mask,) = (tmp_path / "masks").iterdir()
     np.testing.assert_array_equal(kj.read_label(mask).array, expected)
 
 
-def test_python_and_a_program_give_the_runs_mask(folder, held_out, tmp_path):
+def test_python_and_stablehlo_predict_the_same(folder, held_out, tmp_path):
     ct, expected = held_out
     model, volume = kj.load_model(folder), kj.read_volume(ct)
     label = kj.segment(model, volume)
@@ -56,7 +57,7 @@ def test_python_and_a_program_give_the_runs_mask(folder, held_out, tmp_path):
     np.testing.assert_array_equal(resample_label(found, volume.array.shape), expected)
     done = run("export", "--model", folder, "--format", "stablehlo", "--output", tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
-    exported = jax.export.deserialize((tmp_path / "program.stablehlo").read_bytes())
+    exported = jax.export.deserialize((tmp_path / "model.stablehlo").read_bytes())
     np.testing.assert_array_equal(exported.call(image), found)
 
 
@@ -65,7 +66,7 @@ def test_python_and_a_program_give_the_runs_mask(folder, held_out, tmp_path):
     [
         (["--model", "{run}", "{run}", "--output", "x.safetensors"], "a bundle holds one model"),
         (["--model", "{run}", "--output", "x"], "end in .safetensors"),
-        (["--model", "{run}", "--mirror", "--output", "x.safetensors"], "of a program"),
+        (["--model", "{run}", "--mirror", "--output", "x.safetensors"], "add --format stablehlo"),
         (["--model", "{run}/absent", "--output", "x.safetensors"], "absent"),
         (["--model", "{run}/absent", "--format", "stablehlo", "--output", "x"], "absent"),
     ],

@@ -9,8 +9,6 @@ import numpy as np
 import pytest
 from threshold_model import threshold_model
 
-from kitsjax.config import load_settings
-from kitsjax.infer.bundle import make_model
 from kitsjax.infer.export import PLATFORMS, export_model, save_exported_model
 from kitsjax.infer.predict import predict_label
 from kitsjax.infer.trained_model import stack_models
@@ -19,56 +17,48 @@ WITHOUT_KITSJAX = """
 import sys
 sys.modules["kitsjax"] = None  # any import of it fails
 import jax.export, numpy
-program = jax.export.deserialize(open(sys.argv[1], "rb").read())
-numpy.save(sys.argv[3], program.call(numpy.load(sys.argv[2])))
+exported = jax.export.deserialize(open(sys.argv[1], "rb").read())
+for image in sys.argv[2:]:
+    numpy.save(image.replace("image", "label"), exported.call(numpy.load(image)))
 """
 
 
 @pytest.fixture(scope="module")
-def models():
-    settings = load_settings(
-        None,
-        ["network.features=2", "network.deep_supervision=2", "sampling.patch_shape=[16, 16, 16]",
-         "predict.bucket=16", "predict.batch_size=3", "predict.mirror=true"],
-    )  # fmt: skip
-    empty = make_model({}, settings).network
-    window = np.zeros((1, 16, 16, 16, 1), np.float32)
-    shapes = jax.eval_shape(empty.init, jax.random.key(0), window)["params"]
-    rngs = (np.random.default_rng(seed) for seed in (0, 1))
-    return [
-        make_model(
-            jax.tree.map(lambda s, rng=rng: rng.normal(0, 1, s.shape).astype(s.dtype), shapes),
-            settings,
-        )
-        for rng in rngs
-    ]
+def models(small_models):
+    predict = small_models[0].predict.model_copy(
+        update={"mirror": True, "batch_size": 3, "bucket": 48}
+    )
+    return [dataclasses.replace(model, predict=predict) for model in small_models]
 
 
 @pytest.fixture(scope="module")
-def program(models, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("program")
+def folder(models, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("exported")
     save_exported_model(folder, models)
     return folder
 
 
-@pytest.mark.parametrize("shape", [(21, 16, 30), (5, 40, 9)])
-def test_a_process_without_kitsjax_gets_the_same_labels(models, program, shape, tmp_path):
-    image = np.random.default_rng(2).standard_normal(shape).astype(np.float16)
-    np.save(tmp_path / "image.npy", image)
-    paths = program / "program.stablehlo", tmp_path / "image.npy", tmp_path / "label.npy"
-    subprocess.run([sys.executable, "-c", WITHOUT_KITSJAX, *map(str, paths)], check=True)
-    expected = predict_label(stack_models(models), image, models[0].predict)
-    assert np.bincount(expected.ravel(), minlength=4).max() < 0.9 * expected.size
-    np.testing.assert_array_equal(np.load(paths[2]), expected)
+def test_labels_are_the_same_without_kitsjax(models, folder, tmp_path):
+    rng = np.random.default_rng(2)
+    images = [rng.standard_normal(shape).astype(np.float16) for shape in ((21, 16, 30), (5, 40, 9))]
+    paths = [tmp_path / f"image_{n}.npy" for n in range(2)]
+    for path, image in zip(paths, images, strict=True):
+        np.save(path, image)
+    arguments = map(str, (folder / "model.stablehlo", *paths))
+    subprocess.run([sys.executable, "-c", WITHOUT_KITSJAX, *arguments], check=True)
+    for n, image in enumerate(images):
+        expected = predict_label(stack_models(models), image, models[0].predict)
+        assert np.bincount(expected.ravel(), minlength=4).max() < 0.9 * expected.size
+        np.testing.assert_array_equal(np.load(tmp_path / f"label_{n}.npy"), expected)
 
 
-def test_a_program_is_described_and_made_for_every_platform(program, models):
-    described = json.loads((program / "program.json").read_text())
-    content = (program / "program.stablehlo").read_bytes()
-    assert described["sha256"] == sha256(content).hexdigest()
-    assert described["preprocess"]["spacing_mm"] == models[0].preprocess.spacing_mm
-    assert described["labels"] == ["background", "kidney", "tumor", "cyst"]
-    assert described["members"] == 2
+def test_an_exported_model_is_described(folder, models):
+    description = json.loads((folder / "model.json").read_text())
+    content = (folder / "model.stablehlo").read_bytes()
+    assert description["sha256"] == sha256(content).hexdigest()
+    assert description["preprocess"]["spacing_mm"] == models[0].preprocess.spacing_mm
+    assert description["labels"] == ["background", "kidney", "tumor", "cyst"]
+    assert description["members"] == 2
     exported = jax.export.deserialize(content)
     assert exported.platforms == PLATFORMS
     (image,), (label,) = exported.in_avals, exported.out_avals
@@ -76,8 +66,8 @@ def test_a_program_is_described_and_made_for_every_platform(program, models):
     assert image.shape == label.shape
 
 
-def test_windows_of_an_exported_program_stand_where_they_should():
-    """A network of one voxel shows whether padding is cut off at the right place."""
+def test_padding_is_cut_off_at_the_right_place():
+    """A network that sees one voxel at a time shows it."""
     model = threshold_model()
     settings = model.predict.model_copy(update={"weighting": "uniform"})
     model = dataclasses.replace(model, predict=settings)

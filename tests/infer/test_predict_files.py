@@ -11,12 +11,13 @@ from kitsjax.infer.predict import segment
 from kitsjax.infer.predict_files import find_inputs, predict_files
 
 
-def test_predict_files_writes_the_inputs_geometry_and_goes_on_past_bad_files(tmp_path):
-    geometry = kits_header((20, 30, 30), (3.0, 1.0, 1.0))
+def test_masks_have_the_grid_of_their_ct(tmp_path):
+    """Bad files among the CTs are listed, and the others are written."""
+    header = kits_header((20, 30, 30), (3.0, 1.0, 1.0))
     folder, output = tmp_path / "in", tmp_path / "deep" / "out"
     folder.mkdir()
     for name in ("b.nii.gz", "d.nii.gz"):
-        write_volume(folder / name, bright_cube(), geometry)
+        write_volume(folder / name, bright_cube(), header)
     (folder / "a.nii.gz").write_text("no NIfTI")
     (folder / "c.nii").write_bytes((folder / "d.nii.gz").read_bytes()[:500])
     (folder / "notes.txt").write_text("no CT")
@@ -30,7 +31,7 @@ def test_predict_files_writes_the_inputs_geometry_and_goes_on_past_bad_files(tmp
     expected = segment(model, read_volume(folder / "d.nii.gz")).array
     mask = read_volume(output / "d.nii.gz")
     np.testing.assert_array_equal(mask.array, expected)
-    np.testing.assert_array_equal(mask.header.nifti["sform_code"], geometry.nifti["sform_code"])
+    np.testing.assert_array_equal(mask.header.nifti["sform_code"], header.nifti["sform_code"])
     np.testing.assert_array_equal(mask.affine, read_volume(folder / "d.nii.gz").affine)
     probabilities = read_probabilities(output / "d_probabilities.nii.gz")
     np.testing.assert_allclose(probabilities.sum(-1), 1, atol=1e-6)
@@ -43,7 +44,7 @@ def read_probabilities(path):
     return np.asanyarray(image.dataobj)
 
 
-def test_predict_files_lists_outputs_that_cannot_be_written(tmp_path):
+def test_files_that_fail_to_be_written_are_listed(tmp_path):
     source = tmp_path / "ct.nii.gz"
     write_volume(source, bright_cube(), kits_header((20, 30, 30), (3.0, 1.0, 1.0)))
     (tmp_path / "file").write_text("not a folder")
@@ -53,7 +54,7 @@ def test_predict_files_lists_outputs_that_cannot_be_written(tmp_path):
     assert (tmp_path / "file").read_text() == "not a folder"
 
 
-def test_find_inputs(tmp_path):
+def test_find_inputs_lists_cts_and_their_masks(tmp_path):
     for name in ("kits/case_00001", "kits/case_00000", "flat"):
         (tmp_path / name).mkdir(parents=True)
     cts = [tmp_path / f"kits/case_0000{n}/imaging.nii.gz" for n in (0, 1)]
@@ -77,7 +78,8 @@ def test_find_inputs(tmp_path):
     ]
 
 
-def test_find_inputs_refuses_nothing_clashes_and_outputs_that_are_inputs(tmp_path):
+def test_find_inputs_refuses_clashes(tmp_path):
+    """It refuses paths without a CT, two CTs with one mask, and masks that would replace a CT."""
     with pytest.raises(InputError, match="no CT there"):
         find_inputs(tmp_path / "absent", tmp_path / "out")
     (tmp_path / "empty").mkdir()

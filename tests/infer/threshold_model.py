@@ -1,4 +1,4 @@
-"""A model that needs no training, and what it finds."""
+"""A model that needs no training: it finds voxels above an intensity."""
 
 import flax.linen as nn
 import jax.numpy as jnp

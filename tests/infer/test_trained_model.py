@@ -1,0 +1,35 @@
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from kitsjax.errors import InputError
+from kitsjax.infer.trained_model import stack_models
+
+
+def test_stacked_parameters_have_a_members_axis(small_models):
+    first, params = stack_models(small_models)
+    assert first is small_models[0]
+    for stacked, *leaves in zip(*map(jax.tree.leaves, (params, *small_models)), strict=True):
+        np.testing.assert_array_equal(stacked, np.stack(leaves))
+    for stacked, leaf in zip(
+        jax.tree.leaves(stack_models(first).params), jax.tree.leaves(first), strict=True
+    ):
+        np.testing.assert_array_equal(stacked, leaf[None])
+
+
+def test_models_that_differ_make_no_ensemble(small_models):
+    model = small_models[0]
+    preprocess = model.preprocess.model_copy(update={"spacing_mm": 3.0})
+    for change, name in (
+        ({"preprocess": preprocess}, "preprocessing"),
+        ({"patch_shape": (16, 16, 32)}, "patch shape"),
+        ({"network": model.network.clone(implementation="portable")}, "network"),
+    ):
+        with pytest.raises(InputError, match=f"model 2 has another {name} than model 1"):
+            stack_models([model, dataclasses.replace(model, **change)])
+    with pytest.raises(InputError, match="no model given"):
+        stack_models([])
+    with pytest.raises(TypeError, match="not str"):
+        stack_models([model, "runs/phantom"])
