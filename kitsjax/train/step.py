@@ -13,7 +13,7 @@ import optax
 from jaxtyping import Array, Float, Int32, PRNGKeyArray
 
 from kitsjax.errors import InputError
-from kitsjax.model.losses import dice_counts
+from kitsjax.model.pseudo_dice import dice_counts
 from kitsjax.settings import AugmentSettings
 from kitsjax.train.augment import augment_batch
 from kitsjax.types import Shape
@@ -63,7 +63,6 @@ def init_state(
         patch_shape: (z, y, x) in voxels; to be given only if the parameters' shapes depend on it,
             which those of a fully convolutional network do not. Nothing of this size is computed.
     """
-
     return _init_state(network, optimizer, jax.random.key(seed), patch_shape)
 
 
@@ -163,7 +162,7 @@ def eval_step(
         Equal on all devices: `loss`, the mean over the global batch, and `counts` (class, 3)
         float32, voxels of the global batch that are true positives, false positives and false
         negatives of the finest output's argmax. Summed over batches, counts[c] gives class c's
-        Dice, 2 TP / (2 TP + FP + FN), and `kitsjax.model.losses.pseudo_dice` their mean.
+        Dice, 2 TP / (2 TP + FP + FN), and `kitsjax.model.pseudo_dice.pseudo_dice` their mean.
     """
     image, label = _as_they_are(batch)
     outputs = _apply(network, params, image)
