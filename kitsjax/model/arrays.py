@@ -17,5 +17,8 @@ Label = Int[Array, "b z y x"]
 Logits = Float[Array, "b z y x k"]
 """Scores of the classes before softmax."""
 
+Outputs = tuple[Float[Array, "b _ _ _ k"], ...]
+"""Logits of the deep supervision outputs, finest first; each is half as long as the one before."""
+
 Scalar = Float[Array, ""]
 """A number on the device."""

@@ -1,4 +1,4 @@
-"""The network's convolutions in forms that give the same numbers."""
+"""The network's convolutions, each in several implementations that give the same numbers."""
 
 from functools import partial
 from typing import Literal, get_args
@@ -12,13 +12,13 @@ Implementation = Literal["direct", "planar", "stacked", "portable"]
 IMPLEMENTATIONS: tuple[Implementation, ...] = get_args(Implementation)
 
 FASTEST_IMPLEMENTATION: dict[str, Implementation] = {"cpu": "planar", "tpu": "stacked"}
-"""By platform; elsewhere it is "direct"."""
+"""The fastest implementation on each platform; on all others it is "direct"."""
 
 WINOGRAD_CHANNELS = 32
-"""Channels from which saved products outweigh the sums made for it, on a CPU."""
+"""From this many channels on, Winograd's method saves a CPU more products than it adds sums."""
 
-OWN_GRADIENT_CHANNELS = 64
-"""Channels from which XLA's CPU backend is the quicker at a 2D kernel's gradient."""
+XLA_GRADIENT_CHANNELS = 64
+"""From this many channels on, XLA computes a kernel's gradient on a CPU faster than our loop."""
 
 Volumes = Float[Array, "b z y x i"]
 Kernel = Float[Array, "3 3 3 i o"]
@@ -27,7 +27,7 @@ Kernel = Float[Array, "3 3 3 i o"]
 def convolve(
     x: Volumes, kernel: Kernel, stride: int, implementation: Implementation
 ) -> Float[Array, "b Z Y X o"]:
-    """Convolve with a 3x3x3 kernel, one voxel of zeros around (PyTorch's padding=1).
+    """Convolve with a 3x3x3 kernel and one voxel of zeros as padding (PyTorch's padding=1).
 
     An output axis has ceil(n / stride) voxels.
 
@@ -37,39 +37,44 @@ def convolve(
     - `stacked` is one 2D convolution over all planes. A TPU's compiler cuts volumes with few
       channels into pieces and copies their borders; planes as a batch fill its registers as they
       are (benchmarks/README.md).
-    - `portable` is, in a program exported for several platforms, the right one on each.
+    - `portable` chooses the right one of these on each platform of an exported model.
     """
     stacked = partial(_stacked, stride=stride)
-    forms = {
+    implementations = {
         "direct": partial(_direct, stride=stride),
         "planar": _planar if stride == 1 else stacked,
         "stacked": stacked,
     }
     if implementation == "portable":
         out: Array = lax.platform_dependent(
-            x, kernel, cpu=forms["planar"], tpu=stacked, default=forms["direct"]
+            x,
+            kernel,
+            cpu=implementations["planar"],
+            tpu=stacked,
+            default=implementations["direct"],
         )
         return out
-    return forms[implementation](x, kernel)
+    return implementations[implementation](x, kernel)
 
 
 def upsample(
     x: Volumes, kernel: Float[Array, "2 2 2 i o"], implementation: Implementation
 ) -> Float[Array, "b 2*z 2*y 2*x o"]:
-    """Transposed convolution whose kernel and stride are 2: every voxel becomes a block of eight.
+    """Apply a transposed convolution of kernel and stride 2: each voxel becomes a block of eight.
 
-    No two input voxels meet in an output, so it is one matrix product to 8 * outputs and a
-    rearrangement, faster everywhere than a transposed convolution but for TPUs: they rearrange
-    rows and columns slowly, and have a convolution of spread-out planes do it in `stacked`.
+    Every output voxel depends on one input voxel, so `direct` and `planar` are one matrix product
+    to 8 * outputs and a rearrangement, which is fastest everywhere but on TPUs: those rearrange
+    rows and columns slowly. `stacked`, for them, is a convolution of planes that have zeros
+    between their rows and columns. `portable` chooses as in `convolve`.
     """
     if implementation == "portable":
         out: Array = lax.platform_dependent(
             x, kernel, tpu=_upsample_planes, default=_upsample_product
         )
         return out
-    return (
-        _upsample_planes(x, kernel) if implementation == "stacked" else _upsample_product(x, kernel)
-    )
+    if implementation == "stacked":
+        return _upsample_planes(x, kernel)
+    return _upsample_product(x, kernel)
 
 
 def _upsample_product(x: Volumes, kernel: Array) -> Array:
@@ -80,7 +85,7 @@ def _upsample_product(x: Volumes, kernel: Array) -> Array:
 
 def _upsample_planes(x: Volumes, kernel: Array) -> Array:
     b, z, y, w, inputs = x.shape
-    # (z, y, x, i, o) -> (y, x, i, z * o), mirrored as a transposed convolution's kernel is.
+    # (z, y, x, i, o) -> (y, x, i, z * o), flipped as a transposed convolution's kernel is.
     flat = kernel.transpose(1, 2, 3, 0, 4).reshape(2, 2, inputs, -1)[::-1, ::-1]
     out = lax.conv_general_dilated(
         x.reshape(b * z, y, w, inputs),
@@ -90,6 +95,7 @@ def _upsample_planes(x: Volumes, kernel: Array) -> Array:
         lhs_dilation=(2, 2),
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
+    # The channels hold both planes that an input plane becomes: interleave them.
     planes = jnp.split(out.reshape(b, z, 2 * y, 2 * w, -1), 2, axis=-1)
     return jnp.stack(planes, axis=2).reshape(b, 2 * z, 2 * y, 2 * w, -1)
 
@@ -106,40 +112,43 @@ def _direct(x: Volumes, kernel: Kernel, stride: int) -> Float[Array, "b Z Y X o"
 
 @jax.custom_vjp
 def _planar(x: Volumes, kernel: Kernel) -> Float[Array, "b z y x o"]:
-    """Stride 1: 2D convolutions of planes."""
+    """Convolve with stride 1 by 2D convolutions of planes."""
     wide = min(kernel.shape[3:]) >= WINOGRAD_CHANNELS
     return _winograd(x, kernel) if wide else _summed(x, kernel)
 
 
 def _summed(x: Volumes, kernel: Kernel) -> Float[Array, "b z y x o"]:
-    """A 2D convolution to three sets of channels, each for another plane; their sum.
-
-    Taps as output channels, not input channels: XLA copies nine neighbors of every input value.
-    """
+    """Convolve by one 2D convolution to three sets of channels, one a depth of the kernel."""
+    # The three depths are output channels, because XLA copies nine neighbors of each input value.
     # (z, y, x, i, o) -> (y, x, i, z * o)
     flat = kernel.transpose(1, 2, 3, 0, 4).reshape(3, 3, kernel.shape[3], -1)
     below, here, above = jnp.split(_convolve_planes(x, flat), 3, axis=-1)
+    # Output plane n is the sum over input planes n - 1, n and n + 1.
     return here + _pad(below, 1)[:, :-2] + _pad(above, 1)[:, 2:]
 
 
 def _winograd(x: Volumes, kernel: Kernel) -> Float[Array, "b z y x o"]:
-    """Winograd's F(2, 3) along the depth: two planes of output by four convolutions, not six.
+    """Convolve by Winograd's F(2, 3) along z: two planes of output by four convolutions, not six.
 
     The rounding is still float32's.
     """
     dtype, depth = x.dtype, x.shape[1]
     # Sums and differences in half precision would cost digits.
     x, kernel = x.astype(jnp.float32), kernel.astype(jnp.float32)
+    # Make the number of output planes even.
     odd = depth % 2
     padded = jnp.pad(x, [(0, 0), (1, 1 + odd), (0, 0), (0, 0), (0, 0)])
-    # Planes 2n - 1 .. 2n + 2 see to outputs 2n and 2n + 1.
+    # Output planes 2n and 2n + 1 depend on input planes 2n - 1 .. 2n + 2: a[n], b[n], c[n], d[n].
     a, b, c, d = (padded[:, t : t + depth + odd : 2] for t in range(4))
+    # The four convolutions of each pair of output planes.
     outer = kernel[0] + kernel[2]
     first = _convolve_planes(a - c, kernel[0])
     plus = _convolve_planes(b + c, (outer + kernel[1]) / 2)
     minus = _convolve_planes(c - b, (outer - kernel[1]) / 2)
     last = _convolve_planes(b - d, kernel[2])
+    # Combine them: a k0 + b k1 + c k2 is plane 2n, and b k0 + c k1 + d k2 is plane 2n + 1.
     pairs = jnp.stack([first + plus + minus, plus - minus - last], axis=2)
+    # Interleave the pairs along z, and cut off the plane that made their number even.
     return pairs.reshape(len(x), -1, *pairs.shape[3:])[:, :depth].astype(dtype)
 
 
@@ -149,24 +158,25 @@ def _planar_forward(x: Volumes, kernel: Kernel) -> tuple[Array, tuple[Array, Arr
 
 def _planar_backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
     x, kernel = saved
-    # The transpose of a convolution of stride 1 is one with the kernel mirrored.
-    mirrored = kernel[::-1, ::-1, ::-1].swapaxes(3, 4)
-    if min(kernel.shape[3:]) >= OWN_GRADIENT_CHANNELS:
-        (of_kernel,) = jax.vjp(partial(_winograd, x), kernel)[1](gradient)
+    # The transpose of a convolution with stride 1 is one with the flipped kernel.
+    flipped = kernel[::-1, ::-1, ::-1].swapaxes(3, 4)
+    if min(kernel.shape[3:]) >= XLA_GRADIENT_CHANNELS:
+        (kernel_gradient,) = jax.vjp(partial(_winograd, x), kernel)[1](gradient)
     else:
-        of_kernel = _kernel_gradient(x, gradient).astype(kernel.dtype)
-    return _planar(gradient, mirrored), of_kernel
+        kernel_gradient = _kernel_gradient(x, gradient).astype(kernel.dtype)
+    return _planar(gradient, flipped), kernel_gradient
 
 
 _planar.defvjp(_planar_forward, _planar_backward)
 
 
 def _stacked(x: Volumes, kernel: Kernel, stride: int) -> Float[Array, "b Z Y X o"]:
-    """Any stride: a 2D convolution of three neighboring planes laid side by side as channels."""
+    """Convolve by one 2D convolution of three neighboring planes, side by side as channels."""
     planes = -(-x.shape[1] // stride)
     padded = _pad(x, 1)
-    reach = stride * (planes - 1) + 1
-    taps = jnp.concatenate([padded[:, t : t + reach : stride] for t in range(3)], axis=-1)
+    # The input planes of kernel depth t are t, t + stride, ...: one for each output plane.
+    length = stride * (planes - 1) + 1
+    taps = jnp.concatenate([padded[:, t : t + length : stride] for t in range(3)], axis=-1)
     # (z, y, x, i, o) -> (y, x, z * i, o)
     flat = kernel.transpose(1, 2, 0, 3, 4).reshape(3, 3, -1, kernel.shape[-1])
     return _convolve_planes(taps, flat, stride)
@@ -175,7 +185,7 @@ def _stacked(x: Volumes, kernel: Kernel, stride: int) -> Float[Array, "b Z Y X o
 def _convolve_planes(
     x: Volumes, kernel: Float[Array, "3 3 i o"], stride: int = 1
 ) -> Float[Array, "b z Y X o"]:
-    """A 2D convolution of every plane."""
+    """Apply a 2D convolution to every plane."""
     out = lax.conv_general_dilated(
         x.reshape(-1, *x.shape[2:]),
         kernel,
@@ -187,33 +197,38 @@ def _convolve_planes(
 
 
 def _kernel_gradient(x: Volumes, gradient: Float[Array, "b z y x o"]) -> Kernel:
-    """Sum over voxels v of x[v + t - 1] gradient[v] for every tap t, in float32.
+    """Sum x[v + t - 1] gradient[v] over voxels v, for every position t in the kernel, in float32.
 
-    A loop over planes, so that the nine shifted copies of a plane stay in the cache; each is one
+    A loop over planes keeps the nine shifted copies of a plane in the cache; each plane is one
     matrix product of 9 * inputs by 3 * outputs.
     """
     inputs, outputs = x.shape[-1], gradient.shape[-1]
-    if inputs > outputs:  # copy the narrower side nine times
+    # Copy the operand of fewer channels nine times: exchanging both flips the kernel.
+    if inputs > outputs:
         return _kernel_gradient(gradient, x)[::-1, ::-1, ::-1].swapaxes(3, 4)
     batch, depth, height, width = x.shape[:4]
-    # Channels before voxels: a shifted copy is then made of whole rows.
+    # Channels stand before voxels, so that a shifted copy is made of whole rows.
     planes = _pad(x, 2, 3).transpose(0, 1, 4, 2, 3)
     slabs = _pad(gradient, 1).transpose(0, 1, 4, 2, 3)
 
     def add_plane(total: Array, n: Array) -> tuple[Array, None]:
         sample, z = n // depth, n % depth
+        # The nine shifted copies of plane z of x: (9 * inputs, voxels).
         plane = planes[sample, z]
         shifted = [plane[:, j : j + height, i : i + width] for j in range(3) for i in range(3)]
-        taps = jnp.concatenate(shifted).reshape(9 * inputs, -1)
+        copies = jnp.concatenate(shifted).reshape(9 * inputs, -1)
+        # Planes z - 1, z and z + 1 of the gradient: (3 * outputs, voxels).
         slab = lax.dynamic_slice_in_dim(slabs[sample], z, 3).reshape(3 * outputs, -1)
-        return total + jnp.dot(taps, slab.T, preferred_element_type=jnp.float32), None
+        return total + jnp.dot(copies, slab.T, preferred_element_type=jnp.float32), None
 
     zeros = jnp.zeros((9 * inputs, 3 * outputs), jnp.float32)
     total, _ = lax.scan(add_plane, zeros, jnp.arange(batch * depth))
-    # Plane z of x meets plane z + s - 1 of the gradient: that is depth tap t = 2 - s.
-    by_tap = total.reshape(3, 3, inputs, 3, outputs)[..., ::-1, :]
-    return by_tap.transpose(3, 0, 1, 2, 4)
+    # Plane z of x and plane z + s - 1 of the gradient meet at depth 2 - s of the kernel.
+    by_position = total.reshape(3, 3, inputs, 3, outputs)[..., ::-1, :]
+    # (y, x, i, z, o) -> (z, y, x, i, o)
+    return by_position.transpose(3, 0, 1, 2, 4)
 
 
 def _pad(x: Array, *axes: int) -> Array:
+    """Put one voxel of zeros at both ends of some axes."""
     return jnp.pad(x, [(1, 1) if axis in axes else (0, 0) for axis in range(x.ndim)])

@@ -15,7 +15,7 @@ from kitsjax.devices import is_main
 from kitsjax.errors import InputError
 from kitsjax.labels import CLASSES, FOREGROUND
 from kitsjax.model.arrays import Params
-from kitsjax.model.losses import pseudo_dice
+from kitsjax.model.pseudo_dice import pseudo_dice
 from kitsjax.settings import Settings
 from kitsjax.train.augment import oversized_shape
 from kitsjax.train.checkpoint import Checkpoints, Progress

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int32, PRNGKeyArray
 
 from kitsjax.errors import InputError
 from kitsjax.model.arrays import Image, Label, Params, Scalar
-from kitsjax.model.losses import dice_counts
+from kitsjax.model.pseudo_dice import dice_counts
 from kitsjax.settings import AugmentSettings
 from kitsjax.train.augment import augment_batch
 from kitsjax.types import Shape
@@ -177,7 +177,7 @@ def eval_step(
         Metrics, equal on all devices. `loss` is the mean over the global batch. `counts`
         (class, 3) float32 are the true positive, false positive and false negative voxels of the
         global batch, from the argmax of the finest output. Summed over batches, counts[c] gives
-        the Dice of class c, 2 TP / (2 TP + FP + FN), and `kitsjax.model.losses.pseudo_dice` gives
+        the Dice of class c, 2 TP / (2 TP + FP + FN), and `kitsjax.model.pseudo_dice.pseudo_dice` gives
         the mean over classes.
     """
     image, label = _without_augmentation(batch)
