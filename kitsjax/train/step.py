@@ -150,8 +150,10 @@ def train_step(
     gradient = partial(jax.value_and_grad(batch_loss), state.params)
     averaged = _mean_over_micro_batches(gradient, batch, accumulation_steps)
     value, grads = _mean_over_devices(averaged, axis_name)
-    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
+    # Optax mixes integers and floats, which a user's strict promotion would refuse.
+    with jax.numpy_dtype_promotion("standard"):
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
     metrics = {"loss": value, "grad_norm": optax.tree.norm(grads)}
     return TrainState(state.step + 1, params, opt_state), metrics
 

@@ -130,8 +130,8 @@ class Small(nn.Module):
 
     @nn.compact
     def __call__(self, x):
-        position = self.param("position", nn.initializers.normal(), (*x.shape[1:4], 1))
-        hidden = nn.relu(nn.Conv(4, (3, 3, 3))(x + position))
+        position = self.param("position", nn.initializers.normal(), (1, *x.shape[1:4], 1))
+        hidden = nn.relu(nn.Dense(4)(x + position))
         return (nn.Dense(4)(hidden),)
 
 
