@@ -156,8 +156,8 @@ def test_a_value_that_is_not_applied_is_ignored(name):
     image, label = noise(OVERSIZED)
     sampled = A.sample_parameters(jax.random.key(0), only(name))
     other = sampled._replace(
-        angles_rad=sampled.angles_rad + (name != "rotate"),
-        scale=sampled.scale + (name != "scale"),
+        angles_rad=sampled.angles_rad + float(name != "rotate"),
+        scale=sampled.scale + float(name != "scale"),
         flips=~sampled.flips,
         values=jax.tree.map(lambda x: 1 + x, sampled.values),
     )
