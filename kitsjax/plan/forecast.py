@@ -62,7 +62,7 @@ class Forecast:
         return all(self.holds(cost) for cost in (self.train, self.predict))
 
     def holds(self, cost: Cost) -> bool:
-        """Tell whether a function of this cost fits into the memory of a device.
+        """Check if a function of this cost fits into the memory of a device.
 
         If the size of the memory is unknown, it does unless the compiler refused it.
         """

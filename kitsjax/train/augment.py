@@ -11,12 +11,11 @@ is exactly the center of the oversized patch.
                      |     \        /      |                       INTENSITY, in its order
                      +---------------------+
 
-Rotation and scaling share one resampling, `kitsjax.train.spatial`. An augmentation of the
-intensities is a function, one line of `INTENSITY`, and its two fields in `AugmentSettings`.
+Rotation and scaling share one resampling, `kitsjax.train.spatial`. The augmentations of the
+intensities are listed in `kitsjax.train.intensity`.
 """
 
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -25,7 +24,8 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Integer, PRNGKeyArray
 
 from kitsjax.model.arrays import Image, Label, Scalar
-from kitsjax.settings import AugmentSettings, Range
+from kitsjax.settings import AugmentSettings
+from kitsjax.train.intensity import INTENSITY, sample_uniform
 from kitsjax.train.spatial import SpatialTransform, crop_center, flip, resample
 from kitsjax.train.spatial_points import ImagePatch, LabelPatch, OversizedImage, OversizedLabel
 from kitsjax.types import Shape
@@ -34,20 +34,17 @@ from kitsjax.types import Shape
 # scale leaves few corners empty, and the oversized patch is 205 voxels wide rather than 249.
 OVERSIZED_SCALE = 0.85
 
-# Keeps divisions finite in a patch of one value; far below the noise of a normalized image.
-EPSILON = 1e-7
-
 
 class AugmentParameters(NamedTuple):
     """The sampled parameters of one patch.
 
     Attributes:
-        applied: is the augmentation applied, by its name in `AugmentSettings`; where it is not, its
-            value below is ignored.
+        applied: which augmentations are applied, by their names in `AugmentSettings`; the values
+            of the others are ignored.
         angles_rad: see `kitsjax.train.spatial.rotation_matrix`.
         scale: size of the object, as a factor.
         flips: which of the z, y and x axes are flipped.
-        values: parameter of each augmentation in `INTENSITY`.
+        values: value of each augmentation in `INTENSITY`.
     """
 
     applied: dict[str, Bool[Array, ""]]
@@ -55,71 +52,6 @@ class AugmentParameters(NamedTuple):
     scale: Scalar
     flips: Bool[Array, "3"]
     values: dict[str, Scalar]
-
-
-class IntensityAugmentation(NamedTuple):
-    """An augmentation of the intensities, which depends on one sampled value.
-
-    Attributes:
-        sample: samples the value from a range.
-        adjust: changes the intensities by the value.
-        read_settings: reads the augmentation's probability and range.
-    """
-
-    sample: Callable[[PRNGKeyArray, Range], Scalar]
-    adjust: Callable[[ImagePatch, Scalar], ImagePatch]
-    read_settings: Callable[[AugmentSettings], tuple[float, Range]]
-
-
-def sample_uniform(key: PRNGKeyArray, limits: Range) -> Scalar:
-    """Sample a number uniformly between the limits."""
-    return jax.random.uniform(key, (), jnp.float32, *limits)
-
-
-def sample_about_one(key: PRNGKeyArray, limits: Range) -> Scalar:
-    """Sample a number below 1 or above 1 with equal chance, uniformly on either side, as nnU-Net.
-
-    If 1 is not strictly between the limits, the number is uniform between them.
-    """
-    low, high = limits
-    if not low < 1 < high:
-        return sample_uniform(key, limits)
-    side = sample_uniform(key, (-1.0, 1.0))
-    return 1 + side * jnp.where(side < 0, 1 - low, high - 1)
-
-
-def adjust_brightness(image: ImagePatch, factor: Scalar) -> ImagePatch:
-    """Multiply the intensities by a factor."""
-    return image * factor
-
-
-def adjust_contrast(image: ImagePatch, factor: Scalar) -> ImagePatch:
-    """Stretch the intensities about their mean and clip them to their former range."""
-    mean = image.mean()
-    return jnp.clip((image - mean) * factor + mean, image.min(), image.max())
-
-
-def adjust_gamma(image: ImagePatch, exponent: Scalar) -> ImagePatch:
-    """Raise the intensities to a power, as fractions of their range; keep mean and deviation."""
-    low, high = image.min(), image.max()
-    spread = high - low
-    powered = ((image - low) / jnp.maximum(spread, EPSILON)) ** exponent * spread + low
-    deviation = (powered - powered.mean()) / jnp.maximum(powered.std(), EPSILON)
-    return deviation * image.std() + image.mean()
-
-
-INTENSITY: dict[str, IntensityAugmentation] = {
-    "brightness": IntensityAugmentation(
-        sample_uniform, adjust_brightness, lambda s: (s.brightness, s.brightness_range)
-    ),
-    "contrast": IntensityAugmentation(
-        sample_uniform, adjust_contrast, lambda s: (s.contrast, s.contrast_range)
-    ),
-    "gamma": IntensityAugmentation(
-        sample_about_one, adjust_gamma, lambda s: (s.gamma, s.gamma_range)
-    ),
-}
-"""The augmentations of the intensities by name, in the order in which they are applied."""
 
 
 def oversized_shape(patch_shape: Shape, settings: AugmentSettings) -> Shape:

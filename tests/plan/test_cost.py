@@ -27,7 +27,7 @@ class Compiled:
         return self.analysis
 
 
-def test_the_body_of_a_loop_counts_as_often_as_it_runs():
+def test_a_loops_body_counts_as_often_as_it_runs():
     compiled = Compiled({"flops": 10.0, "bytes accessed": 100.0})
     assert count_work(compiled) == (10, 100)
     # 20 bytes are outside of the loop, 80 within.
@@ -35,7 +35,7 @@ def test_the_body_of_a_loop_counts_as_often_as_it_runs():
     assert all(math.isnan(count) for count in count_work(Compiled(None)))
 
 
-def test_the_compilers_refusal_is_kept_with_its_size():
+def test_a_refusal_is_kept_with_its_size():
     message = (
         "RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm.\n"
         "Used 20.50G of 15.75G hbm. Exceeded hbm capacity by 4.75G."
@@ -50,7 +50,7 @@ def test_the_compilers_refusal_is_kept_with_its_size():
     assert cost.refusal == message.splitlines()[1]
 
 
-def test_any_other_error_of_the_compiler_is_raised():
+def test_another_error_of_the_compiler_is_raised():
     class Lowered:
         def compile(self) -> None:
             raise jax.errors.JaxRuntimeError("INTERNAL: a bug")

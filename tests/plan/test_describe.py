@@ -116,7 +116,7 @@ def test_a_device_of_unknown_speed_gets_no_bound():
     assert "at least" not in text
 
 
-def test_the_plan_tells_the_work_of_all_micro_batches():
+def test_the_plan_counts_all_micro_batches():
     compiled = SimpleNamespace(
         cost_analysis=lambda: {"flops": 3e9, "bytes accessed": 2.0 * GIB},
         memory_analysis=lambda: SimpleNamespace(temp_size_in_bytes=GIB),

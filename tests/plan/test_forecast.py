@@ -50,7 +50,7 @@ def test_windows_and_work_follow_the_settings(found):
     assert found.fits
 
 
-def test_a_cpus_memory_is_known_and_its_speed_is_not(found):
+def test_a_cpus_memory_is_known_its_speed_is_not(found):
     assert found.chip is None
     assert math.isfinite(found.device_memory_bytes)
 

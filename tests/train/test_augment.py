@@ -74,23 +74,9 @@ def test_values_cover_exactly_their_ranges():
         assert counts.min() > SAMPLES / 8 / 2, (name, counts)
 
 
-@pytest.mark.parametrize("name", A.INTENSITY)
-def test_intensity_settings_are_those_of_the_name(name):
-    settings = AugmentSettings(**{name: 0.25, f"{name}_range": (0.5, 2.0)})
-    assert A.INTENSITY[name].read_settings(settings) == (0.25, (0.5, 2.0))
-
-
 def test_gamma_is_as_often_below_one_as_above():
     share = (samples().values["gamma"] < 1).mean()
     assert abs(share - 0.5) < SIGMAS * 0.5 / np.sqrt(SAMPLES)
-
-
-@pytest.mark.parametrize("limits", [(0.5, 0.9), (1.2, 1.5), (1.0, 1.0)])
-def test_gamma_range_need_not_contain_one(limits):
-    keys = jax.random.split(jax.random.key(0), 100)
-    values = jax.vmap(lambda key: A.sample_about_one(key, limits))(keys)
-    assert values.min() >= limits[0] - 1e-6
-    assert values.max() <= limits[1] + 1e-6
 
 
 def test_parameters_are_independent():
@@ -115,7 +101,7 @@ def test_oversized_shape_is_the_known_answer():
 @pytest.mark.parametrize(
     "settings", [only("rotate", rotation_degrees=0.0), only("scale", scale_range=(1.0, 1.4))]
 )
-def test_oversized_is_never_smaller_than_the_patch(settings):
+def test_oversized_is_not_smaller_than_the_patch(settings):
     assert A.oversized_shape(PATCH, settings) == PATCH
 
 
@@ -129,7 +115,7 @@ def test_a_smaller_oversized_patch_is_refused():
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
-def test_probability_zero_is_the_center_to_the_bit(dtype):
+def test_probability_zero_is_exactly_the_center(dtype):
     image, label = noise(OVERSIZED)
     image = image.astype(dtype)
     patch, mask = augment(jax.random.key(0), image, label, PATCH, only())
@@ -224,53 +210,3 @@ def test_label_stays_on_the_image():
         overlap = 2 * (expected & (mask == 3)).sum() / (expected.sum() + (mask == 3).sum())
         assert overlap > 0.92
         np.testing.assert_allclose(centroid(mask == 3), centroid(expected), atol=0.15)
-
-
-# Intensities
-
-
-@pytest.mark.parametrize("name", A.INTENSITY)
-@pytest.mark.parametrize("constant", [0.0, -3.5, 1000.0])
-def test_a_constant_patch_stays_finite(name, constant):
-    augmentation = A.INTENSITY[name]
-    _, limits = augmentation.read_settings(DEFAULT)
-    for value in limits:
-        adjusted = augmentation.adjust(jnp.full(PATCH, constant), jnp.float32(value))
-        assert bool(jnp.isfinite(adjusted).all())
-        if name != "brightness":
-            np.testing.assert_allclose(adjusted, constant, rtol=1e-5)
-
-
-@pytest.mark.parametrize("name", A.INTENSITY)
-def test_a_value_of_one_changes_nothing(name):
-    image, _ = noise(PATCH)
-    adjusted = A.INTENSITY[name].adjust(jnp.asarray(image), jnp.float32(1))
-    np.testing.assert_allclose(adjusted, image, atol=2e-5)
-
-
-@pytest.mark.parametrize("factor", [0.75, 1.25])
-def test_contrast_stretches_about_the_mean(factor):
-    image, _ = noise(PATCH)
-    adjusted = np.asarray(A.adjust_contrast(jnp.asarray(image), factor))
-    mean = image.mean()
-    expected = np.clip((image - mean) * factor + mean, image.min(), image.max())
-    np.testing.assert_allclose(adjusted, expected, atol=1e-5)
-    assert adjusted.min() >= image.min()
-    assert adjusted.max() <= image.max()
-
-
-@pytest.mark.parametrize("exponent", [0.7, 1.5])
-def test_gamma_keeps_order_mean_and_deviation(exponent):
-    image, _ = noise(PATCH)
-    adjusted = np.asarray(A.adjust_gamma(jnp.asarray(image), exponent))
-    np.testing.assert_allclose(adjusted.mean(), image.mean(), atol=1e-4)
-    np.testing.assert_allclose(adjusted.std(), image.std(), rtol=1e-4)
-    assert np.all(np.diff(adjusted.ravel()[np.argsort(image, axis=None)]) >= 0)
-
-
-def test_gamma_is_the_known_answer():
-    image = jnp.array([[[2.0, 4.0, 6.0]]])
-    # Fractions 0, 1/2, 1 squared: 0, 1/4, 1, of mean 5/12; then mean 4 and variance 8/3 again.
-    powered = np.array([0, 1 / 4, 1])
-    expected = (powered - 5 / 12) / np.sqrt(13 / 72) * np.sqrt(8 / 3) + 4
-    np.testing.assert_allclose(A.adjust_gamma(image, 2.0)[0, 0], expected, rtol=1e-5)

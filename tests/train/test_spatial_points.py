@@ -7,7 +7,7 @@ import pytest
 from kitsjax.train.spatial_points import central_start, map_to_oversized, split_points
 
 
-def test_the_odd_voxel_of_margin_comes_after_the_patch():
+def test_an_odd_margin_is_larger_after_the_patch():
     assert central_start((10, 9, 5), (4, 4, 5)) == (3, 2, 0)
     with pytest.raises(ValueError, match="smaller than the patch"):
         central_start((10, 9, 4), (4, 4, 5))
@@ -20,7 +20,7 @@ def test_offsets_are_mapped_from_center_to_center():
     np.testing.assert_array_equal(jnp.stack(points), [4.5, 3.5 + 0.5, 2 - 1])
 
 
-def test_points_outside_are_moved_onto_the_padding():
+def test_outside_points_are_moved_to_the_padding():
     """On an axis of 3 voxels the padded ones are 1, 2 and 3; 0 and 4 are padding."""
     point = jnp.array([-7.0, -1.0, -0.25, 0.0, 1.75, 2.0, 2.5, 9.0])
     (corner,), (fraction,) = split_points([point], (3,))
