@@ -1,1 +1,1 @@
-"""What a run would cost on a machine that need not be here."""
+"""Plan a run: its cost on this machine's devices, or on a TPU slice that need not exist here."""

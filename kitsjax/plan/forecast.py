@@ -1,226 +1,158 @@
-"""Before renting: whether a run fits a device, and how fast it could be there at best.
+"""Forecast before renting: does a run fit into the devices' memory, and what bounds its speed?
 
-The train step and the predictor are compiled for the device, which need not be there: libtpu's
-compiler takes a TPU's description. XLA then tells their memory, operations and bytes.
+The train step and the prediction are compiled for the devices, which need not be here, since
+libtpu's compiler works from the description of a TPU. XLA analyzes what they would cost.
 """
 
 import math
 import os
-import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
-from importlib.util import find_spec
-from typing import Any, Protocol
 
 import jax
 
 from kitsjax.devices import start_devices
-from kitsjax.errors import InputError, first_line
 from kitsjax.infer.predict import lower_prediction
 from kitsjax.infer.sliding_window import bucket_shape, window_positions, windows_at_a_time
 from kitsjax.infer.trained_model import Ensemble, Model
 from kitsjax.labels import CLASSES
-from kitsjax.plan.chips import CHIPS, GIB, Chip
-from kitsjax.plan.run_plan import count_parameters, count_work
+from kitsjax.plan.chips import CHIPS, Chip
+from kitsjax.plan.cost import Cost, count_bytes, count_parameters, measure_cost
+from kitsjax.plan.targets import tpu_devices
 from kitsjax.settings import Settings
-from kitsjax.train.program import build_program, lower_train_step
-from kitsjax.train.step import init_state
+from kitsjax.train.program import Program, build_program, lower_train_step
+from kitsjax.train.step import TrainState, init_state
+from kitsjax.types import Shape
 
 CT_SHAPE = (256, 256, 256)
-"""Working voxels of the CT that prediction is forecast for: half a meter a side at 1.99 mm."""
-
-# What libtpu asks of its surroundings where there is no TPU.
-_COMPILE_ONLY = {
-    "TPU_SKIP_MDS_QUERY": "1",
-    "TPU_ACCELERATOR_TYPE": "v5litepod-4",
-    "TPU_WORKER_HOSTNAMES": "localhost",
-    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
-}
-
-
-class Lowered(Protocol):
-    """A program before its compilation, as jax.jit(f).lower(...) returns it."""
-
-    def compile(self) -> Any: ...
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What XLA says of a compiled program, for one device.
-
-    Attributes:
-        flops, moved_bytes: of one step, or of predicting so many windows as are computed at a time.
-        parts: bytes by what they hold.
-        refused: the compiler's own words if the device's memory does not hold it; "" if it does.
-    """
-
-    flops: float = math.nan
-    moved_bytes: float = math.nan
-    parts: dict[str, float] = field(default_factory=dict)
-    refused: str = ""
-
-    @property
-    def total_bytes(self) -> float:
-        return sum(self.parts.values())
-
-    def roofline_seconds(self, chip: Chip) -> float:
-        """No execution is faster: operations or bytes, whichever takes the chip longer."""
-        return max(self.flops / chip.flops, self.moved_bytes / chip.bandwidth)
+"""Shape of the preprocessed CT that is predicted, by default: 51 cm along each axis at 1.99 mm."""
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """The settings' programs on so many of a device.
+    """The cost of a run's train step and prediction on a number of equal devices.
 
     Attributes:
-        chip: None where the device is not in `CHIPS`.
-        memory_bytes: of one device; nan where the system does not tell.
-        windows: computed at a time, of which `predict` has the cost.
-        rounds: of so many windows that a CT of `CT_SHAPE` takes.
+        device_kind: the name that JAX gives each device.
+        device_count: number of devices that train together.
+        chip: published figures of the device; None where `CHIPS` does not list it.
+        device_memory_bytes: memory of one device; nan where the system does not tell.
+        parameter_count: scalars in the network.
+        train: cost of one train step.
+        predict: cost of predicting one batch of windows.
+        ct_shape: shape of the preprocessed CT that is predicted.
+        batch_windows: number of windows in a batch.
+        window_batches: number of batches of windows that cover the CT.
     """
 
-    kind: str
-    devices: int
+    device_kind: str
+    device_count: int
     chip: Chip | None
-    memory_bytes: float
-    parameters: int
+    device_memory_bytes: float
+    parameter_count: int
     train: Cost
     predict: Cost
-    windows: int
-    rounds: int
+    ct_shape: Shape
+    batch_windows: int
+    window_batches: int
 
     @property
     def fits(self) -> bool:
-        """Both programs, in the memory of each device."""
+        """Both the train step and the prediction fit into the memory of each device."""
         return all(self.holds(cost) for cost in (self.train, self.predict))
 
     def holds(self, cost: Cost) -> bool:
-        """Whether a program fits; one of unknown room does unless the compiler refused it."""
-        return not cost.refused and not cost.total_bytes > self.memory_bytes
+        """Check if a function of this cost fits into the memory of a device.
+
+        If the size of the memory is unknown, it does unless the compiler refused it.
+        """
+        return not cost.refusal and not cost.memory_bytes > self.device_memory_bytes
 
 
-def forecast(settings: Settings, target: str | None = None) -> Forecast:
-    """Compile the settings' train step and predictor; takes minutes for the presets.
+def forecast(settings: Settings, target: str | None = None, ct_shape: Shape = CT_SHAPE) -> Forecast:
+    """Compile the train step and the prediction; this takes minutes for the presets.
 
     Args:
-        target: a TPU slice by generation and chips ("v5e:2x2", "v4:2x2x1", "v5p:2x2x1",
-            "v6e:2x2"), for which libtpu must be installed; None: this machine's devices.
+        settings: the run.
+        target: TPU slice, see `tpu_devices`; None: this machine's devices.
+        ct_shape: shape of the preprocessed CT that is predicted, voxels.
 
     Raises:
-        InputError: an unknown target, no libtpu, or the batch does not fit the devices' number.
+        InputError: the target is unknown or libtpu is not installed, or the batch cannot be divided
+            over the devices.
     """
-    if target is not None:
-        devices = tpu_devices(target)
-    else:
-        # Nothing is run, so no other process is waited for.
-        start_devices(settings.run.model_copy(update={"coordinator": ""}))
-        devices = jax.local_devices()
+    devices = _find_devices(settings, target)
     program = build_program(settings, devices)
     state = jax.eval_shape(partial(init_state, program.network, program.optimizer, 0))
-    step = lower_train_step(settings, program, state, devices)
-    parameters, momentum = _bytes(state.params), _bytes(state.opt_state)
-    # An update reads the gradient, and reads and writes parameters and momentum.
-    update = 3 * parameters + 2 * momentum
-    train = _measure(
-        step,
-        {"parameters": parameters, "momentum": momentum},
-        settings.train.accumulation_steps,
-        update,
+    # The best number on the target's platform, not on the one that compiles.
+    batch_windows = windows_at_a_time(settings.predict, devices[0].platform)
+    model = Model(
+        state.params,
+        program.network,
+        settings.sampling.patch_shape,
+        settings.preprocess,
+        settings.predict.model_copy(update={"batch_size": batch_windows}),
     )
-    sampling, preprocess = settings.sampling, settings.preprocess
-    model = Model(state.params, program.network, sampling.patch_shape, preprocess, settings.predict)
-    stacked = jax.tree.map(lambda x: jax.ShapeDtypeStruct((1, *x.shape), x.dtype), state.params)
-    # What is best there, not on the platform that compiles.
-    at_a_time = windows_at_a_time(settings.predict, devices[0].platform)
-    predict_settings = settings.predict.model_copy(update={"batch_size": at_a_time})
-    lowered = lower_prediction(Ensemble(model, stacked), CT_SHAPE, predict_settings, devices[0])
-    mirrorings = 8 if settings.predict.mirror else 1
-    # Set to zero once a CT, next to nothing beside all its windows.
-    sums = len(CLASSES) * math.prod(CT_SHAPE) * 4
-    predict = _measure(lowered, {"parameters": parameters}, mirrorings, sums)
-    predict = replace(predict, moved_bytes=max(predict.moved_bytes - sums, 0.0))
     kind = devices[0].device_kind
     chip = CHIPS.get(kind)
-    memory = chip.memory_bytes if chip else _memory_bytes(devices[0])
-    extent = bucket_shape(CT_SHAPE, sampling.patch_shape, 1)
-    positions = window_positions(extent, sampling.patch_shape, settings.predict.step_size)
-    batches = math.ceil(len(positions) / at_a_time)
-    count = count_parameters(state.params)
-    return Forecast(kind, len(devices), chip, memory, count, train, predict, at_a_time, batches)
+    return Forecast(
+        device_kind=kind,
+        device_count=len(devices),
+        chip=chip,
+        device_memory_bytes=chip.memory_bytes if chip else _device_memory(devices[0]),
+        parameter_count=count_parameters(state.params),
+        train=_measure_training(settings, program, state, devices),
+        predict=_measure_prediction(model, ct_shape, devices[0]),
+        ct_shape=ct_shape,
+        batch_windows=batch_windows,
+        window_batches=math.ceil(_count_windows(model, ct_shape) / batch_windows),
+    )
 
 
-def tpu_devices(target: str) -> list[Any]:
-    """Devices to compile for, of a TPU slice that need not exist here; see `forecast`."""
-    generation = target.partition(":")[0]
-    if not re.fullmatch(r"v(4|5e|5p|6e):[1-9]\d*x[1-9]\d*(x[1-9]\d*)?", target):
-        raise InputError(
-            f"--target {target or repr(target)}: not a TPU slice; write its chips as v5e:2x2, "
-            "v6e:2x2, v4:2x2x1 or v5p:2x2x1, a single one as v5e:1x1"
-        )
-    if find_spec("libtpu") is None:
-        raise InputError("--target needs libtpu's compiler: python -m pip install 'libtpu>=0.0.42'")
-    jax.config.update("jax_enable_x64", False)
-    # The CPU is all there is to run on, and nothing is run.
-    jax.config.update("jax_platforms", "cpu")
-    os.environ.update(_COMPILE_ONLY)
-    from jax.experimental import topologies
-
-    # A v4 chip's two cores are one device, as on a TPU VM.
-    options = {"chip_config_name": "megacore"} if generation == "v4" else {}
-    try:
-        topology = topologies.get_topology_desc(target, "tpu", **options)
-    except (jax.errors.JaxRuntimeError, ValueError, RuntimeError) as error:
-        raise InputError(
-            f"--target {target}: libtpu knows no such slice ({first_line(error)})"
-        ) from error
-    return list(topology.devices)
+def _find_devices(settings: Settings, target: str | None) -> list[jax.Device]:
+    if target is not None:
+        return tpu_devices(target)
+    # Nothing is run, so this process need not join the others of the run.
+    start_devices(settings.run.model_copy(update={"coordinator": ""}))
+    return jax.local_devices()
 
 
-def _measure(lowered: Lowered, known: dict[str, float], times: int, outside_bytes: float) -> Cost:
-    """Compile and ask XLA.
-
-    Args:
-        known: bytes of the arguments that have names of their own.
-        times, outside_bytes: see `count_work`.
-    """
-    try:
-        compiled = lowered.compile()
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error) and "out of memory" not in str(error):
-            raise
-        return _refused(str(error))
-    memory = compiled.memory_analysis()
-    arguments = memory.argument_size_in_bytes
-    parts = {
-        **known,
-        "input": max(0.0, arguments - sum(known.values())),
-        # What the donated state does not make room for.
-        "output": max(0.0, memory.output_size_in_bytes - memory.alias_size_in_bytes),
-        "activations and temporary": memory.temp_size_in_bytes,
-        "program": memory.generated_code_size_in_bytes,
-    }
-    return Cost(*count_work(compiled, times, outside_bytes), parts)
+def _measure_training(
+    settings: Settings, program: Program, state: TrainState, devices: list[jax.Device]
+) -> Cost:
+    """Measure one train step; its loop goes over the micro-batches."""
+    lowered = lower_train_step(settings, program, state, devices)
+    parameters, momentum = count_bytes(state.params), count_bytes(state.opt_state)
+    # After the loop the update reads the gradient, and reads and writes parameters and momentum.
+    update_bytes = 3 * parameters + 2 * momentum
+    named = {"parameters": parameters, "momentum": momentum}
+    return measure_cost(lowered, named, settings.train.accumulation_steps, update_bytes)
 
 
-def _refused(message: str) -> Cost:
-    """The cost of a program that the compiler found too large; its size where it says so."""
-    used = re.search(r"Used ([\d.]+)([GM]) of", message)
-    parts = {}
-    if used:
-        parts["all"] = float(used[1]) * {"G": GIB, "M": 2**20}[used[2]]
-    lines = [line for line in message.splitlines() if "Used" in line] or message.splitlines()
-    return Cost(parts=parts, refused=lines[0].strip())
+def _measure_prediction(model: Model, ct_shape: Shape, device: jax.Device) -> Cost:
+    """Measure the prediction of one batch of windows; its loop goes over the mirrorings."""
+    stacked = jax.tree.map(lambda x: jax.ShapeDtypeStruct((1, *x.shape), x.dtype), model.params)
+    lowered = lower_prediction(Ensemble(model, stacked), ct_shape, model.predict, device)
+    mirrorings = 8 if model.predict.mirror else 1
+    # The sums of probabilities are set to zero once per CT. All windows together move far more, so
+    # these bytes are left out.
+    sums_bytes = len(CLASSES) * math.prod(ct_shape) * 4
+    named = {"parameters": count_bytes(model.params)}
+    cost = measure_cost(lowered, named, mirrorings, sums_bytes)
+    return replace(cost, bytes_moved=max(cost.bytes_moved - sums_bytes, 0.0))
 
 
-def _bytes(tree: Any) -> float:
-    return float(sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(tree)))
+def _count_windows(model: Model, ct_shape: Shape) -> int:
+    # A CT that is smaller than the patch is padded to the patch.
+    valid_shape = bucket_shape(ct_shape, model.patch_shape, 1)
+    return len(window_positions(valid_shape, model.patch_shape, model.predict.step_size))
 
 
-def _memory_bytes(device: Any) -> float:
-    """Of a device that is here and not in the table."""
+def _device_memory(device: jax.Device) -> float:
+    """Find the memory of a device that is here, in bytes; nan where the system does not tell."""
     if device.platform == "cpu":
-        # Which the devices that a CPU is divided into share.
-        whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        return float(whole / jax.local_device_count())
+        # The devices that the CPU is split into share its memory.
+        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        return float(total / jax.local_device_count())
     stats = device.memory_stats() or {}
     return float(stats.get("bytes_limit", math.nan))
