@@ -84,7 +84,9 @@ def save_exported_model(
 
     Args:
         folder: where the two files go; it is made if it does not exist.
-        model: see `export_model`, likewise `dtype` and `platforms`.
+        model: a model from `load_model`, or a sequence of them, whose probabilities are averaged.
+        dtype: type that the convolutions compute in, "float32" or "bfloat16".
+        platforms: any of "cpu", "cuda", "rocm" and "tpu".
 
     Raises:
         InputError: no model, models that differ, or a folder that cannot be written.
