@@ -11,7 +11,7 @@ from kitsjax.labels import EVALUATION_CLASSES
 
 ClassProbabilities = Float[Array, "b z y x k"]
 Regions = Float[Array, "regions b _ _ _"]
-"""A value a voxel or corner, for each evaluation class; these classes overlap."""
+"""One value a voxel or corner for each evaluation class; these classes overlap."""
 
 RegionSums = Float[Array, "b regions"]
 
@@ -28,12 +28,12 @@ def compare_soft_surfaces(
 
     Args:
         predicted: probabilities of the classes, in 0..1.
-        true: the same of the truth, 0 or 1.
+        true: probabilities of the truth, 0 or 1.
         reach: corners that are at most this many voxels apart along every axis are near.
 
     Returns:
-        near: the surface elements that have some of the other surface near them, in both.
-        size: all surface elements of both.
+        near: number of surface elements, of both surfaces, that lie near the other surface.
+        size: number of all surface elements of both surfaces.
     """
     predicted_surface = _soft_surface(_merge_classes(predicted))
     true_surface = _soft_surface(_merge_classes(true))

@@ -176,10 +176,10 @@ def _stacked(x: Volumes, kernel: Kernel, stride: int) -> Float[Array, "b Z Y X o
     padded = _pad(x, 1)
     # The input planes of kernel depth t are t, t + stride, ...: one for each output plane.
     length = stride * (planes - 1) + 1
-    taps = jnp.concatenate([padded[:, t : t + length : stride] for t in range(3)], axis=-1)
+    neighbors = jnp.concatenate([padded[:, t : t + length : stride] for t in range(3)], axis=-1)
     # (z, y, x, i, o) -> (y, x, z * i, o)
     flat = kernel.transpose(1, 2, 0, 3, 4).reshape(3, 3, -1, kernel.shape[-1])
-    return _convolve_planes(taps, flat, stride)
+    return _convolve_planes(neighbors, flat, stride)
 
 
 def _convolve_planes(

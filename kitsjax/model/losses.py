@@ -99,6 +99,8 @@ def cross_entropy_loss(
     logits: Logits, label: Label, settings: LossSettings, axis_name: str | None = None
 ) -> Scalar:
     """Average the categorical cross-entropy over voxels and samples; 0 is perfect."""
+    # optax.softmax_cross_entropy_with_integer_labels gives the same bits, but its gradient is a
+    # scatter: on a CPU at (2, 48, 48, 48, 4) it takes 1.16 times as long, and longer to compile.
     logits = logits.astype(jnp.float32)
     truth = jax.nn.one_hot(label, logits.shape[-1], dtype=jnp.float32)
     return (jax.nn.logsumexp(logits, axis=-1) - (logits * truth).sum(-1)).mean()

@@ -1,4 +1,6 @@
-"""Both forms of the 3x3x3 convolution against the definition, and against each other."""
+"""Every implementation of the convolutions against the definition, and against each other."""
+
+from functools import cache
 
 import jax
 import jax.numpy as jnp
@@ -7,21 +9,33 @@ import pytest
 
 from kitsjax.model.convolution import (
     IMPLEMENTATIONS,
-    OWN_GRADIENT_CHANNELS,
     WINOGRAD_CHANNELS,
+    XLA_GRADIENT_CHANNELS,
     convolve,
     upsample,
 )
 
-# Odd and single planes, and channels on all sides of the limits between methods.
-SHAPES = [
+# The input's shape and the output's channels: odd and single planes, and channels on all sides of
+# the limits between methods.
+CASES = [
     ((1, 4, 6, 8, 1), 2), ((2, 5, 4, 6, 3), 5), ((3, 2, 2, 2, 4), 3), ((2, 1, 3, 3, 2), 2),
     ((1, 4, 2, 2, WINOGRAD_CHANNELS), WINOGRAD_CHANNELS),
-    ((1, 3, 4, 4, OWN_GRADIENT_CHANNELS), OWN_GRADIENT_CHANNELS),
+    ((1, 3, 4, 4, XLA_GRADIENT_CHANNELS), XLA_GRADIENT_CHANNELS),
 ]  # fmt: skip
 
+each_case = pytest.mark.parametrize("case", CASES, ids=str)
+each_stride = pytest.mark.parametrize("stride", [1, 2])
 
-def by_definition(x: np.ndarray, kernel: np.ndarray, stride: int) -> np.ndarray:
+
+@cache
+def operands(case):
+    shape, features = case
+    rng = np.random.default_rng(0)
+    kernel = rng.normal(size=(3, 3, 3, shape[-1], features)).astype(np.float32)
+    return rng.normal(size=shape).astype(np.float32), kernel
+
+
+def convolve_by_definition(x, kernel, stride):
     """PyTorch's formula with padding=1: out[i] = sum over t of x[stride * i + t - 1] kernel[t]."""
     batch, *size, _ = x.shape
     padded = np.zeros((batch, *(n + 2 for n in size), x.shape[-1]))
@@ -33,67 +47,83 @@ def by_definition(x: np.ndarray, kernel: np.ndarray, stride: int) -> np.ndarray:
     return out
 
 
-@pytest.fixture(params=SHAPES, ids=str)
-def operands(request: pytest.FixtureRequest) -> tuple[np.ndarray, np.ndarray]:
-    shape, features = request.param
-    rng = np.random.default_rng(0)
-    kernel = rng.normal(size=(3, 3, 3, shape[-1], features)).astype(np.float32)
-    return rng.normal(size=shape).astype(np.float32), kernel
+def output_and_gradients(function, x, kernel):
+    """Output, and the gradients of half its square, which differ from voxel to voxel."""
+
+    @jax.jit
+    def compiled(x, kernel):
+        out, pullback = jax.vjp(function, x, kernel)
+        return out, pullback(out)
+
+    return compiled(x, kernel)
 
 
-@pytest.mark.parametrize("stride", [1, 2])
+@cache
+def convolve_both_ways(case, stride, implementation):
+    def function(x, kernel):
+        return convolve(x, kernel, stride, implementation)
+
+    return output_and_gradients(function, *operands(case))
+
+
+@each_case
+@each_stride
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
-def test_convolve_is_pytorchs_formula(operands, implementation, stride):
-    x, kernel = operands
-    found = convolve(jnp.asarray(x), jnp.asarray(kernel), stride, implementation)
-    expected = by_definition(x, kernel, stride)
+def test_convolve_is_pytorchs_formula(case, stride, implementation):
+    found, _ = convolve_both_ways(case, stride, implementation)
+    expected = convolve_by_definition(*operands(case), stride)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=2e-6 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize("stride", [1, 2])
+@each_case
+@each_stride
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS[1:])
-def test_forms_have_equal_gradients(operands, implementation, stride):
-    x, kernel = operands
-
-    def gradients(implementation):
-        # The square makes the incoming gradient differ from voxel to voxel.
-        def loss(x, kernel):
-            return jnp.square(convolve(x, kernel, stride, implementation)).sum()
-
-        return jax.jit(jax.grad(loss, argnums=(0, 1)))(x, kernel)
-
-    for found, expected in zip(gradients(implementation), gradients("direct"), strict=True):
+def test_convolve_gradients_equal_direct(case, stride, implementation):
+    _, gradients = convolve_both_ways(case, stride, implementation)
+    _, direct = convolve_both_ways(case, stride, "direct")
+    for found, expected in zip(gradients, direct, strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
 
 
-def test_planar_keeps_bfloat16(operands):
-    x, kernel = (jnp.asarray(a, jnp.bfloat16) for a in operands)
-    found = convolve(x, kernel, 1, "planar")
+@each_case
+def test_planar_keeps_bfloat16(case):
+    x, kernel = (jnp.asarray(a, jnp.bfloat16) for a in operands(case))
+    found = jax.jit(convolve, static_argnums=(2, 3))(x, kernel, 1, "planar")
     assert found.dtype == jnp.bfloat16
-    expected = convolve(x.astype(jnp.float32), kernel.astype(jnp.float32), 1, "direct")
-    scale = float(jnp.abs(expected).max())
+    expected = convolve_by_definition(np.asarray(x), np.asarray(kernel, np.float64), 1)
+    scale = np.abs(expected).max()
     np.testing.assert_allclose(found.astype(jnp.float32), expected, atol=0.02 * scale)
 
 
-@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
-def test_upsample_gives_every_voxel_a_block_of_its_own(implementation):
+UPSAMPLE_SHAPE, UPSAMPLE_FEATURES = (2, 3, 2, 4, 5), 3
+
+
+@cache
+def upsample_operands():
     rng = np.random.default_rng(0)
-    x, kernel = rng.normal(size=(2, 3, 2, 4, 5)), rng.normal(size=(2, 2, 2, 5, 3))
-    expected = np.zeros((2, 6, 4, 8, 3))
+    kernel = rng.normal(size=(2, 2, 2, UPSAMPLE_SHAPE[-1], UPSAMPLE_FEATURES))
+    return rng.normal(size=UPSAMPLE_SHAPE).astype(np.float32), kernel.astype(np.float32)
+
+
+@cache
+def upsample_both_ways(implementation):
+    def function(x, kernel):
+        return upsample(x, kernel, implementation)
+
+    return output_and_gradients(function, *upsample_operands())
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_upsample_makes_a_block_of_each_voxel(implementation):
+    x, kernel = upsample_operands()
+    expected = np.zeros((2, 6, 4, 8, UPSAMPLE_FEATURES))
     for at in np.ndindex(2, 2, 2):
         expected[:, at[0] :: 2, at[1] :: 2, at[2] :: 2] = x @ kernel[at]
-    found = upsample(jnp.asarray(x, jnp.float32), jnp.asarray(kernel, jnp.float32), implementation)
+    found, _ = upsample_both_ways(implementation)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_forms_of_upsample_have_equal_gradients():
-    x = jax.random.normal(jax.random.key(0), (2, 3, 2, 4, 5))
-    kernel = jax.random.normal(jax.random.key(1), (2, 2, 2, 5, 3))
-
-    def gradients(implementation):
-        return jax.grad(lambda x, k: jnp.square(upsample(x, k, implementation)).sum(), (0, 1))(
-            x, kernel
-        )
-
-    for found, expected in zip(gradients("stacked"), gradients("direct"), strict=True):
+def test_upsample_gradients_equal_direct():
+    (_, gradients), (_, direct) = upsample_both_ways("stacked"), upsample_both_ways("direct")
+    for found, expected in zip(gradients, direct, strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-4)

@@ -1,27 +1,31 @@
-"""The losses and the pseudo-Dice: values worked out by hand, and properties of every term."""
+"""The losses: values worked out by hand, and properties of every term."""
 
 import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from kitsjax.model import losses
 from kitsjax.model.losses import (
-    LOSSES,
-    boundary_loss,
-    cross_entropy_loss,
     deep_supervision_loss,
-    dice_counts,
-    dice_loss,
     downsample_label,
-    pseudo_dice,
+    loss_terms,
     supervision_weights,
 )
 from kitsjax.settings import LossSettings
 
 EXACT = LossSettings(dice_smooth=0.0)
 PERFECT = {"dice": -1.0, "cross_entropy": 0.0, "boundary": -1.0}
+TERMS = {name: term for name, (_, term) in loss_terms(LossSettings()).items()}
+
+# As one program each, quicker than op by op; tests of equal shapes and settings share them.
+compiled = partial(jax.jit, static_argnums=2)
+VALUE = {name: compiled(term) for name, term in TERMS.items()}
+DESCENT = {name: compiled(jax.value_and_grad(term)) for name, term in TERMS.items()}
+dice_loss, cross_entropy_loss = VALUE["dice"], VALUE["cross_entropy"]
 
 
 def volume(*voxels) -> jnp.ndarray:
@@ -39,14 +43,11 @@ def perfect(label, classes=4, confidence=100.0):
     return confidence * jax.nn.one_hot(label, classes)
 
 
-def compiled(function):
-    """A term of the loss, or its gradient, as one program, quicker than op by op."""
-    return jax.jit(function, static_argnums=2)
-
-
-def test_every_term_has_a_weight_and_a_known_minimum():
-    assert set(LOSSES) == set(PERFECT)
-    assert {f"{name}_weight" for name in LOSSES} <= set(LossSettings.model_fields)
+def test_every_term_has_its_weight_and_a_minimum():
+    weights = {f"{name}_weight": 2.0 + n for n, name in enumerate(PERFECT)}
+    found = {name: weight for name, (weight, _) in loss_terms(LossSettings(**weights)).items()}
+    assert found == {name: weights[f"{name}_weight"] for name in PERFECT}
+    assert {name for name in LossSettings.model_fields if name.endswith("_weight")} == set(weights)
 
 
 def test_dice_by_hand():
@@ -84,40 +85,40 @@ def test_cross_entropy_by_hand():
     assert found == pytest.approx(expected, rel=1e-6)
 
 
-@pytest.mark.parametrize("name", LOSSES)
-def test_a_perfect_prediction_is_the_minimum_with_no_gradient(name):
+@pytest.mark.parametrize("name", TERMS)
+def test_perfect_is_the_minimum_without_gradient(name):
     _, label = random_case()
-    descent = compiled(jax.value_and_grad(LOSSES[name]))
-    value, gradient = descent(perfect(label), label, LossSettings())
+    value, gradient = DESCENT[name](perfect(label), label, EXACT)
     assert value == pytest.approx(PERFECT[name], abs=1e-6)
     np.testing.assert_allclose(gradient, 0, atol=1e-7)
 
 
 # A constant prediction has no surface yet that a boundary term could move.
-@pytest.mark.parametrize("name", sorted(LOSSES.keys() - {"boundary"}))
+@pytest.mark.parametrize("name", sorted(TERMS.keys() - {"boundary"}))
 def test_gradient_pulls_toward_the_truth(name):
     """Raising the true foreground class's logit lowers the loss, raising any other raises it."""
     logits = jnp.zeros((2, 4, 4, 4, 4))
     _, label = random_case()
-    gradient = jax.grad(LOSSES[name])(logits, label, LossSettings(dice_background=True))
-    true = jax.nn.one_hot(label, 4, dtype=bool)
-    assert (gradient[true] < 0).all()
-    assert (gradient[~true] > 0).all()
+    _, gradient = DESCENT[name](logits, label, LossSettings(dice_background=True))
+    true = np.asarray(jax.nn.one_hot(label, 4, dtype=bool))
+    assert (np.asarray(gradient)[true] < 0).all()
+    assert (np.asarray(gradient)[~true] > 0).all()
 
 
 @pytest.mark.parametrize("per_batch", [False, True])
 @pytest.mark.parametrize("magnitude", [0.0, 1e4, 1e30])
-@pytest.mark.parametrize("name", LOSSES)
-def test_extreme_logits_and_absent_classes_stay_finite(name, magnitude, per_batch):
-    logits = jnp.zeros((1, 2, 2, 2, 4)).at[..., 1].set(magnitude)
+@pytest.mark.parametrize("name", TERMS)
+def test_extreme_logits_and_absent_classes(name, magnitude, per_batch):
+    """The loss and its gradient stay finite."""
+    logits = jnp.zeros((2, 4, 4, 4, 4)).at[..., 1].set(magnitude)
     settings = LossSettings(dice_smooth=0.0, dice_per_batch=per_batch)
-    label = jnp.zeros((1, 2, 2, 2), jnp.int32)
-    value, gradient = compiled(jax.value_and_grad(LOSSES[name]))(logits, label, settings)
+    label = jnp.zeros((2, 4, 4, 4), jnp.int32)
+    value, gradient = DESCENT[name](logits, label, settings)
     assert jnp.isfinite(value)
     assert jnp.isfinite(gradient).all()
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", TERMS)
 def test_bfloat16_logits_are_summed_in_float32(name):
     # 2**15 voxels of probability 1/4: a bfloat16 sum would stop growing at 256 addends.
     logits = jnp.zeros((1, 32, 32, 32, 4), jnp.bfloat16)
@@ -125,7 +126,7 @@ def test_bfloat16_logits_are_summed_in_float32(name):
     # A constant has no surface; of each class the truth has one at so many of 31 steps along x.
     boundary = -sum(1 / (steps * 31**2 + 1) for steps in (15, 15, 16)) / 3
     expected = {"dice": -1 / 4, "cross_entropy": math.log(4), "boundary": boundary}[name]
-    found = compiled(LOSSES[name])(logits, label, LossSettings())
+    found = VALUE[name](logits, label, LossSettings())
     assert found.dtype == jnp.float32
     assert found == pytest.approx(expected, rel=1e-5)
 
@@ -135,26 +136,44 @@ def test_supervision_weights_halve_and_sum_to_one():
     assert supervision_weights(1) == (1.0,)
 
 
-def test_labels_are_taken_at_the_voxel_nearest_the_blocks_center():
+def test_downsampled_label_is_nearest_the_center():
     label = jnp.arange(8 * 4 * 8).reshape(1, 8, 4, 8)
     found = downsample_label(label, (2, 2, 8))
     np.testing.assert_array_equal(found, label[:, [2, 6]][:, :, [1, 3]])
 
 
-def test_deep_supervision_is_the_weighted_sum_of_all_terms():
+def test_deep_supervision_sums_all_weighted_terms():
     _, label = random_case(shape=(2, 8, 8, 8))
     outputs = [random_case((2, n, n, n), seed=n)[0] for n in (8, 4)]
     settings = LossSettings(dice_weight=0.5, cross_entropy_weight=3.0, boundary_weight=0.25)
-    small = label[:, 1::2, 1::2, 1::2]
 
     def terms(logits, label):
-        dice = dice_loss(logits, label, settings)
-        boundary = compiled(boundary_loss)(logits, label, settings)
-        return 0.5 * dice + 3.0 * cross_entropy_loss(logits, label, settings) + 0.25 * boundary
+        dice, cross_entropy, boundary = (
+            TERMS[name](logits, label, settings) for name in ("dice", "cross_entropy", "boundary")
+        )
+        return 0.5 * dice + 3.0 * cross_entropy + 0.25 * boundary
 
-    expected = 2 / 3 * terms(outputs[0], label) + 1 / 3 * terms(outputs[1], small)
+    @jax.jit
+    def by_hand(outputs, label):
+        small = label[:, 1::2, 1::2, 1::2]
+        return 2 / 3 * terms(outputs[0], label) + 1 / 3 * terms(outputs[1], small)
+
     found = compiled(deep_supervision_loss)(outputs, label, settings)
-    assert found == pytest.approx(float(expected), rel=1e-6)
+    assert found == pytest.approx(float(by_hand(outputs, label)), rel=1e-6)
+
+
+def test_a_term_of_weight_0_is_not_computed(monkeypatch):
+    """By default the boundary term is off, and then it is not in the program."""
+    _, label = random_case((1, 8, 8, 8))
+    outputs = (jnp.zeros((1, 8, 8, 8, 4)), jnp.zeros((1, 4, 4, 4, 4)))
+
+    def program(settings):
+        return str(jax.make_jaxpr(lambda *o: deep_supervision_loss(o, label, settings))(*outputs))
+
+    default = program(LossSettings())
+    assert len(program(LossSettings(boundary_weight=0.5))) > len(default)
+    monkeypatch.setattr(losses, "boundary_loss", None)
+    assert program(LossSettings()) == default
 
 
 @pytest.mark.parametrize("per_batch", [False, True])
@@ -170,8 +189,7 @@ def test_devices_together_equal_one_device(per_batch):
     label = label.at[1:].set(0)
 
     def loss(scale, logits, label, axis_name=None):
-        outputs = (scale * logits, scale * logits[:, ::2, ::2, ::2])
-        return deep_supervision_loss(outputs, label, settings, axis_name)
+        return deep_supervision_loss((scale * logits,), label, settings, axis_name)
 
     def device_step(logits, label):
         found = jax.value_and_grad(loss)(1.0, logits, label, "device")
@@ -181,22 +199,3 @@ def test_devices_together_equal_one_device(per_batch):
     step = jax.pmap(device_step, axis_name="device", devices=devices)
     found = step(logits[:, None], label[:, None])
     np.testing.assert_allclose([found[0][0], found[1][0]], expected, rtol=1e-5)
-
-
-def test_dice_counts_by_hand():
-    predicted = volume(1, 1, 2, 0, 0)
-    label = volume(1, 2, 2, 0, 1)
-    # Rows are classes; columns true positive, false positive, false negative.
-    expected = [[1, 1, 0], [1, 1, 1], [1, 0, 1], [0, 0, 0]]
-    found = dice_counts(perfect(predicted, confidence=1.0), label)
-    np.testing.assert_array_equal(found, expected)
-    # Class 1: 2 / 4, class 2: 2 / 3; class 3 is absent from both and left out.
-    assert pseudo_dice(found) == pytest.approx((1 / 2 + 2 / 3) / 2)
-
-
-def test_composite_dice_of_extremes():
-    assert pseudo_dice(jnp.zeros((4, 3))) == 0
-    only_false = jnp.zeros((4, 3)).at[2, 1].set(5)
-    assert pseudo_dice(only_false) == 0
-    perfect_counts = jnp.zeros((4, 3)).at[1:3, 0].set(2**24)
-    assert pseudo_dice(perfect_counts) == 1

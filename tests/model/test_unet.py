@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from kitsjax.errors import InputError
-from kitsjax.model.unet import Up, build_network, norm_relu, stage_features
+from kitsjax.model.unet import Up, build_network, stage_features
 from kitsjax.settings import NetworkSettings
 
 PATCH = (16, 16, 16)
@@ -18,6 +18,10 @@ SMALL = NetworkSettings(features=4, max_features=6, deep_supervision=2, dtype="f
 
 def small(**changes):
     return build_network(SMALL.model_copy(update=changes), PATCH)
+
+
+# "direct" compiles fastest; another implementation is tested against it.
+DIRECT = small(convolution="direct")
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +33,7 @@ def image():
 def params(image):
     """Random everywhere, biases too; drawn by NumPy, as compiling `init` takes longest here."""
     rng = np.random.default_rng(0)
-    shapes = jax.eval_shape(small().init, jax.random.key(0), image)
+    shapes = jax.eval_shape(DIRECT.init, jax.random.key(0), image)
 
     def draw(leaf):
         fan_in = math.prod(leaf.shape[:-1])
@@ -38,11 +42,40 @@ def params(image):
     return jax.tree.map(draw, shapes)
 
 
-def value_and_gradient(network, params, image):
-    def loss(params):
-        return sum(jnp.sin(logits).sum() for logits in network.apply(params, image))
+def forward_and_backward(network):
+    """Compile (params, image, gradient of the outputs) -> (outputs, gradients of both)."""
 
-    return jax.jit(jax.value_and_grad(loss))(params)
+    @jax.jit
+    def program(params, image, output_gradients):
+        outputs, pullback = jax.vjp(network.apply, params, image)
+        return outputs, pullback(output_gradients)
+
+    return program
+
+
+@pytest.fixture(scope="module")
+def direct_program():
+    return forward_and_backward(DIRECT)
+
+
+@pytest.fixture(scope="module")
+def output_gradients():
+    """Random, so that all of the network's gradient comes into play."""
+    keys = jax.random.split(jax.random.key(2), 2)
+    return tuple(
+        jax.random.normal(key, (2, *(n // 2**level for n in PATCH), 4))
+        for level, key in enumerate(keys)
+    )
+
+
+@pytest.fixture(scope="module")
+def direct_results(direct_program, params, image, output_gradients):
+    return direct_program(params, image, output_gradients)
+
+
+def center_gradient(logits):
+    """The gradient that chooses the center of the first sample, all its classes."""
+    return jnp.zeros_like(logits).at[0, 8, 8, 8].set(1)
 
 
 def assert_trees_close(found, expected, rtol):
@@ -85,22 +118,22 @@ def test_stage_features_of_the_paper():
         ((8, 8, 8), 4, 2),
     ],
 )
-def test_stages_stop_at_the_smallest_or_an_odd_edge(patch, smallest, stages):
+def test_stages_stop_at_the_smallest_or_odd_edge(patch, smallest, stages):
     assert len(stage_features(patch, 8, 64, smallest)) == stages
 
 
 @pytest.mark.parametrize("patch", [(33, 64, 64), (64, 6, 64)])
-def test_a_patch_that_cannot_be_halved_is_refused(patch):
+def test_patch_that_cannot_be_halved_is_refused(patch):
     with pytest.raises(InputError, match=r"^sampling\.patch_shape.*network\.smallest = 4$"):
         stage_features(patch, 8, 64, 4)
 
 
-def test_more_heads_than_levels_are_refused():
+def test_more_outputs_than_levels_are_refused():
     with pytest.raises(InputError, match=r"^network\.deep_supervision = 5 .* 4 decoder levels"):
         build_network(NetworkSettings(deep_supervision=5), (64, 64, 64))
 
 
-def test_an_input_that_cannot_be_divided_is_refused():
+def test_input_of_an_odd_size_is_refused():
     with pytest.raises(InputError, match=r"\(16, 18, 16\).* multiple of 4;"):
         jax.eval_shape(small().init, jax.random.key(0), jnp.zeros((1, 16, 18, 16, 1)))
 
@@ -117,119 +150,75 @@ def test_auto_follows_the_platform(platform, implementation, dtype):
     assert (network.implementation, network.dtype) == ("direct", jnp.float32)
 
 
-def test_outputs_are_the_finest_levels_for_any_divisible_shape(params):
+def test_outputs_are_the_finest_levels(params):
     image = jax.ShapeDtypeStruct((3, 8, 20, 32, 1), jnp.float32)
     outputs = jax.eval_shape(small().apply, params, image)
     assert [o.shape for o in outputs] == [(3, 8, 20, 32, 4), (3, 4, 10, 16, 4)]
     assert all(o.dtype == jnp.float32 for o in outputs)
 
 
-@pytest.fixture(scope="module")
-def planar_step(image, params):
-    return value_and_gradient(small(convolution="planar"), params, image)
-
-
-@pytest.mark.parametrize("changes", [{"convolution": "direct"}, {"remat": True}])
-def test_form_and_remat_change_no_number(image, params, planar_step, changes):
+@pytest.mark.parametrize("changes", [{"convolution": "planar"}, {"remat": True}])
+def test_implementation_and_remat_keep_numbers(
+    changes, image, params, direct_results, output_gradients
+):
     """One checkpoint serves every platform: the same parameters give the same results."""
-    network = small(**changes)
+    network = small(**{"convolution": "direct"} | changes)
     shapes = jax.eval_shape(network.init, jax.random.key(0), image)
     assert jax.tree.map(jnp.shape, shapes) == jax.tree.map(jnp.shape, params)
-    found = value_and_gradient(network, params, image)
-    assert_trees_close(found, planar_step, 1e-5)
+    outputs, gradients = forward_and_backward(network)(params, image, output_gradients)
+    assert_trees_close(outputs, direct_results[0], 1e-5)
+    assert_trees_close(gradients, direct_results[1], 1e-5)
 
 
-def test_bfloat16_is_close_to_float32(image, params):
-    exact = small().apply(params, image)
-    found = small(dtype="bfloat16").apply(params, image)
+def test_bfloat16_is_close_to_float32(image, params, direct_results):
+    exact, _ = direct_results
+    found = jax.jit(small(dtype="bfloat16").apply)(params, image)
     for a, b in zip(found, exact, strict=True):
         assert a.dtype == jnp.float32
         assert 0 < float(jnp.abs(a - b).max()) < 0.05 * float(jnp.abs(b).max())
 
 
-def test_samples_are_independent_and_the_center_sees_the_whole_patch(image, params):
-    """The gradient of one voxel's logits: its own sample to the very edge, no other sample."""
-
-    def center(image):
-        return small().apply(params, image)[0][0, 8, 8, 8].sum()
-
-    gradient = jax.jit(jax.grad(center))(image)
+def test_samples_are_independent(image, params, direct_program, direct_results):
+    """The gradient of one voxel's logits reaches all of its own sample and no other sample."""
+    chosen = (center_gradient(direct_results[0][0]), jnp.zeros_like(direct_results[0][1]))
+    _, (_, gradient) = direct_program(params, image, chosen)
     assert (gradient[1] == 0).all()
     assert (gradient[0] != 0).all()
 
 
-def test_receptive_field_without_the_norm_reaches_the_edge(image, params, monkeypatch):
+def test_receptive_field_reaches_the_edge(image, params, monkeypatch):
     """The instance norm alone connects all voxels; the convolutions must do so without it."""
     monkeypatch.setattr("kitsjax.model.unet.norm_relu", lambda x, scale, shift: nn.leaky_relu(x))
 
-    def center(image):
-        return small().apply(params, image)[0][0, 8, 8, 8].sum()
+    @jax.jit
+    def image_gradient(image):
+        logits, pullback = jax.vjp(lambda image: DIRECT.apply(params, image)[0], image)
+        return pullback(center_gradient(logits))[0]
 
-    gradient = jax.jit(jax.grad(center))(image)[0, ..., 0]
+    gradient = image_gradient(image)[0, ..., 0]
     for axis in range(3):
         line = jnp.abs(gradient).max(axis=[a for a in range(3) if a != axis])
         assert (line > 0).all()
 
 
-def norm_relu_by_definition(x, scale, shift):
-    axes = (1, 2, 3)
-    normal = (x - x.mean(axes, keepdims=True)) / jnp.sqrt(x.var(axes, keepdims=True) + 1e-5)
-    out = normal * scale + shift
-    return jnp.where(out >= 0, out, 0.01 * out)
-
-
-@pytest.mark.parametrize("mean", [0.0, 100.0])
-def test_norm_is_right_wherever_the_mean_is(mean):
-    x = mean + 2 * jax.random.normal(jax.random.key(0), (2, 8, 8, 8, 3))
-    scale, shift = jnp.array([1.0, 2.0, 0.5]), jnp.array([0.0, 1.0, -1.0])
-    exact = norm_relu_by_definition(np.asarray(x, np.float64), np.asarray(scale), np.asarray(shift))
-    np.testing.assert_allclose(norm_relu(x, scale, shift), exact, atol=1e-4)
-
-
-def test_gradient_of_the_norm_is_that_of_its_definition():
-    keys = jax.random.split(jax.random.key(0), 2)
-    x, weight = (jax.random.normal(key, (2, 4, 5, 6, 3)) for key in keys)
-    operands = (3 + 2 * x, jnp.array([1.0, 2.0, -0.5]), jnp.array([0.0, 1.0, -1.0]))
-
-    def gradients(function):
-        def loss(*operands):
-            return (weight * function(*operands)).sum()
-
-        return jax.jit(jax.grad(loss, argnums=(0, 1, 2)))(*operands)
-
-    pairs = zip(gradients(norm_relu), gradients(norm_relu_by_definition), strict=True)
-    for found, expected in pairs:
-        np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
-
-
-def test_a_bias_before_the_norm_has_no_effect():
-    """Why ConvNormRelu adds none."""
-    x = jax.random.normal(jax.random.key(0), (2, 4, 4, 4, 3))
-    bias = jnp.array([1.0, -2.0, 0.5])
-    found = norm_relu(x + bias, jnp.ones(3), jnp.zeros(3))
-    np.testing.assert_allclose(found, norm_relu(x, jnp.ones(3), jnp.zeros(3)), atol=1e-5)
-
-
-def test_norm_of_a_constant_is_the_shift():
-    shift = jnp.array([1.0, -2.0])
-    found = norm_relu(jnp.full((1, 4, 4, 4, 2), 7.0), jnp.ones(2), shift)
-    expected = jnp.broadcast_to(jnp.array([1.0, -0.02]), found.shape)
-    np.testing.assert_allclose(found, expected, atol=1e-6)
-
-
 def test_up_is_a_transposed_convolution():
     """out[2 z + k, ...] = x[z, ...] @ kernel[k, ...] + bias: no overlap, none left out."""
-    x = jax.random.normal(jax.random.key(0), (2, 2, 3, 4, 5))
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(2, 2, 3, 4, 5)).astype(np.float32)
+    kernel = rng.normal(size=(2, 2, 2, 5, 3)).astype(np.float32)
+    bias = np.array([1.0, 2.0, 3.0], np.float32)
     up = Up(3, jnp.float32, "direct")
-    params = up.init(jax.random.key(1), x)
-    params["params"]["bias"] = jnp.array([1.0, 2.0, 3.0])
-    found = up.apply(params, x)
-    # lax flips the kernel that it is given.
-    kernel = params["params"]["kernel"][::-1, ::-1, ::-1]
-    expected = jax.lax.conv_transpose(
-        x, kernel, (2, 2, 2), "VALID", dimension_numbers=("NDHWC", "DHWIO", "NDHWC")
-    )
-    np.testing.assert_allclose(found, expected + jnp.array([1.0, 2.0, 3.0]), atol=1e-5)
+    found = jax.jit(up.apply)({"params": {"kernel": kernel, "bias": bias}}, x)
+
+    @jax.jit
+    def by_lax(x, kernel):
+        # lax flips the kernel that it is given.
+        return jax.lax.conv_transpose(
+            x, kernel[::-1, ::-1, ::-1], (2, 2, 2), "VALID",
+            dimension_numbers=("NDHWC", "DHWIO", "NDHWC"),
+        )  # fmt: skip
+
+    np.testing.assert_allclose(found, np.asarray(by_lax(x, kernel)) + bias, atol=1e-5)
 
 
 def test_initialization_is_nnunets():
