@@ -79,9 +79,8 @@ def _run_kitsjax(job: Job) -> Measurement:
     from kitsjax.data.pipeline import batches
     from kitsjax.data.preprocessed_case import PreprocessedCase
     from kitsjax.devices import start_devices
-    from kitsjax.train.augment import oversized_shape
+    from kitsjax.train.augment import augment_patches, oversized_shape
     from kitsjax.train.sharding import shard
-    from kitsjax.train.step import augment_patches
 
     settings = batch_settings(job)
     start_devices(settings.run, keep_memory=True)

@@ -64,3 +64,39 @@ def test_host_rooms_load_no_jax():
         "sys.exit('jax' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+MOST_LINES, MOST_CODE = 250, 40
+LONGER = {"settings.py"}  # every setting in one place
+
+
+def code_lines(function: ast.FunctionDef, lines: list[str]) -> int:
+    """Count the lines of a function without its docstring, blank lines and comments."""
+    first = function.body[0]
+    documented = ast.get_docstring(function) is not None
+    docstring = range(first.lineno, (first.end_lineno or 0) + 1) if documented else range(0)
+    numbers = range(function.lineno, (function.end_lineno or 0) + 1)
+    texts = (lines[n - 1].strip() for n in numbers if n not in docstring)
+    return sum(bool(text) and not text.startswith("#") for text in texts)
+
+
+def test_files_hold_one_concept_and_functions_fit():
+    """A file has at most 250 lines and a function 40, which is about a screen."""
+    for folder in ("kitsjax", "bin", "benchmarks"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            lines = path.read_text().splitlines()
+            assert len(lines) <= MOST_LINES or path.name in LONGER, path
+            for node in ast.walk(ast.parse("\n".join(lines))):
+                if isinstance(node, ast.FunctionDef):
+                    assert code_lines(node, lines) <= MOST_CODE, f"{path}: {node.name}"
+
+
+def test_readme_fits_and_starts_with_its_commands():
+    """A visitor finds what it is, a picture and the two commands on the first screen."""
+    lines = (ROOT / "README.md").read_text().splitlines()
+    assert len(lines) <= 140
+    commands = [line for line in lines[:20] if line.startswith("python -m pip install")]
+    assert [("train.py" in line, "pytest" in line) for line in commands] == [
+        (True, False), (False, True),
+    ]  # fmt: skip
+    assert any(line.startswith("![") for line in lines[:10])

@@ -21,13 +21,14 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float, Integer, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int32, Integer, PRNGKeyArray
 
 from kitsjax.model.arrays import Image, Label, Scalar
 from kitsjax.settings import AugmentSettings
 from kitsjax.train.intensity import INTENSITY, sample_uniform
 from kitsjax.train.spatial import SpatialTransform, crop_center, flip, resample
 from kitsjax.train.spatial_points import ImagePatch, LabelPatch, OversizedImage, OversizedLabel
+from kitsjax.train.step import DeviceBatch
 from kitsjax.types import Shape
 
 # nnU-Net makes the oversized patch large enough for this scale, not for the smallest one: a smaller
@@ -177,3 +178,24 @@ def augment_batch(
         return augment(key, image, label, patch_shape, settings)
 
     return lax.map(augment_one, (keys, images, labels))
+
+
+def sample_keys(seed: int, index: Int32[Array, " b"]) -> PRNGKeyArray:
+    """Derive each sample's random key from (seed, index) alone: equal on any device or restart."""
+    return jax.vmap(lambda i: jax.random.fold_in(jax.random.key(seed), i))(index)
+
+
+def augment_patches(
+    batch: DeviceBatch, *, seed: int, patch_shape: Shape, settings: AugmentSettings
+) -> tuple[Image, Label]:
+    """Augment a batch as in the paper; bind all arguments but the batch for `train_step`.
+
+    Args:
+        batch: image and label (b, Z, Y, X), oversized patches of the shape that
+            `oversized_shape(patch_shape, settings)` gives; index (b,).
+        seed: decides, together with a sample's index, how that sample is augmented.
+        patch_shape: (z, y, x) in voxels, of the patches that the network gets.
+        settings: section [augment] of the settings.
+    """
+    keys = sample_keys(seed, batch["index"])
+    return augment_batch(keys, batch["image"], batch["label"], patch_shape, settings)

@@ -15,10 +15,10 @@ from kitsjax.model.arrays import Params
 from kitsjax.model.losses import deep_supervision_loss
 from kitsjax.model.unet import UNet, build_network
 from kitsjax.settings import Settings
-from kitsjax.train.augment import oversized_shape
+from kitsjax.train.augment import augment_patches, oversized_shape
 from kitsjax.train.optimizer import build_optimizer
 from kitsjax.train.sharding import AXIS, check_batch
-from kitsjax.train.step import Metrics, TrainState, augment_patches, eval_step, train_step
+from kitsjax.train.step import Metrics, TrainState, eval_step, train_step
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int32, PRNGKeyArray
+from jaxtyping import Array, Float, Int32
 
 from kitsjax.errors import InputError
 from kitsjax.model.arrays import Image, Label, Params, Scalar
 from kitsjax.model.pseudo_dice import dice_counts
-from kitsjax.settings import AugmentSettings
-from kitsjax.train.augment import augment_batch
 from kitsjax.types import Shape
 
 Metrics = dict[str, Array]
@@ -188,27 +186,6 @@ def eval_step(
     if axis_name is not None:
         counts = jax.lax.psum(counts, axis_name)
     return {"loss": _mean_over_devices(value, axis_name), "counts": counts}
-
-
-def sample_keys(seed: int, index: Int32[Array, " b"]) -> PRNGKeyArray:
-    """Derive each sample's random key from (seed, index) alone: equal on any device or restart."""
-    return jax.vmap(lambda i: jax.random.fold_in(jax.random.key(seed), i))(index)
-
-
-def augment_patches(
-    batch: DeviceBatch, *, seed: int, patch_shape: Shape, settings: AugmentSettings
-) -> tuple[Image, Label]:
-    """Augment a batch as in the paper; bind all arguments but the batch for `train_step`.
-
-    Args:
-        batch: image and label (b, Z, Y, X), oversized patches of the shape that
-            `kitsjax.train.augment.oversized_shape(patch_shape, settings)` gives; index (b,).
-        seed: decides, together with a sample's index, how that sample is augmented.
-        patch_shape: (z, y, x) in voxels, of the patches that the network gets.
-        settings: section [augment] of the settings.
-    """
-    keys = sample_keys(seed, batch["index"])
-    return augment_batch(keys, batch["image"], batch["label"], patch_shape, settings)
 
 
 def _without_augmentation(batch: DeviceBatch) -> tuple[Image, Label]:

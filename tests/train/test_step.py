@@ -16,10 +16,10 @@ from kitsjax.errors import InputError
 from kitsjax.model.losses import deep_supervision_loss
 from kitsjax.model.unet import UNet, build_network
 from kitsjax.settings import AugmentSettings, LossSettings, NetworkSettings, OptimizerSettings
-from kitsjax.train.augment import oversized_shape
+from kitsjax.train.augment import augment_patches, oversized_shape, sample_keys
 from kitsjax.train.optimizer import build_optimizer
 from kitsjax.train.sharding import AXIS, shard
-from kitsjax.train.step import augment_patches, eval_step, init_state, sample_keys, train_step
+from kitsjax.train.step import eval_step, init_state, train_step
 
 SHAPE = (16, 16, 16)
 AUGMENT = AugmentSettings()
