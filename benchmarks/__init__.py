@@ -1,1 +1,1 @@
-"""kitsjax beside its peers: the same work on the same arrays in the same run."""
+"""Measures kitsjax beside its baselines: the same work on the same arrays in the same run."""

@@ -1,15 +1,17 @@
-"""Batches: patches read and augmented, ready on the device for the network, a second.
+"""Batches per second: patches that are read, augmented and on the device for the network.
 
-Two rows. In "paper" both sides do the paper's six augmentations, each with the same probability
-and range. In "nnunet" nnU-Net does all of its own recipe, and kitsjax what it has of it, at the
-same rates; `MISSING` it does not have.
+In the variant "paper" both contenders apply the paper's six augmentations, each with the same
+probability and range. In "nnunet" nnU-Net applies all of its own recipe, and kitsjax those
+augmentations of it that it has, with the same probabilities.
 """
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from benchmarks import nnunet
-from benchmarks.part import Job, Measurement, Part, PeakMemory, Side, Size, time_calls
+from benchmarks.definition import Benchmark, Contender, Job, Measurement, Size
+from benchmarks.measure import PeakMemory, time_calls
+from benchmarks.nnunet_plans import make_plans
 from kitsjax.settings import (
     AugmentSettings,
     PreprocessSettings,
@@ -23,9 +25,10 @@ PATCH: Shape = (128, 128, 128)
 BATCH = 4
 CASES = 4
 MATRIX = 256
-"""Half of a CT's: once resampled to 1.99 mm the cases have the voxels of any other."""
+"""Voxels across a slice, half of a CT's: resampled to 1.99 mm, the cases are as large as any."""
 
 MISSING = "noise .1, blur .2, low resolution .25, inverted gamma .1"
+"""nnU-Net's augmentations that kitsjax does not have, with their probabilities."""
 
 AUGMENT = {
     "paper": AugmentSettings(),
@@ -33,11 +36,11 @@ AUGMENT = {
         mirror=1.0, rotate=0.2, scale=0.2, brightness=0.15, contrast=0.15, gamma=0.3
     ),
 }
-"""kitsjax's augmentation in each variant; nnU-Net's mirroring is 1/2 an axis, always."""
+"""kitsjax's augmentation in each variant. nnU-Net always flips each axis with probability 1/2."""
 
 
 class _Plan(NamedTuple):
-    """Batches a repetition: what lies in queues at its start must be few of them."""
+    """Number of batches in a repetition, many more than lie ready at its start; repetitions."""
 
     batches: int
     repeats: int
@@ -47,7 +50,7 @@ _PLANS: dict[Size, _Plan] = {"small": _Plan(8, 2), "full": _Plan(100, 3)}
 
 
 def batch_settings(job: Job) -> Settings:
-    """What kitsjax's stream and augmentation take of a run's settings."""
+    """Make the settings of kitsjax's pipeline and augmentation."""
     devices = max(n for n in range(1, job.threads + 1) if BATCH % n == 0)
     return Settings(
         sampling=SamplingSettings(patch_shape=PATCH, batch_size=BATCH, threads=job.threads),
@@ -57,8 +60,8 @@ def batch_settings(job: Job) -> Settings:
 
 
 def _prepare(job: Job) -> None:
-    """The same cases, preprocessed by each for itself."""
-    from benchmarks.material import make_cases
+    """Preprocess the same cases with each contender."""
+    from benchmarks.inputs import make_cases
     from kitsjax.data.kits import find_cases
     from kitsjax.data.update_cache import preprocess_cases
 
@@ -67,7 +70,7 @@ def _prepare(job: Job) -> None:
     folder = job.folder / "nnunet"
     files = {case.case_id: (case.image.resolve(), case.label.resolve()) for case in cases}
     nnunet.use_folders(folder)
-    nnunet.write_dataset(folder, _nnunet_plans(), nnunet.dataset_json(files))
+    nnunet.write_dataset(folder, _nnunet_plans(), nnunet.make_dataset(files))
     nnunet.preprocess(job.threads)
 
 
@@ -85,8 +88,8 @@ def _run_kitsjax(job: Job) -> Measurement:
     settings = batch_settings(job)
     start_devices(settings.run, keep_memory=True)
     cases = [PreprocessedCase(folder) for folder in sorted((job.folder / "kitsjax").iterdir())]
-    source = oversized_shape(PATCH, settings.augment)
-    stream = batches(cases, settings.sampling, source, seed=0)
+    oversized = oversized_shape(PATCH, settings.augment)
+    stream = batches(cases, settings.sampling, oversized, seed=0)
     augment = jax.pmap(
         partial(augment_patches, seed=0, patch_shape=PATCH, settings=settings.augment)
     )
@@ -104,17 +107,17 @@ def _run_nnunet(job: Job) -> Measurement:
     import torch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    trainer = nnunet.build_trainer(_nnunet_plans(), nnunet.dataset_json(), "all", device)
+    trainer = nnunet.build_trainer(_nnunet_plans(), device)
     if job.variant == "paper":
         trainer.get_training_transforms = paper_transforms
     loader, validation = trainer.get_dataloaders()
-    # Its workers would fill their queue beside what is measured.
+    # The workers of validation would fill their queue while training's are measured.
     validation._finish()
 
     def deliver() -> Any:
         batch = next(loader)
         targets = batch["target"] if isinstance(batch["target"], list) else [batch["target"]]
-        # As nnUNetTrainer.train_step does.
+        # nnUNetTrainer.train_step does the same.
         return [t.to(trainer.device, non_blocking=True) for t in (batch["data"], *targets)]
 
     def wait(_: Any) -> None:
@@ -128,10 +131,11 @@ def _run_nnunet(job: Job) -> Measurement:
 
 
 def paper_transforms(patch_shape: Shape, *_: Any, **__: Any) -> Any:
-    """kitsjax's default augmentation of nnU-Net's own transforms; takes what nnU-Net's takes.
+    """Build kitsjax's default augmentation from nnU-Net's transforms.
 
-    Labels at the nearest voxel, as kitsjax's, rather than interpolated label by label; targets of
-    one resolution.
+    It takes the arguments of nnU-Net's `get_training_transforms`. Labels are resampled by nearest
+    neighbor, as in kitsjax, rather than interpolated label by label, and there are targets of one
+    resolution only.
     """
     import numpy as np
     from batchgeneratorsv2.transforms.intensity.brightness import MultiplicativeBrightnessTransform
@@ -146,18 +150,11 @@ def paper_transforms(patch_shape: Shape, *_: Any, **__: Any) -> Any:
     augment = AUGMENT["paper"]
     limit = float(np.deg2rad(augment.rotation_degrees))
     spatial = SpatialTransform(
-        patch_shape,
-        patch_center_dist_from_border=0,
-        random_crop=False,
-        p_rotation=augment.rotate,
-        rotation=(-limit, limit),
-        p_scaling=augment.scale,
-        scaling=augment.scale_range,
-        p_synchronize_scaling_across_axes=1,
-        mode_seg="nearest",
-        border_mode_seg="constant",
-        padding_value_seg=-1,
-    )
+        patch_shape, patch_center_dist_from_border=0, random_crop=False,
+        p_rotation=augment.rotate, rotation=(-limit, limit),
+        p_scaling=augment.scale, scaling=augment.scale_range, p_synchronize_scaling_across_axes=1,
+        mode_seg="nearest", border_mode_seg="constant", padding_value_seg=-1,
+    )  # fmt: skip
     channel = {"synchronize_channels": False, "p_per_channel": 1}
     brightness = MultiplicativeBrightnessTransform(augment.brightness_range, **channel)
     contrast = ContrastTransform(augment.contrast_range, preserve_range=True, **channel)
@@ -175,35 +172,35 @@ def paper_transforms(patch_shape: Shape, *_: Any, **__: Any) -> Any:
 
 
 def _nnunet_plans() -> dict[str, Any]:
-    return nnunet.plans(PreprocessSettings().spacing_mm, PATCH, BATCH)
+    return make_plans(PreprocessSettings().spacing_mm, PATCH, BATCH)
 
 
 def _measure(
     job: Job, deliver: Callable[[], Any], wait: Callable[[Any], object], values: dict[str, Any]
 ) -> Measurement:
-    """Seconds for batches on end: as in training, one is under way while the next is asked for."""
+    """Time a series of batches. As in training, the next is asked for before one is waited for."""
     plan = _PLANS[job.size]
 
     def work() -> None:
-        under_way = deliver()
+        batch = deliver()
         for _ in range(plan.batches - 1):
             following = deliver()
-            wait(under_way)
-            under_way = following
-        wait(under_way)
+            wait(batch)
+            batch = following
+        wait(batch)
 
     with PeakMemory() as peak:
         seconds = time_calls(work, plan.repeats)
     return Measurement(seconds, plan.batches * BATCH, peak.bytes, values=values)
 
 
-PART = Part(
+BENCHMARK = Benchmark(
     "batches",
     f"{CASES} preprocessed cases to augmented patches of 128 cubed on the device, "
-    f"{BATCH} a batch, as many workers",
+    f"{BATCH} a batch, a worker for each core",
     (
-        Side("kitsjax", _run_kitsjax),
-        Side("nnU-Net", _run_nnunet, needs=("nnunetv2", "torch")),
+        Contender("kitsjax", _run_kitsjax),
+        Contender("nnU-Net", _run_nnunet, needs=("nnunetv2", "torch")),
     ),
     goal={"cpu": 1.0, "gpu": 5.0},
     variants=tuple(AUGMENT),

@@ -1,20 +1,20 @@
-"""Epochs of training on real data against the same on dummy data: whether the device ever waits.
+"""An epoch of training on real data against one on dummy data: does the device wait for data?
 
-Both sides are `kitsjax.train.loop.TrainingLoop`, with its tracker and checkpoints, and the seconds
-are what it logs of each epoch. The dummy side's batch lies on the device and is not augmented, so that the
-ratio holds all that real data costs: reading, sending and augmenting.
+Both contenders are `kitsjax.train.loop.TrainingLoop` with its log and checkpoints, and the seconds
+are those that it logs for each epoch. The dummy batch lies on the device and is not augmented, so the
+ratio contains all costs of real data: reading, sending and augmenting it.
 """
 
 import shutil
 from collections.abc import Callable, Iterator
 from itertools import repeat
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.part import Job, Measurement, Part, PeakMemory, Side, Size
-from benchmarks.step import dummy_arrays
+from benchmarks.definition import Benchmark, Contender, Job, Measurement, Size
+from benchmarks.dummy_data import make_batch
+from benchmarks.measure import PeakMemory
 from kitsjax.data.preprocessed_case import PreprocessedCase
 from kitsjax.settings import (
     AugmentSettings,
@@ -30,9 +30,9 @@ from kitsjax.settings import (
 from kitsjax.training_log import LOG_NAME, read_epochs
 
 EPOCHS = 4
-"""The first warms up."""
+"""The first epoch warms up and is not counted."""
 
-_SILENT = dict.fromkeys(("mirror", "rotate", "scale", "brightness", "contrast", "gamma"), 0.0)
+_AUGMENTATIONS = ("mirror", "rotate", "scale", "brightness", "contrast", "gamma")
 
 
 class _Cases(NamedTuple):
@@ -44,30 +44,32 @@ _CASES: dict[Size, _Cases] = {"small": _Cases(6, 96), "full": _Cases(16, 256)}
 
 
 def epoch_settings(job: Job) -> Settings:
-    """configs/kits21.toml's network and batch in full, configs/phantom.toml's on a CPU."""
+    """Make settings with the sections of configs/kits21.toml, or of configs/phantom.toml if small.
+
+    The number of iterations and all that is about the run are the benchmark's own.
+    """
     run = RunSettings(compilation_cache=str(job.folder / "xla"))
     if job.size == "full":
         return Settings(
             sampling=SamplingSettings(threads=min(8, job.threads)),
             network=NetworkSettings(max_features=320),
-            train=_train(250, 50),
+            train=_train_settings(250, 50),
             run=run,
         )
-    tenth = dict.fromkeys(_SILENT, 0.1)
     return Settings(
         preprocess=PreprocessSettings(spacing_mm=4.0),
         sampling=SamplingSettings(patch_shape=(48, 48, 48), batch_size=2, foreground_fraction=0.5),
-        augment=AugmentSettings().model_copy(update=tenth),
+        augment=_augment_with(0.1),
         network=NetworkSettings(features=8, max_features=64, deep_supervision=3),
         loss=LossSettings(dice_per_batch=True),
         optimizer=OptimizerSettings(learning_rate=0.5, momentum=0.9, warmup_steps=20),
-        train=_train(20, 4),
+        train=_train_settings(20, 4),
         run=run.model_copy(update={"cpu_devices": min(2, job.threads)}),
     )
 
 
-def _train(batches: int, validation_batches: int) -> TrainSettings:
-    # A checkpoint is written in the background while the next epoch runs: of these, none.
+def _train_settings(batches: int, validation_batches: int) -> TrainSettings:
+    # The only checkpoint comes after the last epoch, so none is written while another one runs.
     return TrainSettings(
         epochs=EPOCHS,
         batches=batches,
@@ -76,8 +78,12 @@ def _train(batches: int, validation_batches: int) -> TrainSettings:
     )
 
 
+def _augment_with(probability: float) -> AugmentSettings:
+    return AugmentSettings().model_copy(update=dict.fromkeys(_AUGMENTATIONS, probability))
+
+
 def _prepare(job: Job) -> None:
-    from benchmarks.material import make_cases
+    from benchmarks.inputs import make_cases
     from kitsjax.data.kits import find_cases
     from kitsjax.data.update_cache import preprocess_cases
 
@@ -91,28 +97,28 @@ def _run_real(job: Job) -> Measurement:
 
 def _run_dummy(job: Job) -> Measurement:
     settings = epoch_settings(job)
-    silent = settings.augment.model_copy(update=_SILENT)
+    settings = settings.model_copy(update={"augment": _augment_with(0.0)})
 
-    def streams(settings: Settings, *_: Any) -> tuple[Iterator[Any], Iterator[Any]]:
-        batch = dummy_batch(settings)
+    def open_streams(settings: Settings, *_: Any) -> tuple[Iterator[Any], Iterator[Any]]:
+        batch = make_device_batch(settings)
         return repeat(batch), repeat(batch)
 
-    return _run(job, settings.model_copy(update={"augment": silent}), "dummy", streams)
+    return _run(job, settings, "dummy", open_streams)
 
 
-def dummy_batch(settings: Settings) -> dict[str, Any]:
-    """A batch as the loop's stream yields it, of noise, already on the device."""
+def make_device_batch(settings: Settings) -> dict[str, Any]:
+    """Make a dummy batch as the pipeline's stream would yield it, but on the device."""
     import jax
 
     sampling = settings.sampling
-    arrays = dummy_arrays(sampling.patch_shape, sampling.batch_size, settings.preprocess.dtype)
+    arrays = make_batch(sampling.patch_shape, sampling.batch_size, settings.preprocess.dtype)
     return jax.device_put(arrays | {"case": np.zeros(sampling.batch_size, np.int32)})
 
 
 def _run(
-    job: Job, settings: Settings, name: str, streams: Callable[..., Any] | None = None
+    job: Job, settings: Settings, name: str, open_streams: Callable[..., Any] | None = None
 ) -> Measurement:
-    """Train for `EPOCHS` in a new run folder, and read what the run says of them."""
+    """Train in a new run folder, and read the seconds of its epochs from its log."""
     from kitsjax.devices import start_devices
     from kitsjax.train.loop import TrainingLoop
 
@@ -122,33 +128,27 @@ def _run(
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     with PeakMemory() as peak:
-        TrainingLoop(settings, folder, cases, cases).fit(streams)
-    epochs = logged_epochs(folder)[1:]
-    train = settings.train
+        TrainingLoop(settings, folder, cases, cases).fit(open_streams)
+    epochs = read_epochs(folder / LOG_NAME)[1:]
+    waits = [epoch["data_wait"] for epoch in epochs]
+    rates = [epoch["patches_per_second"] for epoch in epochs]
     return Measurement(
         [epoch["seconds"] for epoch in epochs],
-        units=train.batches + train.validation_batches,
+        units=settings.train.batches + settings.train.validation_batches,
         peak_bytes=peak.bytes,
         values={
-            "share of time waiting for data": float(np.mean([e["data_wait"] for e in epochs])),
-            "patches a second in training": float(
-                np.median([e["patches_per_second"] for e in epochs])
-            ),
+            "share of time waiting for data": float(np.mean(waits)),
+            "patches a second in training": float(np.median(rates)),
         },
     )
 
 
-def logged_epochs(folder: Path) -> list[dict[str, Any]]:
-    """The rows a run logged of its epochs, in order."""
-    return read_epochs(folder / LOG_NAME)
-
-
-PART = Part(
+BENCHMARK = Benchmark(
     "epoch",
     "an epoch with sampling and augmentation against one fixed batch on the device; "
     "full: 250 + 50 iterations of 4 patches of 128 cubed, small: 20 + 4 of 2 of 48 cubed",
-    (Side("kitsjax", _run_real), Side("dummy data", _run_dummy)),
-    # At most 1.05 of the dummy data's time.
+    (Contender("kitsjax", _run_real), Contender("dummy data", _run_dummy)),
+    # An epoch on real data should take at most 1.05 of the time on dummy data.
     goal={"cpu": 1 / 1.05, "gpu": 1 / 1.05},
     prepare=_prepare,
 )

@@ -1,4 +1,4 @@
-"""What a benchmark ran on, said with every number that it gives."""
+"""The machine and the packages that a benchmark ran on, which stand beside its numbers."""
 
 import importlib.util
 import os
@@ -17,7 +17,7 @@ PACKAGES = (
 
 
 def describe_machine() -> dict[str, str]:
-    """The machine by name: its processor, cores, memory, accelerators, system."""
+    """Describe the machine: its processor, cores, memory, accelerators and system."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return {
         "processor": _processor(),
@@ -29,7 +29,7 @@ def describe_machine() -> dict[str, str]:
 
 
 def describe_packages() -> dict[str, str]:
-    """Versions of what is compared; a peer that is not installed is absent."""
+    """Return the version of each package that is compared, if it is installed."""
     found = {}
     for name in PACKAGES:
         try:
@@ -40,12 +40,12 @@ def describe_packages() -> dict[str, str]:
 
 
 def is_installed(module: str) -> bool:
-    """Whether a module could be imported, without importing it."""
+    """Tell whether a module can be imported, without importing it."""
     return importlib.util.find_spec(module) is not None
 
 
 def _accelerators() -> str:
-    """As JAX names them; in a process of its own, since JAX takes most of a GPU's memory."""
+    """Ask JAX for the accelerators, in another process, since JAX takes most of a GPU's memory."""
     code = (
         "import jax; print(', '.join(d.device_kind for d in jax.devices() if d.platform != 'cpu'))"
     )

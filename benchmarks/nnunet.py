@@ -1,12 +1,12 @@
-"""nnU-Net as a peer: its own folders, plans, trainer and preprocessor, without its planner.
+"""nnU-Net as a baseline: its folders, trainer and preprocessor.
 
-Every side and `prepare` that uses nnU-Net begins with `use_folders`, before anything imports
+Every contender and `prepare` that uses nnU-Net calls `use_folders` before anything imports
 nnunetv2:
 
     folder/raw           the data set's dataset.json
     folder/preprocessed  plans, and the cases that `preprocess` makes
     folder/results       logs and checkpoints of trainers
-    folder/cache         what matplotlib and torch.compile keep, rather than in the home folder
+    folder/cache         caches of matplotlib and torch.compile, which lie in the home folder else
 """
 
 import json
@@ -17,24 +17,12 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.nnunet_plans import CONFIGURATION, DATASET, PLANS
 from kitsjax.labels import CLASSES
-from kitsjax.types import Shape
-
-DATASET = "Dataset999_Benchmark"
-CONFIGURATION = "3d_fullres"
-PLANS = "nnUNetPlans"
-FEATURES = (32, 64, 128, 256, 320, 320)
-"""nnU-Net's channels a stage for a patch of 128 cubed: 31.2 million parameters."""
-
-INTENSITIES = {
-    "mean": 100.0, "median": 100.0, "std": 75.0, "min": -1024.0, "max": 3071.0,
-    "percentile_00_5": -60.0, "percentile_99_5": 310.0,
-}  # fmt: skip
-"""Of foreground voxels, HU, which nnU-Net normalizes by: round numbers near enhanced kidneys'."""
 
 
 def use_folders(folder: Path) -> None:
-    """Make nnU-Net and what it imports keep to `folder`; to come before nnunetv2 is imported."""
+    """Make nnU-Net and the packages that it imports use `folder` for all their files."""
     variables = {"nnUNet_wandb_enabled": "0"}
     for name in ("raw", "preprocessed", "results"):
         (folder / name / DATASET).mkdir(parents=True, exist_ok=True)
@@ -44,8 +32,8 @@ def use_folders(folder: Path) -> None:
     os.environ.update(variables)
 
 
-def dataset_json(files: Mapping[str, tuple[Path, Path]] | None = None) -> dict[str, Any]:
-    """What nnU-Net reads about a data set: one CT channel, the classes of `kitsjax.labels`.
+def make_dataset(files: Mapping[str, tuple[Path, Path]] | None = None) -> dict[str, Any]:
+    """Make the content of dataset.json: one CT channel and kitsjax's classes.
 
     Args:
         files: image and label of each case by its name, read where they lie; None: no cases.
@@ -63,136 +51,78 @@ def dataset_json(files: Mapping[str, tuple[Path, Path]] | None = None) -> dict[s
     }
 
 
-def plans(
-    spacing_mm: float,
-    patch_shape: Shape,
-    batch_size: int,
-    stage_features: tuple[int, ...] = FEATURES,
-) -> dict[str, Any]:
-    """What nnU-Net's planner would write, for a configuration of our choice.
-
-    Args:
-        spacing_mm: isotropic voxel edge that cases are resampled to.
-        patch_shape: (z, y, x) in voxels.
-        stage_features: channels of each encoder stage, finest first; all but the first stride 2.
-    """
-    stages = len(stage_features)
-    architecture = {
-        "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
-        "arch_kwargs": {
-            "n_stages": stages,
-            "features_per_stage": list(stage_features),
-            "conv_op": "torch.nn.modules.conv.Conv3d",
-            "kernel_sizes": [[3, 3, 3]] * stages,
-            "strides": [[1, 1, 1]] + [[2, 2, 2]] * (stages - 1),
-            "n_conv_per_stage": [2] * stages,
-            "n_conv_per_stage_decoder": [2] * (stages - 1),
-            "conv_bias": True,
-            "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",
-            "norm_op_kwargs": {"eps": 1e-5, "affine": True},
-            "dropout_op": None,
-            "dropout_op_kwargs": None,
-            "nonlin": "torch.nn.LeakyReLU",
-            "nonlin_kwargs": {"inplace": True},
-        },
-        "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
-    }
-    median_shape = [2 * edge for edge in patch_shape]
-    configuration = {
-        "data_identifier": f"{PLANS}_{CONFIGURATION}",
-        "preprocessor_name": "DefaultPreprocessor",
-        "batch_size": batch_size,
-        "patch_size": list(patch_shape),
-        "median_image_size_in_voxels": median_shape,
-        "spacing": [spacing_mm] * 3,
-        "normalization_schemes": ["CTNormalization"],
-        "use_mask_for_norm": [False],
-        "architecture": architecture,
-        "batch_dice": False,
-        **_resampling("data", order=3),
-        **_resampling("seg", order=1),
-        **_resampling("probabilities", order=1),
-    }
-    return {
-        "dataset_name": DATASET,
-        "plans_name": PLANS,
-        "original_median_spacing_after_transp": [spacing_mm] * 3,
-        "original_median_shape_after_transp": median_shape,
-        "image_reader_writer": "SimpleITKIO",
-        "transpose_forward": [0, 1, 2],
-        "transpose_backward": [0, 1, 2],
-        "configurations": {CONFIGURATION: configuration},
-        "experiment_planner_used": "ExperimentPlanner",
-        "label_manager": "LabelManager",
-        "foreground_intensity_properties_per_channel": {"0": INTENSITIES},
-    }
-
-
-def _resampling(kind: str, order: int) -> dict[str, Any]:
-    # Along all axes alike, as kitsjax does; nnU-Net's own choice would be nearest neighbor between
-    # slices more than three times as thick as pixels are wide.
-    options = {"is_seg": kind == "seg", "order": order, "order_z": 0, "force_separate_z": False}
-    name = f"resampling_fn_{kind}"
-    return {name: "resample_data_or_seg_to_shape", f"{name}_kwargs": options}
-
-
-def write_dataset(folder: Path, plan: dict[str, Any], dataset: dict[str, Any]) -> None:
-    """Put plans and dataset.json where nnU-Net's commands look for them under `folder`."""
+def write_dataset(folder: Path, plans: dict[str, Any], dataset: dict[str, Any]) -> None:
+    """Write plans and dataset.json where nnU-Net's commands look for them under `folder`."""
     (folder / "raw" / DATASET / "dataset.json").write_text(json.dumps(dataset))
     (folder / "preprocessed" / DATASET / "dataset.json").write_text(json.dumps(dataset))
-    (folder / "preprocessed" / DATASET / f"{PLANS}.json").write_text(json.dumps(plan))
+    (folder / "preprocessed" / DATASET / f"{PLANS}.json").write_text(json.dumps(plans))
 
 
 def preprocess(workers: int) -> None:
-    """nnUNetv2_preprocess on what `write_dataset` wrote: all cases anew, `workers` at a time."""
+    """Preprocess all cases of `write_dataset` anew, as nnUNetv2_preprocess does."""
     from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
 
     DefaultPreprocessor(verbose=False).run(DATASET, CONFIGURATION, PLANS, workers)
 
 
-def build_trainer(
-    plan: dict[str, Any],
-    dataset: dict[str, Any],
-    fold: int | str,
-    device: str,
-    *,
-    compiled: bool = False,
-) -> Any:
-    """An initialized nnUNetTrainer: network, loss and optimizer.
+def build_trainer(plans: dict[str, Any], device: str, *, compiled: bool = False) -> Any:
+    """Build an nnUNetTrainer with its network, loss and optimizer.
+
+    It trains and validates on all preprocessed cases ("all" instead of a fold). There may be none
+    if no data loader is needed.
 
     Args:
-        plan, dataset: `plans` and `dataset_json`.
-        fold: "all" trains and validates on all preprocessed cases; none need exist as long as no
-            data loader is asked for.
+        plans: content of a plans file.
         device: "cpu" or "cuda".
-        compiled: torch.compile on the CPU too, where nnU-Net itself never does; on CUDA it always
-            does.
+        compiled: use torch.compile on the CPU too, where nnU-Net itself never does. On CUDA it
+            always does.
     """
     import torch
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
     if device == "cuda":
-        # What nnUNetv2_train sets; on the CPU it uses all cores, which OMP_NUM_THREADS says here.
+        # nnUNetv2_train sets these. On the CPU it uses all cores; here OMP_NUM_THREADS says which.
         torch.set_num_threads(1)
         torch.backends.cudnn.benchmark = True
     trainer = nnUNetTrainer(
-        {**plan, "continue_training": False}, CONFIGURATION, fold, dataset, torch.device(device)
-    )
+        {**plans, "continue_training": False}, CONFIGURATION, "all", make_dataset(),
+        torch.device(device),
+    )  # fmt: skip
     if compiled:
         trainer._do_i_compile = lambda: True
     cases = Path(trainer.preprocessed_dataset_folder)
     cases.mkdir(exist_ok=True)
     if not any(cases.iterdir()):
-        # A trainer infers the format of its cases from a file's ending, and does not start without.
+        # A trainer infers the format of its cases from the ending of a file, so it needs one.
         (cases / "none.b2nd").touch()
     trainer.initialize()
     return trainer
 
 
-def parameters_for_kitsjax(network: Any) -> dict[str, Any]:
-    """The parameters of nnU-Net's PlainConvUNet as those of `kitsjax.model.unet.UNet`.
+def make_batch(trainer: Any, image: np.ndarray, label: np.ndarray) -> dict[str, Any]:
+    """Make the batch that nnU-Net's data loader would, with a target of each resolution.
 
-    So both compute the same function, if the UNet has as many heads.
+    Args:
+        image, label: patches (b, z, y, x).
+    """
+    import torch
+    from batchgeneratorsv2.transforms.utils.deep_supervision_downsampling import (
+        DownsampleSegForDSTransform,
+    )
+
+    downsample = DownsampleSegForDSTransform(trainer._get_deep_supervision_scales())
+    # The samples take the place of channels, which the transform treats alike.
+    targets = downsample(segmentation=torch.from_numpy(label.astype(np.int16)))["segmentation"]
+    return {
+        "data": torch.from_numpy(image)[:, None].to(trainer.device),
+        "target": [target[:, None].to(trainer.device) for target in targets],
+    }
+
+
+def convert_parameters(network: Any) -> dict[str, Any]:
+    """Convert the parameters of nnU-Net's PlainConvUNet to those of `kitsjax.model.unet.UNet`.
+
+    With them both compute the same function, if the UNet has as many deep supervision outputs.
 
     Returns:
         A tree of float32 NumPy arrays.
@@ -217,7 +147,7 @@ def parameters_for_kitsjax(network: Any) -> dict[str, Any]:
     found: dict[str, Any] = {
         f"encoder_{n}": block(stage[0]) for n, stage in enumerate(encoder.stages)
     }
-    # nnU-Net counts its decoder from the bottom.
+    # nnU-Net counts the stages of its decoder from the bottom.
     for level, stage in enumerate(reversed(decoder.stages)):
         up, head = decoder.transpconvs[-1 - level], decoder.seg_layers[-1 - level]
         found[f"decoder_{level}"] = block(stage)

@@ -1,20 +1,15 @@
-"""Part `predict`: from a CT's NIfTI file to its mask's, by networks of the same parameters."""
+"""A CT predicted from its NIfTI file to its mask's, by networks with the same parameters."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
+from benchmarks.definition import Benchmark, Contender, Job, Measurement
 from benchmarks.hardware import is_installed
-from benchmarks.material import make_ct
-from benchmarks.nnunet import parameters_for_kitsjax, use_folders
-from benchmarks.part import Job, Measurement, Part, Side
-from benchmarks.predict_peers import (
-    draw_network,
-    read_network,
-    run_monai,
-    run_nnunet,
-)
+from benchmarks.inputs import make_ct
+from benchmarks.nnunet import convert_parameters, use_folders
+from benchmarks.predict_baselines import init_network, read_network, run_monai, run_nnunet
 from benchmarks.predict_task import (
     CT_SHAPE,
     CT_SPACING_MM,
@@ -30,27 +25,30 @@ from benchmarks.predict_task import (
 )
 
 TIE = 0.1
-"""Voxels whose two most probable classes differ by less may go either way."""
+"""A voxel is near a tie if its two most probable classes differ by less than this."""
 
 
 def _prepare(job: Job) -> None:
-    """A CT, and for each variant the task and a bundle of drawn parameters."""
+    """Write the CT, and for each variant the task and a model with random parameters."""
     from kitsjax.image.read_nifti import read_volume
     from kitsjax.image.resample import resample_image, resampled_shape
 
     make_ct(ct_path(job), CT_SHAPE, CT_SPACING_MM)
     volume = read_volume(ct_path(job))
 
-    def image(spacing_mm: float) -> np.ndarray:
+    def resample(spacing_mm: float) -> np.ndarray:
         shape = resampled_shape(volume.array.shape, volume.spacing_mm, spacing_mm)
         return resample_image(volume.array, shape)
 
     for variant in (PLAIN, MIRRORED):
-        _save_model(replace(job, variant=variant), write_task(job, variant, image))
+        _save_model(replace(job, variant=variant), write_task(job, variant, resample))
 
 
 def _save_model(job: Job, task: Task) -> None:
-    """A bundle, and the same for PyTorch where nnU-Net is there, which then draws it."""
+    """Save a model file for kitsjax and, if nnU-Net is installed, its parameters for PyTorch.
+
+    nnU-Net initializes the parameters then.
+    """
     from kitsjax.config import load_settings
     from kitsjax.infer.bundle import save_bundle
 
@@ -75,14 +73,14 @@ def _save_model(job: Job, task: Task) -> None:
         use_folders(job.folder / "nnunet")
         import torch
 
-        drawn = draw_network(task)
-        torch.save(drawn.state_dict(), model_path(job).with_suffix(".pt"))
-        params = parameters_for_kitsjax(drawn)
-    save_bundle(model_path(job), params, settings, {"benchmark": "drawn, not trained"})
+        theirs = init_network(task)
+        torch.save(theirs.state_dict(), model_path(job).with_suffix(".pt"))
+        params = convert_parameters(theirs)
+    save_bundle(model_path(job), params, settings, {"benchmark": "random, not trained"})
 
 
 def _run_kitsjax(job: Job) -> Measurement:
-    """As `bin/predict.py` does it, but without its compilation cache."""
+    """Predict as `bin/predict.py` does, but without its compilation cache."""
     import jax
 
     from kitsjax.config import override_settings
@@ -108,7 +106,11 @@ def _run_kitsjax(job: Job) -> Measurement:
 
 
 def compare_masks(ours: np.ndarray, theirs: np.ndarray) -> tuple[float, float]:
-    """Share of voxels with the same class, and Dice of the foreground, 1 where both have none."""
+    """Compare two label maps.
+
+    Returns:
+        The share of voxels of the same class, and the Dice of the foreground, 1 if both have none.
+    """
     same = float(np.mean(ours == theirs))
     foreground = int(np.count_nonzero(ours)) + int(np.count_nonzero(theirs))
     common = int(np.count_nonzero((ours > 0) & (theirs > 0)))
@@ -116,33 +118,33 @@ def compare_masks(ours: np.ndarray, theirs: np.ndarray) -> tuple[float, float]:
 
 
 def _check(job: Job) -> dict[str, float]:
-    """Native voxels of equal class, in all and apart from those near a tie.
+    """Compare the masks, over all voxels and over those that are not near a tie.
 
-    On one window the networks must agree to rounding. Masks differ all the same: the peers average
-    logits where kitsjax averages probabilities, and bring logits (nnU-Net) or linearly resampled
-    images' labels (MONAI) back to the native grid; and a network of drawn parameters is seldom
-    sure of a voxel, which another window sees otherwise.
+    The logits of one window must agree to rounding. The masks still differ: the baselines average
+    logits and kitsjax probabilities; nnU-Net resamples logits to the native grid and MONAI labels
+    of linearly resampled images; and a network with random parameters is seldom sure of a voxel,
+    so overlapping windows disagree about it.
     """
     from kitsjax.image.read_nifti import read_label
 
     ours = read_label(mask_path(job, "kitsjax")).array
-    peers = [s.name for s in PART.sides[1:] if not s.variants or job.variant in s.variants]
-    masks = {peer: read_label(mask_path(job, peer)).array for peer in peers}
+    _, *baselines = (contender.name for contender in BENCHMARK.contenders_in(job.variant))
+    masks = {name: read_label(mask_path(job, name)).array for name in baselines}
     checks: dict[str, float] = {}
-    for peer, mask in masks.items():
+    for name, mask in masks.items():
         same, dice = compare_masks(ours, mask)
-        checks |= {f"{peer}: equal voxels": same, f"{peer}: foreground Dice": dice}
+        checks |= {f"{name}: equal voxels": same, f"{name}: foreground Dice": dice}
     if job.variant == PLAIN:
         sure = _margin(job, ours.shape) >= TIE
         checks["voxels near a tie"] = 1 - float(sure.mean())
-        for peer, mask in masks.items():
-            checks[f"{peer}: equal voxels, ties apart"] = float((ours == mask)[sure].mean())
-        checks["nnU-Net: difference of a window's logits, sd"] = _difference_of_logits(job)
+        for name, mask in masks.items():
+            checks[f"{name}: equal voxels, ties apart"] = float((ours == mask)[sure].mean())
+        checks["nnU-Net: difference of a window's logits, sd"] = _logits_difference(job)
     return checks
 
 
 def _margin(job: Job, native_shape: Sequence[int]) -> np.ndarray:
-    """How much more probable each native voxel's class is than the next."""
+    """Compute how much more probable each native voxel's class is than the next one."""
     from kitsjax.data.preprocess import preprocess
     from kitsjax.image.read_nifti import read_volume
     from kitsjax.image.resample import resample_label
@@ -157,8 +159,8 @@ def _margin(job: Job, native_shape: Sequence[int]) -> np.ndarray:
     return resample_label(first - second, native_shape)
 
 
-def _difference_of_logits(job: Job) -> float:
-    """Largest difference between the networks in float32 on a window of noise, over the sd."""
+def _logits_difference(job: Job) -> float:
+    """Compute the networks' largest difference on a window of noise, in standard deviations."""
     import jax
     import torch
 
@@ -168,7 +170,7 @@ def _difference_of_logits(job: Job) -> float:
     task, bundle = read_task(job), read_bundle(model_path(job))
     window = np.random.default_rng(0).normal(size=(1, *task.patch_shape)).astype(np.float32)
     network = build_network(bundle.settings.network, task.patch_shape, "cpu")
-    # The precision of a GPU's convolutions is not what is in question.
+    # In float32, since the precision of a GPU's convolutions is not what is compared.
     with jax.default_matmul_precision("highest"):
         ours = np.asarray(jax.jit(network.apply)({"params": bundle.params}, window[..., None])[0])
     with torch.inference_mode():
@@ -176,15 +178,15 @@ def _difference_of_logits(job: Job) -> float:
     return float(np.abs(ours - np.moveaxis(theirs.numpy(), 1, -1)).max() / ours.std())
 
 
-PART = Part(
+BENCHMARK = Benchmark(
     name="predict",
     work="a CT of 300x512x512 voxels, 3 x 0.8 x 0.8 mm, from NIfTI to a mask in NIfTI; half-patch "
     "windows with Gaussian weights; full: 1.99 mm, windows of 128 cubed, 32 to 320 channels; "
     "small: 4 mm (mirrored: 6 mm), 96 cubed, 8 to 64 channels",
-    sides=(
-        Side("kitsjax", _run_kitsjax),
-        Side("nnU-Net", run_nnunet, ("torch", "nnunetv2")),
-        Side("MONAI", run_monai, ("torch", "nnunetv2", "monai"), (PLAIN,)),
+    contenders=(
+        Contender("kitsjax", _run_kitsjax),
+        Contender("nnU-Net", run_nnunet, ("torch", "nnunetv2")),
+        Contender("MONAI", run_monai, ("torch", "nnunetv2", "monai"), (PLAIN,)),
     ),
     goal={"cpu": 1.0, "gpu": 2.0},
     variants=(PLAIN, MIRRORED),

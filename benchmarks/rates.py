@@ -1,17 +1,17 @@
-"""What a device can do at best, measured: the two rates that every floor rests on."""
+"""The two rates of a device that a roofline bound rests on, measured."""
 
 from typing import NamedTuple
 
-from benchmarks.part import time_calls
+from benchmarks.measure import time_calls
 
 
 class Rates(NamedTuple):
-    """Of all local devices together.
+    """Rates of all local devices together.
 
     Attributes:
-        flops: operations a second of a large matrix product, of bfloat16 on an accelerator and of
-            float32 on a CPU.
-        bandwidth: bytes a second, read and written, of a large copy.
+        flops: operations per second of a large matrix product, in bfloat16 on an accelerator and
+            in float32 on a CPU.
+        bandwidth: bytes per second that a large copy reads and writes.
     """
 
     flops: float
@@ -19,14 +19,14 @@ class Rates(NamedTuple):
 
 
 def measure_rates() -> Rates:
-    """Measure them, on every local device at once, as a step runs."""
+    """Measure the rates on all local devices at once, as a train step uses them."""
     import jax
     import jax.numpy as jnp
 
     on_cpu = jax.default_backend() == "cpu"
     edge, dtype = (2048, jnp.float32) if on_cpu else (8192, jnp.bfloat16)
     devices = jax.local_device_count()
-    # Not zeros, of which some devices multiply more a second than of real numbers.
+    # Random numbers, since some devices multiply zeros faster.
     keys = jax.random.split(jax.random.key(0), devices)
     operand = jax.pmap(lambda key: jax.random.normal(key, (edge, edge), dtype))(keys)
     product = jax.pmap(lambda a: a @ a)

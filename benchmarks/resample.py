@@ -1,20 +1,22 @@
-"""A CT and its label brought to the network's spacing, on one core."""
+"""A CT and its label resampled to the network's spacing, on one core."""
 
 from collections.abc import Callable
 
 import numpy as np
 
-from benchmarks.part import Job, Measurement, Part, PeakMemory, Side, time_calls
+from benchmarks.definition import Benchmark, Contender, Job, Measurement
+from benchmarks.measure import PeakMemory, time_calls
+from kitsjax.types import Shape
 
 SHAPE, SPACING_MM = (200, 512, 512), (3.0, 0.8, 0.8)
 TARGET_MM = 1.99
 
 
 def _prepare(job: Job) -> None:
-    from benchmarks.material import ct_arrays
+    from benchmarks.inputs import make_arrays
 
-    image, label = ct_arrays(SHAPE, SPACING_MM)
-    # float32, as every side's reader hands it on.
+    image, label = make_arrays(SHAPE, SPACING_MM)
+    # Every contender's reader of files returns float32.
     np.save(job.folder / "image.npy", image.astype(np.float32))
     np.save(job.folder / "labels.npy", label)
 
@@ -33,7 +35,8 @@ def _run_nnunet(job: Job) -> Measurement:
     shape, labels = _new_shape(), job.variant == "labels"
 
     def resample(array: np.ndarray) -> np.ndarray:
-        # The orders that nnU-Net plans with; never separately in z, which would be another result.
+        # These orders are those of nnU-Net's plans. z is never resampled separately, which would
+        # give another result.
         resampled: np.ndarray = resample_data_or_seg_to_shape(
             array[None], shape, SPACING_MM, (TARGET_MM,) * 3, is_seg=labels,
             order=1 if labels else 3, order_z=0, force_separate_z=False,
@@ -57,63 +60,64 @@ def _run_skimage(job: Job) -> Measurement:
     return _measure(job, "skimage", resample, 2)
 
 
-def _new_shape() -> tuple[int, int, int]:
+def _new_shape() -> Shape:
     from kitsjax.image.resample import resampled_shape
 
     return resampled_shape(SHAPE, SPACING_MM, TARGET_MM)
 
 
 def _measure(
-    job: Job, side: str, resample: Callable[[np.ndarray], np.ndarray], repeats: int
+    job: Job, name: str, resample: Callable[[np.ndarray], np.ndarray], repeats: int
 ) -> Measurement:
-    """CPU seconds of the variant's array, in memory; the last result stays for `check`."""
+    """Measure the CPU seconds for the variant's array; keep the last result for the check."""
     array = np.load(job.folder / f"{job.variant}.npy")
     results: list[np.ndarray] = []
 
     def work() -> None:
-        # Two results at once would count as memory that the work needs.
+        # The earlier result would count as memory that the work needs.
         results.clear()
         results.append(resample(array))
 
     with PeakMemory() as peak:
         seconds = time_calls(work, repeats, cpu=True)
-    np.save(job.folder / f"{job.variant}-{side}.npy", results[0])
+    np.save(job.folder / f"{job.variant}-{name}.npy", results[0])
     return Measurement(seconds, peak_bytes=peak.bytes)
 
 
 def _check(job: Job) -> dict[str, float]:
     ours, nnunet, skimage = (
-        np.load(job.folder / f"{job.variant}-{side}.npy")
-        for side in ("kitsjax", "nnunet", "skimage")
+        np.load(job.folder / f"{job.variant}-{name}.npy")
+        for name in ("kitsjax", "nnunet", "skimage")
     )
-    peers = {"nnU-Net": nnunet, "scikit-image": skimage}
+    baselines = {"nnU-Net": nnunet, "scikit-image": skimage}
     if job.variant == "labels":
         return {
-            f"share of voxels as {name}": float(np.mean(ours == p)) for name, p in peers.items()
+            f"share of voxels as {name}": float(np.mean(ours == theirs))
+            for name, theirs in baselines.items()
         }
     image = np.load(job.folder / "image.npy", mmap_mode="r")
     return {
-        f"largest difference from {name}, HU": largest_difference(ours, peer, image)
-        for name, peer in peers.items()
+        f"largest difference from {name}, HU": largest_difference(ours, theirs, image)
+        for name, theirs in baselines.items()
     }
 
 
-def largest_difference(ours: np.ndarray, peer: np.ndarray, image: np.ndarray) -> float:
-    """Between results of resampling `image`, both kept to its range.
+def largest_difference(ours: np.ndarray, theirs: np.ndarray, image: np.ndarray) -> float:
+    """Compare two results of resampling `image`, within the range of its values.
 
-    skimage, which nnU-Net uses, cuts off a spline's overshoot beyond that; kitsjax clips later, at
-    the image's percentiles.
+    skimage, which nnU-Net uses, cuts off a spline's overshoot beyond that range; kitsjax clips
+    later, at the image's percentiles.
     """
-    return float(np.abs(np.clip(ours, image.min(), image.max()) - peer).max())
+    return float(np.abs(np.clip(ours, image.min(), image.max()) - theirs).max())
 
 
-PART = Part(
+BENCHMARK = Benchmark(
     "resample",
     "CT 200x512x512 at 3x0.8x0.8 mm to 1.99 mm, third order, and its labels; CPU seconds",
     (
-        Side("kitsjax", _run_kitsjax),
-        Side("nnU-Net", _run_nnunet, ("nnunetv2",)),
-        Side("scikit-image", _run_skimage, ("skimage",)),
+        Contender("kitsjax", _run_kitsjax),
+        Contender("nnU-Net", _run_nnunet, ("nnunetv2",)),
+        Contender("scikit-image", _run_skimage, ("skimage",)),
     ),
     goal={"cpu": 8, "gpu": 8},
     variants=("image", "labels"),

@@ -1,4 +1,4 @@
-"""A prediction scored against the majority label and 15 samples of the annotations, on one core."""
+"""A prediction scored against the majority label and 15 annotation samples, on one core."""
 
 import json
 from collections.abc import Sequence
@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchmarks.part import Job, Measurement, Part, PeakMemory, Side, time_calls
+from benchmarks.definition import Benchmark, Contender, Job, Measurement
+from benchmarks.measure import PeakMemory, time_calls
 from kitsjax.labels import EVALUATION_CLASSES, TUMOR
 
 if TYPE_CHECKING:
@@ -16,35 +17,39 @@ if TYPE_CHECKING:
 SHAPE, SPACING_MM = (300, 512, 512), (1.0, 0.8, 0.8)
 
 _ERROR_MM, _ERROR_SIGMA = 1.2, 6
-"""How far off the prediction's surface is, standard deviation, and in voxels how smoothly."""
+"""Standard deviation of the prediction's surface from the label's, and over how many voxels that
+error varies."""
 
 _SHIFT = 20
-"""Voxels that the "shifted" prediction is off."""
+"""Voxels that the prediction of the variant "shifted" is moved by."""
 
-_WHOLE = tuple(EVALUATION_CLASSES)
-_PEER = {
-    "small": {"good": (4, _WHOLE), "shifted": (4, _WHOLE), "stray": (1, ("tumor",))},
-    "full": {"good": (16, _WHOLE), "shifted": (16, _WHOLE), "stray": (1, _WHOLE)},
+_ALL_CLASSES = tuple(EVALUATION_CLASSES)
+_BASELINE_WORK = {
+    "small": {"good": (4, _ALL_CLASSES), "shifted": (4, _ALL_CLASSES), "stray": (1, ("tumor",))},
+    "full": {"good": (16, _ALL_CLASSES), "shifted": (16, _ALL_CLASSES), "stray": (1, _ALL_CLASSES)},
 }
-"""Truths and evaluation classes that the peer scores; its time is scaled to all of them. Each one
-costs it much the same: truths differ by a millimeter, and a stray voxel of the prediction makes the
-whole volume be searched, whatever the class."""
+"""Number of truths and the classes that the baseline scores; its time is scaled to all of them.
 
-Rows = list[dict[str, tuple[float, float, float]]]
-"""Of each truth, by evaluation class: Dice, surface Dice and 95% Hausdorff distance in mm."""
+Each comparison costs it about the same: truths differ by a millimeter, and with a stray voxel in
+the prediction the whole volume is searched, whatever the class.
+"""
+
+Scores = dict[str, tuple[float, float, float]]
+"""Dice, surface Dice and 95% Hausdorff distance in mm, by evaluation class."""
 
 
 def _prepare(job: Job) -> None:
-    from benchmarks.material import case_with_slices
+    from benchmarks.inputs import choose_case
     from kitsjax.data.paint_instances import majority_label
     from kitsjax.data.stored_instances import write_instances
 
-    case = case_with_slices(SPACING_MM[0], SHAPE[1])
-    up = (SHAPE[0] - case.image.shape[0]) // 2
-    instances = [_moved(instance, up) for instance in case.instances]
+    case = choose_case(SPACING_MM[0], SHAPE[1])
+    # The case lies in the middle of the slices.
+    first = (SHAPE[0] - case.image.shape[0]) // 2
+    instances = [_moved(instance, first) for instance in case.instances]
     label = majority_label(instances, SHAPE)
     np.save(job.folder / "label.npy", label)
-    np.save(job.folder / "prediction.npy", draw_prediction(label))
+    np.save(job.folder / "prediction.npy", make_prediction(label))
     write_instances(job.folder / "annotations", instances, [])
 
 
@@ -53,24 +58,26 @@ def _moved(instance: "Instance", slices: int) -> "Instance":
     return replace(instance, region=(slice(z.start + slices, z.stop + slices), y, x))
 
 
-def draw_prediction(label: np.ndarray) -> np.ndarray:
-    """A label map (z, y, x) as a network at twice the spacing would draw it: smooth small errors.
+def make_prediction(label: np.ndarray) -> np.ndarray:
+    """Distort a label map (z, y, x) as a network at twice the spacing would, by smooth errors.
 
-    A function of the label map alone.
+    The result depends on the label map alone.
     """
     from scipy import ndimage
 
-    # With a border beyond any error.
+    # A margin that exceeds any error.
     box = tuple(slice(max(i.min() - 20, 0), i.max() + 21) for i in np.nonzero(label))
     crop = label[box]
     rng = np.random.default_rng(0)
-    moved = []
+    # Where each voxel's class comes from: its own position and a smooth random offset.
+    sources = []
     for axis, size in enumerate(crop.shape):
-        field = rng.standard_normal(crop.shape, np.float32)
-        field = ndimage.gaussian_filter(field, _ERROR_SIGMA)
-        field *= _ERROR_MM / SPACING_MM[axis] / field.std()
-        moved.append(field + np.arange(size).reshape([-1 if a == axis else 1 for a in range(3)]))
-    coarse = ndimage.map_coordinates(crop, [m[::2, ::2, ::2] for m in moved], order=0)
+        offset = rng.standard_normal(crop.shape, np.float32)
+        offset = ndimage.gaussian_filter(offset, _ERROR_SIGMA)
+        offset *= _ERROR_MM / SPACING_MM[axis] / offset.std()
+        sources.append(offset + np.arange(size).reshape([-1 if a == axis else 1 for a in range(3)]))
+    # Every second voxel of the distorted crop, twice.
+    coarse = ndimage.map_coordinates(crop, [s[::2, ::2, ::2] for s in sources], order=0)
     for axis, size in enumerate(crop.shape):
         coarse = coarse.repeat(2, axis).take(np.arange(size), axis)
     prediction = np.zeros_like(label)
@@ -79,14 +86,14 @@ def draw_prediction(label: np.ndarray) -> np.ndarray:
 
 
 def spoil(prediction: np.ndarray, variant: str) -> np.ndarray:
-    """The prediction of a variant: as it is ("good"), with two far false positives, or shifted."""
+    """Make the prediction of a variant: unchanged, with two far false positives, or shifted."""
     if variant == "stray":
         prediction[0, 0, 0] = prediction[-1, -1, -1] = TUMOR
     return np.roll(prediction, _SHIFT, axis=1) if variant == "shifted" else prediction
 
 
 def _load(job: Job) -> tuple[np.ndarray, np.ndarray, list["Instance"]]:
-    """Prediction of the variant, majority label and instances."""
+    """Load the prediction of the variant, the majority label and the instances."""
     from kitsjax.data.stored_instances import load_instances
 
     prediction, label = (np.load(job.folder / f"{name}.npy") for name in ("prediction", "label"))
@@ -100,7 +107,7 @@ def _run_kitsjax(job: Job) -> Measurement:
 
     prediction, label, instances = _load(job)
     samples = draw_samples(0, instances)
-    rows: Rows = []
+    rows: list[Scores] = []
 
     def work() -> None:
         measured = measure_label(prediction, SPACING_MM)
@@ -120,18 +127,18 @@ def _run_surface_distance(job: Job) -> Measurement:
 
     prediction, label, instances = _load(job)
     choices = [sample.choice for sample in draw_samples(0, instances)]
-    count, classes = _PEER[job.size][job.variant]
+    count, classes = _BASELINE_WORK[job.size][job.variant]
     truths = [label, *(paint_sample(instances, choice, SHAPE) for choice in choices[: count - 1])]
-    rows: Rows = []
+    rows: list[Scores] = []
 
     def work() -> None:
         rows[:] = [_score_officially(truth, prediction, classes) for truth in truths]
 
     with PeakMemory() as peak:
-        # Nothing to warm up: each truth is scored anew, and it takes long.
+        # Every truth is scored from scratch, which takes long and needs no warm-up.
         seconds = time_calls(work, 1, warm_up=0, cpu=True)
     _write(job, "surface-distance", rows)
-    measured, whole = count * len(classes), (1 + len(choices)) * len(_WHOLE)
+    measured, whole = count * len(classes), (1 + len(choices)) * len(_ALL_CLASSES)
     values: dict[str, float | str] = {"scaled from": f"{measured} of {whole} comparisons"}
     return Measurement(
         [s * whole / measured for s in seconds],
@@ -140,61 +147,59 @@ def _run_surface_distance(job: Job) -> Measurement:
     )
 
 
-def _score_officially(
-    truth: np.ndarray, prediction: np.ndarray, classes: Sequence[str]
-) -> dict[str, tuple[float, float, float]]:
-    """KiTS21's script: masks of the whole volume for each class, surface-distance on them.
+def _score_officially(truth: np.ndarray, prediction: np.ndarray, classes: Sequence[str]) -> Scores:
+    """Score as KiTS21's script does, with surface-distance on masks of the whole volume.
 
-    The 95% Hausdorff distance, which the script lacks, costs nothing on top.
+    The script has no 95% Hausdorff distance, but from its distances that costs next to nothing.
     """
     from surface_distance import metrics
 
     from kitsjax.evaluate.scoring import class_mask
 
-    row = {}
+    scores = {}
     for name in classes:
         true, found = class_mask(truth, name), class_mask(prediction, name)
         distances = metrics.compute_surface_distances(true, found, SPACING_MM)
         tolerance_mm = EVALUATION_CLASSES[name].tolerance_mm
-        row[name] = (
+        scores[name] = (
             float(metrics.compute_dice_coefficient(true, found)),
             float(metrics.compute_surface_dice_at_tolerance(distances, tolerance_mm)),
             float(metrics.compute_robust_hausdorff(distances, 95)),
         )
-    return row
+    return scores
 
 
-def _write(job: Job, side: str, rows: Rows) -> None:
-    (job.folder / f"{job.variant}-{side}.json").write_text(json.dumps(rows))
+def _write(job: Job, contender: str, rows: list[Scores]) -> None:
+    (job.folder / f"{job.variant}-{contender}.json").write_text(json.dumps(rows))
 
 
 def _check(job: Job) -> dict[str, float]:
-    ours, peer = (
-        json.loads((job.folder / f"{job.variant}-{side}.json").read_text())
-        for side in ("kitsjax", "surface-distance")
+    ours, theirs = (
+        json.loads((job.folder / f"{job.variant}-{contender}.json").read_text())
+        for contender in ("kitsjax", "surface-distance")
     )
     return {
-        "largest difference of a score (Dice, surface Dice, mm)": largest_difference(ours, peer)
+        "largest difference of a score (Dice, surface Dice, mm)": largest_difference(ours, theirs)
     }
 
 
-def largest_difference(ours: Rows, peer: Rows) -> float:
-    """Over all truths, classes and scores that the peer has."""
+def largest_difference(ours: list[Scores], theirs: list[Scores]) -> float:
+    """Compare the scores of each truth, as far as the baseline has scored it."""
     return max(
         abs(a - b)
-        for mine, theirs in zip(ours, peer, strict=False)
-        for name, scores in theirs.items()
-        for a, b in zip(mine[name], scores, strict=True)
+        for our_scores, their_scores in zip(ours, theirs, strict=False)
+        for name, scores in their_scores.items()
+        for a, b in zip(our_scores[name], scores, strict=True)
     )
 
 
-PART = Part(
+BENCHMARK = Benchmark(
     "score",
     "one case, 300x512x512 at 1x0.8x0.8 mm, against its majority label and 15 annotation samples: "
     "Dice, surface Dice and 95% Hausdorff distance of three classes; CPU seconds",
     (
-        Side("kitsjax", _run_kitsjax),
-        Side("surface-distance", _run_surface_distance, ("surface_distance",)),
+        Contender("kitsjax", _run_kitsjax),
+        Contender("surface-distance", _run_surface_distance, ("surface_distance",)),
     ),
     goal={"cpu": 8, "gpu": 8},
     variants=("good", "shifted", "stray"),

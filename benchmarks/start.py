@@ -1,6 +1,6 @@
-"""Part `start`: from the command to the first step's end, in new processes, compilation included.
+"""The start of training: from the command to the end of the first step, with compilation.
 
-`python -m benchmarks.start SIDE FOLDER` is such a process.
+`python -m benchmarks.start CONTENDER FOLDER` is such a start.
 """
 
 import json
@@ -13,17 +13,19 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks import nnunet
-from benchmarks.part import Job, Measurement, Part, Side, Size
-from benchmarks.step import dummy_arrays, dummy_batch, nnunet_batch
+from benchmarks.definition import Benchmark, Contender, Job, Measurement, Size
+from benchmarks.dummy_data import make_batch, make_patches
+from benchmarks.nnunet_plans import CONFIGURATION, make_plans
+from benchmarks.run_process import environment
 
 COLD, CACHED = "cold", "cached"
 
 COMPILED = ("xla", "torchinductor_cache_dir", "triton_cache_dir")
-"""Folders of compiled programs in a side's cache; what else is there, such as matplotlib's list of
-fonts, any user has."""
+"""Folders of compiled code in a contender's cache. What else is there, such as matplotlib's list
+of fonts, every user has."""
 
 _OVERRIDES: dict[Size, tuple[str, ...]] = {
-    # configs/phantom.toml's and configs/kits21.toml's.
+    # Those of configs/phantom.toml and configs/kits21.toml.
     "small": (
         "sampling.patch_shape=[48, 48, 48]", "sampling.batch_size=2", "preprocess.spacing_mm=4.0",
         "network.features=8", "network.max_features=64", "network.deep_supervision=3",
@@ -34,7 +36,7 @@ _OVERRIDES: dict[Size, tuple[str, ...]] = {
 
 
 def _prepare(job: Job) -> None:
-    """The settings file, which names the compilation cache, and nnU-Net's plans of the same."""
+    """Write the settings file, with the compilation cache, and equivalent plans for nnU-Net."""
     from kitsjax.config import load_settings, to_toml
     from kitsjax.model.unet import stage_features
 
@@ -49,33 +51,35 @@ def _prepare(job: Job) -> None:
     features = stage_features(
         sampling.patch_shape, network.features, network.max_features, network.smallest
     )
-    plans = nnunet.plans(
+    plans = make_plans(
         settings.preprocess.spacing_mm, sampling.patch_shape, sampling.batch_size, features
     )
     (job.folder / "plans.json").write_text(json.dumps(plans))
 
 
-def _run(side: str, job: Job) -> Measurement:
-    """Start once, with compiled programs that an earlier start left, or without."""
-    cache = job.folder / side / "cache"
+def _run(contender: str, job: Job) -> Measurement:
+    """Start once, with or without the compiled code that an earlier start left."""
+    cache = job.folder / contender / "cache"
     if not cache.exists():
-        # So that the first side's first start does not pay for reading Python packages from disk.
-        start(side, job.folder)
+        # Otherwise the first start alone would pay for reading Python packages from the disk.
+        start(contender, job.folder)
     if job.variant == COLD:
         for name in COMPILED:
             shutil.rmtree(cache / name, ignore_errors=True)
-    reached = start(side, job.folder)
+    reached = start(contender, job.folder)
     *_, seconds = reached.values()
     return Measurement([seconds], values={f"{name}, s": value for name, value in reached.items()})
 
 
-def start(side: str, folder: Path) -> dict[str, float]:
-    """Start a process that takes one step; seconds since the command to all that it reaches."""
+def start(contender: str, folder: Path) -> dict[str, float]:
+    """Start a process that takes one step; return the seconds until it reached each point."""
     began = time.time()
-    command = [sys.executable, "-m", "benchmarks.start", side, str(folder)]
-    output = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
-    reached: dict[str, float] = json.loads(output.splitlines()[-1])
-    return {name: moment - began for name, moment in reached.items()}
+    command = [sys.executable, "-m", "benchmarks.start", contender, str(folder)]
+    started = subprocess.run(
+        command, env=environment(), stdout=subprocess.PIPE, text=True, check=True
+    )
+    moments: dict[str, float] = json.loads(started.stdout.splitlines()[-1])
+    return {name: moment - began for name, moment in moments.items()}
 
 
 def _start_kitsjax(folder: Path) -> dict[str, float]:
@@ -88,18 +92,18 @@ def _start_kitsjax(folder: Path) -> dict[str, float]:
     from kitsjax.train.sharding import replicate, shard
     from kitsjax.train.step import init_state
 
-    reached = {"imported": time.time()}
+    moments = {"imported": time.time()}
     settings = load_settings(folder / "settings.toml")
     start_devices(settings.run, keep_memory=True)
     sampling = settings.sampling
-    source = oversized_shape(sampling.patch_shape, settings.augment)
-    batch = dummy_arrays(source, sampling.batch_size, settings.preprocess.dtype)
+    oversized = oversized_shape(sampling.patch_shape, settings.augment)
+    batch = make_batch(oversized, sampling.batch_size, settings.preprocess.dtype)
     program = build_program(settings)
     state = init_state(program.network, program.optimizer, settings.train.seed)
     state = jax.block_until_ready(replicate(state))
-    reached["initialized"] = time.time()
+    moments["initialized"] = time.time()
     jax.block_until_ready(program.train_step(state, shard(batch, jax.local_device_count())))
-    return {**reached, "first step": time.time()}
+    return {**moments, "first step": time.time()}
 
 
 def _start_nnunet(folder: Path) -> dict[str, float]:
@@ -107,21 +111,22 @@ def _start_nnunet(folder: Path) -> dict[str, float]:
     import torch
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-    reached = {"imported": time.time()}
-    assert nnUNetTrainer is not None  # imported to be timed
+    moments = {"imported": time.time()}
+    # The import above is there to be timed.
+    assert nnUNetTrainer is not None
     plans = json.loads((folder / "plans.json").read_text())
-    configuration = plans["configurations"][nnunet.CONFIGURATION]
+    configuration = plans["configurations"][CONFIGURATION]
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    trainer = nnunet.build_trainer(plans, nnunet.dataset_json(), "all", device)
+    trainer = nnunet.build_trainer(plans, device)
     trainer.network.train()
     z, y, x = configuration["patch_size"]
-    batch = nnunet_batch(trainer, *dummy_batch((z, y, x), configuration["batch_size"]))
-    reached["initialized"] = time.time()
-    # Its loss, a NumPy number, has been waited for.
+    batch = nnunet.make_batch(trainer, *make_patches((z, y, x), configuration["batch_size"]))
+    moments["initialized"] = time.time()
+    # It returns the loss as a NumPy number, so it waits for the step.
     trainer.train_step(batch)
     if device == "cuda":
         torch.cuda.synchronize()
-    return {**reached, "first step": time.time()}
+    return {**moments, "first step": time.time()}
 
 
 _STARTS: dict[str, Callable[[Path], dict[str, float]]] = {
@@ -130,13 +135,13 @@ _STARTS: dict[str, Callable[[Path], dict[str, float]]] = {
 }
 
 
-PART = Part(
+BENCHMARK = Benchmark(
     name="start",
     work="from the command to the end of the first train step on a dummy batch, a new process; "
     "full: configs/kits21.toml's network and batch, small: configs/phantom.toml's",
-    sides=(
-        Side("kitsjax", partial(_run, "kitsjax")),
-        Side("nnU-Net", partial(_run, "nnU-Net"), ("torch", "nnunetv2")),
+    contenders=(
+        Contender("kitsjax", partial(_run, "kitsjax")),
+        Contender("nnU-Net", partial(_run, "nnU-Net"), ("torch", "nnunetv2")),
     ),
     variants=(COLD, CACHED),
     prepare=_prepare,

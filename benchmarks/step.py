@@ -1,4 +1,4 @@
-"""The train step: nnU-Net's trainer's own against the program of bin/train.py, on dummy data."""
+"""The train step on dummy data: that of bin/train.py against that of nnU-Net's trainer."""
 
 import os
 import shutil
@@ -9,9 +9,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks import nnunet
-from benchmarks.part import Job, Measurement, Part, PeakMemory, Side, Size, time_calls
+from benchmarks.definition import Benchmark, Contender, Job, Measurement, Size
+from benchmarks.dummy_data import make_batch, make_patches
+from benchmarks.measure import PeakMemory, time_calls
+from benchmarks.nnunet_plans import FEATURES, make_plans
 from benchmarks.rates import measure_rates
-from kitsjax.labels import CLASSES
 from kitsjax.settings import (
     AugmentSettings,
     NetworkSettings,
@@ -22,12 +24,12 @@ from kitsjax.settings import (
 )
 from kitsjax.types import Shape
 
-NORM = 12.0
-"""Both clip the gradient at it; nnU-Net tells the norm only after that."""
+MAX_NORM = 12.0
+"""Both clip the gradient's norm to this. nnU-Net tells only the norm after clipping."""
 
 
 class _Plan(NamedTuple):
-    """A size of the part; `smallest` lets every patch have the six stages of 128 cubed."""
+    """A size of the benchmark; `smallest` gives every patch the six stages of 128 cubed."""
 
     patch_shape: Shape
     batch_size: int
@@ -36,47 +38,29 @@ class _Plan(NamedTuple):
     repeats: int
 
 
-# On an accelerator a repetition is several steps, as nothing waits for the device in training.
+# On an accelerator a repetition has several steps, since training does not wait for each of them.
 _PLANS: dict[Size, _Plan] = {
     "small": _Plan((64, 64, 64), 2, smallest=2, steps=1, repeats=2),
     "full": _Plan((128, 128, 128), 4, smallest=4, steps=10, repeats=5),
 }
 
+# The first repetition compiles; the second fills caches and allocators.
 _WARM_UP = 2
-"""Repetitions: the first compiles, the second finds caches and allocators as all later ones do."""
 
 
 def step_settings(job: Job) -> Settings:
-    """nnU-Net's network, optimizer and batch in kitsjax's words, without augmentation."""
+    """Make settings with nnU-Net's network, optimizer and batch, without augmentation."""
     plan = _PLANS[job.size]
     devices = max(n for n in range(1, job.threads + 1) if plan.batch_size % n == 0)
     return Settings(
         sampling=SamplingSettings(patch_shape=plan.patch_shape, batch_size=plan.batch_size),
         augment=AugmentSettings(mirror=0, rotate=0, scale=0, brightness=0, contrast=0, gamma=0),
         network=NetworkSettings(
-            max_features=max(nnunet.FEATURES), deep_supervision=5, smallest=plan.smallest
+            max_features=max(FEATURES), deep_supervision=5, smallest=plan.smallest
         ),
-        optimizer=OptimizerSettings(learning_rate=0.01, clip_norm=NORM),
+        optimizer=OptimizerSettings(learning_rate=0.01, clip_norm=MAX_NORM),
         run=RunSettings(compilation_cache=str(job.folder / "xla"), cpu_devices=devices),
     )
-
-
-def dummy_batch(patch_shape: Shape, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Noise with the intensities of a normalized image, and random labels; (b, z, y, x) each."""
-    rng, shape = np.random.default_rng(0), (batch_size, *patch_shape)
-    image = rng.standard_normal(shape, np.float32)
-    return image, rng.integers(0, len(CLASSES), shape, np.uint8)
-
-
-def dummy_arrays(patch_shape: Shape, batch_size: int, dtype: str) -> dict[str, np.ndarray]:
-    """`dummy_batch` as the program of bin/train.py takes it, before it is shared out.
-
-    Args:
-        dtype: of the stored image, `preprocess.dtype`.
-    """
-    image, label = dummy_batch(patch_shape, batch_size)
-    index = np.arange(batch_size, dtype=np.int32)
-    return {"image": image.astype(dtype), "label": label, "index": index}
 
 
 def _run_kitsjax(job: Job) -> Measurement:
@@ -93,22 +77,20 @@ def _run_kitsjax(job: Job) -> Measurement:
     state = init_state(program.network, program.optimizer, settings.train.seed)
     parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     state = replicate(state)
-    arrays = dummy_arrays(plan.patch_shape, plan.batch_size, settings.preprocess.dtype)
+    arrays = make_batch(plan.patch_shape, plan.batch_size, settings.preprocess.dtype)
     batch = jax.pmap(lambda leaf: leaf)(shard(arrays, jax.local_device_count()))
     metrics: list[dict[str, jax.Array]] = []
 
     def work() -> None:
         nonlocal state
         for _ in range(plan.steps):
-            state, told = program.train_step(state, batch)
-            metrics.append(told)
-        jax.block_until_ready((state, told))
+            state, found = program.train_step(state, batch)
+            metrics.append(found)
+        jax.block_until_ready((state, found))
 
     with PeakMemory() as peak:
         seconds = time_calls(work, plan.repeats, _WARM_UP)
     memory = jax.local_devices()[0].memory_stats() or {}
-    rates, flops = measure_rates(), count_operations(settings)
-    floor = flops / rates.flops
     return Measurement(
         seconds,
         units=plan.steps,
@@ -118,21 +100,30 @@ def _run_kitsjax(job: Job) -> Measurement:
             "parameters": parameters,
             "first loss": float(metrics[0]["loss"][0]),
             "last loss": float(metrics[-1]["loss"][0]),
-            "last gradient norm": min(NORM, float(metrics[-1]["grad_norm"][0])),
+            "last gradient norm": min(MAX_NORM, float(metrics[-1]["grad_norm"][0])),
             "computed in": str(program.network.dtype),
-            "TFLOP a step": flops / 1e12,
-            "measured TFLOP/s of a matrix product": rates.flops / 1e12,
-            "measured GB/s of a copy": rates.bandwidth / 1e9,
-            "floor by arithmetic, s": floor,
-            "share of the floor reached": floor / (statistics.median(seconds) / plan.steps),
+            **_roofline(settings, statistics.median(seconds) / plan.steps),
         },
     )
 
 
-def count_operations(settings: Settings) -> float:
-    """Operations of a step on the whole batch, in XLA's count of its plain implementation, uncompiled.
+def _roofline(settings: Settings, step_seconds: float) -> dict[str, float]:
+    """Compare a step with the bound that its operations set on this machine."""
+    rates, flops = measure_rates(), count_operations(settings)
+    bound = flops / rates.flops
+    return {
+        "TFLOP a step": flops / 1e12,
+        "measured TFLOP/s of a matrix product": rates.flops / 1e12,
+        "measured GB/s of a copy": rates.bandwidth / 1e9,
+        "roofline bound by arithmetic, s": bound,
+        "share of the roofline bound reached": bound / step_seconds,
+    }
 
-    Other forms of the convolution save some, or hide some in loops.
+
+def count_operations(settings: Settings) -> float:
+    """Count the operations of a step on the whole batch, in XLA's direct implementation.
+
+    Other implementations of the convolution need fewer, or hide some in loops. Nothing is compiled.
     """
     import jax
 
@@ -140,10 +131,10 @@ def count_operations(settings: Settings) -> float:
     from kitsjax.train.step import init_state
 
     network = settings.network.model_copy(update={"convolution": "direct"})
-    plain, one = settings.model_copy(update={"network": network}), jax.local_devices()[:1]
-    program = build_program(plain, one)
+    direct, device = settings.model_copy(update={"network": network}), jax.local_devices()[:1]
+    program = build_program(direct, device)
     state = jax.eval_shape(lambda: init_state(program.network, program.optimizer, 0))
-    return float(lower_train_step(plain, program, state, one).cost_analysis()["flops"])
+    return float(lower_train_step(direct, program, state, device).cost_analysis()["flops"])
 
 
 def _run_nnunet(job: Job) -> Measurement:
@@ -151,12 +142,10 @@ def _run_nnunet(job: Job) -> Measurement:
     import torch
 
     plan, cuda = _PLANS[job.size], torch.cuda.is_available()
-    trainer = nnunet.build_trainer(
-        nnunet.plans(1.99, plan.patch_shape, plan.batch_size), nnunet.dataset_json(), "all",
-        "cuda" if cuda else "cpu", compiled=_can_compile(),
-    )  # fmt: skip
+    plans = make_plans(1.99, plan.patch_shape, plan.batch_size)
+    trainer = nnunet.build_trainer(plans, "cuda" if cuda else "cpu", compiled=_can_compile())
     trainer.network.train()
-    batch = nnunet_batch(trainer, *dummy_batch(plan.patch_shape, plan.batch_size))
+    batch = nnunet.make_batch(trainer, *make_patches(plan.patch_shape, plan.batch_size))
     losses: list[float] = []
 
     def work() -> None:
@@ -185,32 +174,15 @@ def _run_nnunet(job: Job) -> Measurement:
     )
 
 
-def nnunet_batch(trainer: Any, image: np.ndarray, label: np.ndarray) -> dict[str, Any]:
-    """The same patches as nnU-Net's data loader hands them over, with a target for each head."""
-    import torch
-    from batchgeneratorsv2.transforms.utils.deep_supervision_downsampling import (
-        DownsampleSegForDSTransform,
-    )
-
-    downsample = DownsampleSegForDSTransform(trainer._get_deep_supervision_scales())
-    # Samples stand where it expects channels, which it treats alike.
-    targets = downsample(segmentation=torch.from_numpy(label.astype(np.int16)))["segmentation"]
-    return {
-        "data": torch.from_numpy(image)[:, None].to(trainer.device),
-        "target": [target[:, None].to(trainer.device) for target in targets],
-    }
-
-
 def _can_compile() -> bool:
-    """Whether torch.compile finds what it needs on a CPU: a C++ compiler."""
+    """Tell whether there is a C++ compiler, which torch.compile needs on a CPU."""
     return any(map(shutil.which, (os.environ.get("CXX", "g++"), "g++", "clang++")))
 
 
 def _choose_format(trainer: Any, batch: dict[str, Any], work: Callable[[], None]) -> str:
-    """Put network and batch into the memory format in which `work` is fastest; its name.
+    """Put network and batch into the memory format in which `work` is fastest; return its name.
 
-    A GPU tries both. On two CPU cores, of an AMD EPYC, a step of the small size took 16.0 CPU
-    seconds as nnU-Net runs it, 15.5 with channels last, 13.3 compiled and 12.0 with both.
+    On a GPU both are tried. On a CPU channels last is the faster one (benchmarks/README.md).
     """
     import torch
 
@@ -219,7 +191,7 @@ def _choose_format(trainer: Any, batch: dict[str, Any], work: Callable[[], None]
     def use(name: str) -> None:
         trainer.network.to(memory_format=formats[name])
         batch["data"] = batch["data"].to(memory_format=formats[name])
-        # Momentum laid out as the parameters were before.
+        # The momentum still has the layout that the parameters had before.
         trainer.optimizer.state.clear()
 
     fastest = "channels last"
@@ -235,7 +207,7 @@ def _choose_format(trainer: Any, batch: dict[str, Any], work: Callable[[], None]
 
 
 def _check(job: Job) -> dict[str, float]:
-    """Whether both networks are the same function: from the same parameters, the same logits."""
+    """Compare the logits of both networks with the same parameters."""
     nnunet.use_folders(job.folder / "nnunet")
     import jax
     import torch
@@ -244,13 +216,12 @@ def _check(job: Job) -> dict[str, float]:
 
     plan = _PLANS["small"]
     settings = step_settings(Job(job.folder, "small", "", 1))
-    plans = nnunet.plans(1.99, plan.patch_shape, 1)
-    trainer = nnunet.build_trainer(plans, nnunet.dataset_json(), "all", "cpu")
-    image = dummy_batch(plan.patch_shape, 1)[0]
+    trainer = nnunet.build_trainer(make_plans(1.99, plan.patch_shape, 1), "cpu")
+    image, _ = make_patches(plan.patch_shape, 1)
     with torch.no_grad():
         theirs = trainer.network(torch.from_numpy(image)[:, None])
     network = build_network(settings.network, plan.patch_shape).copy(dtype=np.float32)
-    params = nnunet.parameters_for_kitsjax(trainer.network)
+    params = nnunet.convert_parameters(trainer.network)
     with jax.default_matmul_precision("highest"):
         ours = jax.jit(network.apply)({"params": params}, image[..., None])
     differences = [
@@ -260,13 +231,13 @@ def _check(job: Job) -> dict[str, float]:
     return {"largest difference of logits, same parameters": float(max(differences))}
 
 
-PART = Part(
+BENCHMARK = Benchmark(
     "step",
-    "train step on dummy data: 31.2 M parameters, five heads, Dice + CE, SGD; "
+    "train step on dummy data: 31.2 M parameters, five deep supervision outputs, Dice + CE, SGD; "
     "full: 4 patches of 128 cubed, small: 2 of 64 cubed",
     (
-        Side("kitsjax", _run_kitsjax),
-        Side("nnU-Net", _run_nnunet, needs=("nnunetv2", "torch")),
+        Contender("kitsjax", _run_kitsjax),
+        Contender("nnU-Net", _run_nnunet, needs=("nnunetv2", "torch")),
     ),
     goal={"cpu": 1.0, "gpu": 1.25},
     check=_check,

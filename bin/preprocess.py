@@ -1,4 +1,4 @@
-"""Preprocess a KiTS folder: what is missing or out of date, and nothing else.
+"""Preprocess the cases of a KiTS folder that are missing or out of date.
 
 python bin/preprocess.py --config configs/kits21_paper.toml --set data.root=/data/kits21
 """
@@ -10,6 +10,7 @@ from kitsjax.prepare import describe_preparation, prepare_data
 
 
 def main() -> int:
+    """Run the command and return its exit status."""
     settings = resolve_settings(settings_parser(__doc__).parse_args())
     data_set = prepare_data(settings.data, settings.phantom, settings.preprocess)
     print(describe_preparation(data_set))

@@ -177,8 +177,8 @@ def eval_step(
         Metrics, equal on all devices. `loss` is the mean over the global batch. `counts`
         (class, 3) float32 are the true positive, false positive and false negative voxels of the
         global batch, from the argmax of the finest output. Summed over batches, counts[c] gives
-        the Dice of class c, 2 TP / (2 TP + FP + FN), and `kitsjax.model.pseudo_dice.pseudo_dice` gives
-        the mean over classes.
+        the Dice of class c, 2 TP / (2 TP + FP + FN), and `pseudo_dice.pseudo_dice` gives the mean
+        over classes.
     """
     image, label = _without_augmentation(batch)
     outputs = _apply(network, params, image)

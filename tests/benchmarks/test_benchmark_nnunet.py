@@ -1,7 +1,6 @@
-"""nnU-Net as set up here is the same network, loss and optimizer as kitsjax: equal numbers."""
-
 import os
 from functools import partial
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +8,8 @@ import numpy as np
 import pytest
 
 from benchmarks import nnunet
-from benchmarks.step import dummy_batch, nnunet_batch
+from benchmarks.dummy_data import make_patches
+from benchmarks.nnunet_plans import make_plans
 from kitsjax.labels import CLASSES
 from kitsjax.model.losses import deep_supervision_loss
 from kitsjax.model.unet import UNet
@@ -23,17 +23,16 @@ SHAPE = (16, 16, 16)
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A folder of nnU-Net's; its variables are taken back after the test."""
+    """A folder for nnU-Net; the environment is restored after the test."""
     monkeypatch.setattr(os, "environ", os.environ.copy())
     return tmp_path
 
 
 @pytest.fixture
 def trainer(folder):
-    pytest.importorskip("nnunetv2", reason="a peer of the benchmark, pip install '.[bench]'")
+    pytest.importorskip("nnunetv2", reason="a baseline of the benchmarks, pip install '.[bench]'")
     nnunet.use_folders(folder)
-    plans = nnunet.plans(1.99, SHAPE, 2, FEATURES)
-    return nnunet.build_trainer(plans, nnunet.dataset_json(), "all", "cpu")
+    return nnunet.build_trainer(make_plans(1.99, SHAPE, 2, FEATURES), "cpu")
 
 
 def test_everything_is_written_under_the_folder(folder):
@@ -42,43 +41,33 @@ def test_everything_is_written_under_the_folder(folder):
     assert all(os.environ[name].startswith(f"{folder}/") for name in names)
 
 
-def test_plans_halve_at_every_stage_but_the_first():
-    [configuration] = nnunet.plans(2.0, SHAPE, 3, FEATURES)["configurations"].values()
-    network = configuration["architecture"]["arch_kwargs"]
-    assert network["strides"] == [[1, 1, 1], [2, 2, 2], [2, 2, 2], [2, 2, 2]]
-    assert network["features_per_stage"] == list(FEATURES)
-    assert configuration["spacing"] == [2.0, 2.0, 2.0]
-    assert configuration["batch_size"] == 3
-
-
 def test_dataset_has_the_classes_and_the_cases():
-    from pathlib import Path
-
-    found = nnunet.dataset_json({"a": (Path("/i.nii.gz"), Path("/l.nii.gz"))})
+    found = nnunet.make_dataset({"a": (Path("/i.nii.gz"), Path("/l.nii.gz"))})
     assert [found["labels"][name] for name in CLASSES] == [0, 1, 2, 3]
     assert found["dataset"] == {"a": {"images": ["/i.nii.gz"], "label": "/l.nii.gz"}}
     assert found["numTraining"] == 1
 
 
-def test_one_step_from_the_same_parameters_gives_the_same_parameters(trainer):
-    """Network, deep supervision, Dice and cross-entropy, clipping, weight decay, momentum."""
-    # nnU-Net gives its coarsest head no weight: a network without that head has the same loss.
+@pytest.mark.filterwarnings("ignore")  # the warnings of nnU-Net are not ours
+def test_one_step_gives_the_same_parameters(trainer):
+    """Network, deep supervision, both losses, clipping, weight decay and momentum agree."""
+    # nnU-Net gives its coarsest output no weight: a network without it has the same loss.
     network = UNet(FEATURES, deep_supervision=2)
-    params = nnunet.parameters_for_kitsjax(trainer.network)
+    params = nnunet.convert_parameters(trainer.network)
     del params["head_2"]
     params = jax.tree.map(jnp.asarray, params)
     optimizer = build_optimizer(OptimizerSettings(learning_rate=0.01), steps=10**9)
     state = TrainState(jnp.int32(0), params, optimizer.init(params))
-    image, label = dummy_batch(SHAPE, 2)
+    image, label = make_patches(SHAPE, 2)
     loss = partial(deep_supervision_loss, settings=LossSettings())
     step = partial(train_step, network=network, optimizer=optimizer, loss=loss)
     state, metrics = jax.jit(step)(state, {"image": image, "label": label})
 
     trainer.network.train()
-    told = trainer.train_step(nnunet_batch(trainer, image, label))
+    found = trainer.train_step(nnunet.make_batch(trainer, image, label))
 
-    assert float(metrics["loss"]) == pytest.approx(float(told["loss"]), abs=1e-5)
-    theirs = nnunet.parameters_for_kitsjax(trainer.network)
+    assert float(metrics["loss"]) == pytest.approx(float(found["loss"]), abs=1e-5)
+    theirs = nnunet.convert_parameters(trainer.network)
     del theirs["head_2"]
     moved = jax.tree.map(lambda a, b: float(np.abs(a - b).max()), params, theirs)
     assert max(jax.tree.leaves(moved)) > 1e-3

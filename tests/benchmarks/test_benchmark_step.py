@@ -1,11 +1,10 @@
-"""Both sides of the train step do the same work, which is what makes its ratio mean anything."""
-
 import jax
 import numpy as np
 import pytest
 
 from benchmarks import step
-from benchmarks.part import Job
+from benchmarks.definition import Job
+from benchmarks.nnunet_plans import FEATURES
 from kitsjax.model.unet import build_network, stage_features
 from kitsjax.train.augment import oversized_shape
 
@@ -29,7 +28,7 @@ def test_small_patch_has_the_stages_of_a_full_one(tmp_path):
         shape, network = settings.sampling.patch_shape, settings.network
         return stage_features(shape, network.features, network.max_features, network.smallest)
 
-    assert stages("small") == stages("full") == step.nnunet.FEATURES
+    assert stages("small") == stages("full") == FEATURES
 
 
 def test_nothing_is_augmented(tmp_path):
@@ -45,14 +44,6 @@ def test_nothing_is_augmented(tmp_path):
 @pytest.mark.parametrize(("threads", "devices"), [(1, 1), (2, 2), (3, 2), (64, 2)])
 def test_devices_divide_the_batch(tmp_path, threads, devices):
     assert step.step_settings(job(tmp_path, threads=threads)).run.cpu_devices == devices
-
-
-def test_dummy_batch_is_the_same_at_every_call_and_holds_every_class():
-    image, label = step.dummy_batch((8, 8, 8), 2)
-    again, _ = step.dummy_batch((8, 8, 8), 2)
-    np.testing.assert_array_equal(image, again)
-    assert image.shape == label.shape == (2, 8, 8, 8)
-    assert set(np.unique(label)) == {0, 1, 2, 3}
 
 
 def test_a_step_of_the_paper_counts_eleven_tflop(tmp_path):

@@ -4,7 +4,7 @@ import jax
 import pytest
 from flax.traverse_util import flatten_dict
 
-from benchmarks.traffic import Collective, find_collectives
+from benchmarks.communication import Collective, find_collectives
 from kitsjax.config import load_settings
 from kitsjax.train.program import build_program, lower_train_step
 from kitsjax.train.step import init_state

@@ -32,7 +32,7 @@ def test_first_replica_undoes_replicate():
 
 
 def test_replicated_state_compiles_one_step(caplog):
-    """A replicated state is laid out as a step leaves it, so the second step is the same program."""
+    """A replicated state is laid out as a step leaves it, so the second step compiles nothing."""
 
     def step(state):
         return jax.tree.map(lambda x: x + 1, state)

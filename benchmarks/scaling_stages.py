@@ -1,36 +1,36 @@
-"""What each stage of kitsjax costs at a size: `python -m benchmarks.growth_stages`.
+"""The stages of kitsjax and their costs: `python -m benchmarks.scaling_stages` measures one.
 
-Costs are CPU seconds over all threads, which other work on the machine disturbs less than wall
-time; the least of a few repetitions.
+A stage costs CPU seconds of all threads, the least of a few repetitions: other programs disturb
+them less than wall time.
 """
 
 import json
-import os
 import resource
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
-from benchmarks.material import make_cases
-from benchmarks.part import PeakMemory, time_calls
-from benchmarks.step import dummy_arrays
-from benchmarks.traffic import find_collectives
+from benchmarks.communication import find_collectives
+from benchmarks.dummy_data import make_batch
+from benchmarks.inputs import make_cases
+from benchmarks.measure import PeakMemory, time_calls
 
 Costs = dict[str, float]
+"""Costs by name and unit."""
 
 SECONDS, SENT, MEMORY = "CPU seconds", "MB sent by a device", "peak memory, MiB"
 
 _NETWORK = ("network.features=8", "network.deep_supervision=2")
 
-ORIGINAL = "preprocessed"
+_LINKED_CASE = "preprocessed"
 
-PIPELINE_BATCHES = 256
-"""Of two patches, so that about every one of 256 cases is visited."""
+# A batch has two patches, so almost every one of 256 cases is read.
+_PIPELINE_BATCHES = 256
 
 
 @dataclass(frozen=True)
@@ -38,12 +38,12 @@ class Stage:
     """A stage and the sizes that it is measured at.
 
     Attributes:
-        title: as the figure has it.
-        axis: what is counted.
-        measure: (folder to write to, parameter) -> (what is counted, costs by name).
-        parameters: one a point.
-        alone: a process for each point, as it is about devices or memory.
-        prepare: makes what `measure` reads in the folder, in a process of its own.
+        title: its name in the figure.
+        axis: what its size counts.
+        measure: takes the folder of inputs and a parameter; returns the size and the costs.
+        parameters: one for each point of the curve.
+        alone: measure each point in a process of its own, for devices or memory.
+        prepare: writes the inputs into the folder, in a process of its own.
     """
 
     title: str
@@ -52,6 +52,16 @@ class Stage:
     parameters: tuple[int, ...]
     alone: bool = False
     prepare: Callable[[Path], None] | None = None
+
+
+class Point(TypedDict):
+    """One cost of a stage at one size, as `scaling.json` has it."""
+
+    stage: str
+    axis: str
+    size: float
+    cost: str
+    value: float
 
 
 def _resample(folder: Path, edge: int) -> tuple[float, Costs]:
@@ -70,8 +80,9 @@ def _preprocess(folder: Path, number: int) -> tuple[float, Costs]:
     (case,) = find_cases(make_cases(folder, 1, 96))
     cases = [replace(case, case_id=f"case_{n:05d}") for n in range(number)]
     before = _seconds_with_children()
-    with TemporaryDirectory(dir=folder) as into:
-        report = preprocess_cases(cases, Path(into), PreprocessSettings(spacing_mm=3.0), workers=1)
+    with TemporaryDirectory(dir=folder) as temporary:
+        settings = PreprocessSettings(spacing_mm=3.0)
+        report = preprocess_cases(cases, Path(temporary), settings, workers=1)
     assert report.made == number, report
     return number, {SECONDS: _seconds_with_children() - before}
 
@@ -105,6 +116,7 @@ def _windows(folder: Path, along: int) -> tuple[float, Costs]:
     network = build_network(settings.network, settings.sampling.patch_shape)
     params = init_state(network, optax.identity(), 0).params
     ensemble = stack_models(make_model(jax.device_get(params), settings))
+    # Windows of 32 overlap by half, so an axis of 16 (n + 1) voxels has n of them.
     image = np.random.default_rng(0).standard_normal((16 * (along + 1),) * 3, np.float32)
     return along**3, {SECONDS: _least(lambda: predict_label(ensemble, image, settings.predict))}
 
@@ -122,7 +134,7 @@ def _step_by_devices(folder: Path, devices: int) -> tuple[float, Costs]:
 
 
 def _step(folder: Path, edge: int, batch_size: int, devices: int) -> Costs:
-    """A train step of a small network of three stages, its batch shared among forced devices."""
+    """Measure a train step of a small network, its batch divided among forced host devices."""
     import jax
 
     from kitsjax.config import load_settings
@@ -135,6 +147,7 @@ def _step(folder: Path, edge: int, batch_size: int, devices: int) -> Costs:
     settings = load_settings(
         overrides=(
             f"sampling.patch_shape={[edge] * 3}", f"sampling.batch_size={batch_size}",
+            # Three stages at every patch size.
             f"network.smallest={edge // 4}", *_NETWORK, f"run.cpu_devices={devices}",
             f"run.compilation_cache={json.dumps(str(folder / 'xla'))}",
         )
@@ -143,13 +156,13 @@ def _step(folder: Path, edge: int, batch_size: int, devices: int) -> Costs:
     program = build_program(settings)
     one = init_state(program.network, program.optimizer, 0)
     compiled = lower_train_step(settings, program, one).compile()
-    source = oversized_shape(settings.sampling.patch_shape, settings.augment)
-    shares = shard(dummy_arrays(source, batch_size, settings.preprocess.dtype), devices)
+    oversized = oversized_shape(settings.sampling.patch_shape, settings.augment)
+    batch = shard(make_batch(oversized, batch_size, settings.preprocess.dtype), devices)
     state = replicate(one)
 
     def work() -> None:
         nonlocal state
-        state, metrics = program.train_step(state, shares)
+        state, metrics = program.train_step(state, batch)
         jax.block_until_ready((state, metrics))
 
     sent = sum(c.bytes for c in find_collectives(compiled.as_text()))
@@ -157,20 +170,19 @@ def _step(folder: Path, edge: int, batch_size: int, devices: int) -> Costs:
 
 
 def _prepare_pipeline(folder: Path) -> None:
+    """Preprocess one case, and link to it under the name of every case."""
     from kitsjax.data.kits import find_cases
     from kitsjax.data.make_case import preprocess_case
     from kitsjax.settings import PreprocessSettings
 
     (case,) = find_cases(make_cases(folder, 1, 192))
-    preprocess_case(case, folder / ORIGINAL, PreprocessSettings())
+    preprocess_case(case, folder / _LINKED_CASE, PreprocessSettings())
     for n in range(max(STAGES["pipeline"].parameters)):
-        link = folder / f"case_{n:05d}"
-        if not link.exists():
-            link.symlink_to(ORIGINAL, target_is_directory=True)
+        (folder / f"case_{n:05d}").symlink_to(_LINKED_CASE, target_is_directory=True)
 
 
 def _pipeline(folder: Path, number: int) -> tuple[float, Costs]:
-    """Peak memory of reading many batches of patches, off links to one preprocessed case."""
+    """Measure the peak memory of reading many batches from the linked cases."""
     from kitsjax.data.pipeline import batches
     from kitsjax.data.preprocessed_case import PreprocessedCase
     from kitsjax.settings import SamplingSettings
@@ -179,7 +191,7 @@ def _pipeline(folder: Path, number: int) -> tuple[float, Costs]:
     with PeakMemory() as peak:
         cases = [PreprocessedCase(folder / f"case_{n:05d}") for n in range(number)]
         stream = batches(cases, settings, (64, 64, 64), seed=0)
-        for _ in range(PIPELINE_BATCHES):
+        for _ in range(_PIPELINE_BATCHES):
             next(stream)
     return number, {MEMORY: peak.bytes / 2**20}
 
@@ -189,8 +201,8 @@ def _least(work: Callable[[], object]) -> float:
 
 
 def _seconds_with_children() -> float:
-    who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    return sum(sum(resource.getrusage(one)[:2]) for one in who)
+    processes = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    return sum(sum(resource.getrusage(process)[:2]) for process in processes)
 
 
 STAGES: dict[str, Stage] = {
@@ -209,23 +221,21 @@ STAGES: dict[str, Stage] = {
 }
 
 
-def measure_points(name: str, folder: Path, parameters: list[int]) -> list[dict[str, Any]]:
-    """Rows of a stage at some sizes: stage, axis, size, cost, value; of none: prepare it."""
-    stage, rows = STAGES[name], []
+def measure_points(name: str, folder: Path, parameters: list[int]) -> list[Point]:
+    """Measure a stage at some sizes; without any, prepare it and return no points."""
+    stage, points = STAGES[name], []
     if stage.prepare and not parameters:
         stage.prepare(folder)
     for parameter in parameters:
         size, costs = stage.measure(folder, parameter)
-        rows += [
-            {"stage": name, "axis": stage.axis, "size": size, "cost": cost, "value": value}
+        points += [
+            Point(stage=name, axis=stage.axis, size=size, cost=cost, value=value)
             for cost, value in costs.items()
         ]
-    return rows
+    return points
 
 
 if __name__ == "__main__":
-    # Growth is the same on any machine that has the cores; devices are forced on the host.
-    os.environ["JAX_PLATFORMS"] = "cpu"
-    result, stage_name, into, *points = sys.argv[1:]
-    found = measure_points(stage_name, Path(into), [int(point) for point in points])
+    result, stage_name, inputs, *texts = sys.argv[1:]
+    found = measure_points(stage_name, Path(inputs), [int(text) for text in texts])
     Path(result).write_text(json.dumps(found))

@@ -1,4 +1,4 @@
-"""The figure of growth: a panel a curve, on logarithmic axes, where a power law is a line."""
+"""The figure of the scaling: a panel for each curve, with logarithmic axes."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _COLUMNS = 3
-_FINE, _STEEP = "#2166ac", "#b2182b"
+_LINEAR_COLOR, _STEEP_COLOR = "#2166ac", "#b2182b"
 
 
 class Curve(NamedTuple):
-    """A cost of a stage at growing sizes.
+    """A cost of a stage at several sizes.
 
     Attributes:
-        title: of the stage.
-        axis: what is counted.
-        cost: what it costs, with its unit.
-        sizes, values: of the points, by size.
-        exponent: of the power law through them.
+        title: the stage's name in the figure.
+        axis: what the size counts.
+        cost: name and unit of the cost.
+        sizes: sizes, ascending.
+        values: the cost at each size.
+        exponent: exponent of the power law through the points.
     """
 
     title: str
@@ -36,49 +37,46 @@ class Curve(NamedTuple):
     exponent: float
 
 
-def plot_growth(curves: Sequence[Curve], most: float) -> Figure:
-    """Small multiples of the curves.
-
-    Args:
-        most: the largest exponent that counts as linear; curves above it are red.
-    """
+def plot_scaling(curves: Sequence[Curve], max_exponent: float) -> Figure:
+    """Draw the curves; those whose exponent exceeds `max_exponent` are red."""
     from matplotlib.lines import Line2D
 
     lines = -(-len(curves) // _COLUMNS)
     figure = new_figure(8.4, 2.45 * lines + 0.6)
     panels = figure.subplots(lines, _COLUMNS, squeeze=False).ravel()
     for axis, curve in zip(panels, curves, strict=False):
-        _draw(axis, curve, most)
+        _draw(axis, curve, max_exponent)
     for axis in panels[len(curves) :]:
         axis.set_axis_off()
-    handles = [Line2D([], [], color=_FINE, marker="o", label="measured")]
-    if any(curve.exponent > most for curve in curves):
-        label = f"measured, exponent above {most:g}"
-        handles.append(Line2D([], [], color=_STEEP, marker="s", label=label))
+    handles = [Line2D([], [], color=_LINEAR_COLOR, marker="o", label="measured")]
+    if any(curve.exponent > max_exponent for curve in curves):
+        label = f"measured, exponent above {max_exponent:g}"
+        handles.append(Line2D([], [], color=_STEEP_COLOR, marker="s", label=label))
     handles.append(Line2D([], [], color="0.55", ls="--", label="proportional to the size"))
     figure.suptitle("Cost of each stage against its size", fontsize=12)
     figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
     return figure
 
 
-def _draw(axis: Axes, curve: Curve, most: float) -> None:
-    color, mark = (_STEEP, "s") if curve.exponent > most else (_FINE, "o")
+def _draw(axis: Axes, curve: Curve, max_exponent: float) -> None:
+    steep = curve.exponent > max_exponent
+    color, marker = (_STEEP_COLOR, "s") if steep else (_LINEAR_COLOR, "o")
     sizes, values = np.array(curve.sizes), np.array(curve.values)
     guide = values[0] * sizes / sizes[0]
     axis.loglog(sizes, guide, color="0.55", ls="--", lw=1.2, zorder=1)
-    axis.loglog(sizes, values, color=color, marker=mark, ms=5, lw=1.6, zorder=2)
-    # As high as the guide, so that what stays flat is seen to.
+    axis.loglog(sizes, values, color=color, marker=marker, ms=5, lw=1.6, zorder=2)
+    # The guide is always in view, so that a constant cost looks flat beside it.
     low, high = min(values.min(), guide.min()), max(values.max(), guide.max())
     axis.set(ylim=(low / 1.8, high * 1.8), xlabel=curve.axis, ylabel=curve.cost)
     # Adding zero takes the sign off a rounded -0.
     exponent = f"{round(curve.exponent, 2) + 0:.2f}".replace("-", "−")
     axis.set_title(f"{curve.title}\nexponent {exponent}", fontsize=10, color=color)
-    _tick(axis, curve.sizes)
+    _set_ticks(axis, curve.sizes)
     axis.grid(alpha=0.3)
 
 
-def _tick(axis: Axes, sizes: Sequence[float]) -> None:
-    """The sizes themselves as ticks where they are small; 1, 2, 5 where decades are too few."""
+def _set_ticks(axis: Axes, sizes: Sequence[float]) -> None:
+    """Put ticks at small sizes themselves, and at 1, 2 and 5 where decades are too few."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
     low, high = axis.get_ylim()

@@ -1,4 +1,4 @@
-"""Prediction by PyTorch, with the same parameters: nnU-Net's predictor, MONAI's sliding window."""
+"""Prediction by PyTorch with the same parameters: nnU-Net's predictor, MONAI's sliding window."""
 
 import os
 from dataclasses import replace
@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.nnunet import CONFIGURATION, dataset_json, plans, use_folders
-from benchmarks.part import Job, Measurement, time_calls
+from benchmarks.definition import Job, Measurement
+from benchmarks.measure import time_calls
+from benchmarks.nnunet import make_dataset, use_folders
+from benchmarks.nnunet_plans import CONFIGURATION, make_plans
 from benchmarks.predict_task import (
     MIRRORED,
     Task,
@@ -21,9 +23,9 @@ from kitsjax.labels import CLASSES
 
 
 def run_nnunet(job: Job) -> Measurement:
-    """As nnUNetv2_predict does one file, without processes: there is nothing to overlap.
+    """Predict as nnUNetv2_predict does, but in one process, since one file leaves none to overlap.
 
-    Compiled on CUDA, where nnU-Net's documentation leaves it to an environment variable.
+    The network is compiled on CUDA; nnU-Net's documentation recommends that as an option.
     """
     use_folders(job.folder / "nnunet")
     import torch
@@ -32,9 +34,8 @@ def run_nnunet(job: Job) -> Measurement:
 
     device = _start_torch(job, cuda_threads=1)
     task = read_task(job)
-    plan, network = _plan(task), read_network(job, task)
-    network, layout = _faster_layout(network, task, device)
-    manager = PlansManager(plan)
+    network, layout = _choose_layout(read_network(job, task), task, device)
+    manager = PlansManager(_task_plans(task))
     predictor = nnUNetPredictor(
         tile_step_size=0.5, use_gaussian=True, use_mirroring=job.variant == MIRRORED,
         perform_everything_on_device=True, device=device, allow_tqdm=False,
@@ -42,7 +43,7 @@ def run_nnunet(job: Job) -> Measurement:
     os.environ["nnUNet_compile"] = str(device.type == "cuda")  # noqa: SIM112
     predictor.manual_initialization(
         network, manager, manager.get_configuration(CONFIGURATION), [network.state_dict()],
-        dataset_json(), "nnUNetTrainer", (0, 1, 2),
+        make_dataset(), "nnUNetTrainer", (0, 1, 2),
     )  # fmt: skip
     target = mask_path(job, "nnU-Net")
     target.parent.mkdir(exist_ok=True)
@@ -52,42 +53,17 @@ def run_nnunet(job: Job) -> Measurement:
 
 
 def run_monai(job: Job) -> Measurement:
-    """As MONAI's tutorials predict: transforms, inferer, the transforms' inverse, a saved mask."""
+    """Predict as MONAI's tutorials do: transforms, inferer, inverse transforms, saved mask."""
     use_folders(job.folder / "nnunet")
     import torch
-    from monai import transforms
     from monai.inferers import SlidingWindowInferer
 
     device = _start_torch(job, cuda_threads=job.threads)
     task = read_task(job)
-    network, layout = _faster_layout(read_network(job, task), task, device)
+    network, layout = _choose_layout(read_network(job, task), task, device)
     if device.type == "cuda":
         network = torch.compile(network)
-    low, high, mean, deviation = (
-        task.intensities[name] for name in ("percentile_00_5", "percentile_99_5", "mean", "std")
-    )
-    read = transforms.Compose([
-        transforms.LoadImaged("image"),
-        transforms.EnsureChannelFirstd("image"),
-        # kitsjax's own axes: inferior, posterior, left.
-        transforms.Orientationd("image", axcodes="IPL"),
-        # In half the memory of its default, double precision.
-        transforms.Spacingd("image", [task.spacing_mm] * 3, mode="bilinear", dtype=np.float32),
-        transforms.ScaleIntensityRanged(
-            "image", low, high, (low - mean) / deviation, (high - mean) / deviation, clip=True
-        ),
-    ])  # fmt: skip
-    target = mask_path(job, "MONAI")
-    write = transforms.Compose([
-        # Before the inverse: a label map is a quarter of the probabilities to bring back.
-        transforms.AsDiscreted("pred", argmax=True),
-        transforms.Invertd("pred", transform=read, orig_keys="image", nearest_interp=True),
-        transforms.SaveImaged(
-            "pred", output_dir=target.parent, output_postfix="", separate_folder=False,
-            output_dtype=np.uint8, resample=False, print_log=False,
-            output_name_formatter=lambda *_: {"subject": job.variant, "idx": None},
-        ),
-    ])  # fmt: skip
+    read, write = _monai_transforms(job, task)
     inferer = SlidingWindowInferer(
         task.patch_shape, sw_batch_size=4, overlap=0.5, mode="gaussian", sigma_scale=0.125,
         cache_roi_weight_map=True,
@@ -102,13 +78,44 @@ def run_monai(job: Job) -> Measurement:
     return _with_device(measure(job, work), torch, layout)
 
 
-def draw_network(task: Task) -> Any:
-    """nnU-Net's network of the task as it draws it from seed 0, for prediction."""
+def _monai_transforms(job: Job, task: Task) -> tuple[Any, Any]:
+    """Build the transforms from the file to the normalized image, and from logits to the mask."""
+    from monai import transforms
+
+    low, high, mean, deviation = (
+        task.intensities[name] for name in ("percentile_00_5", "percentile_99_5", "mean", "std")
+    )
+    read = transforms.Compose([
+        transforms.LoadImaged("image"),
+        transforms.EnsureChannelFirstd("image"),
+        # kitsjax's canonical orientation.
+        transforms.Orientationd("image", axcodes="IPL"),
+        # float32 takes half the memory of the default, float64.
+        transforms.Spacingd("image", [task.spacing_mm] * 3, mode="bilinear", dtype=np.float32),
+        transforms.ScaleIntensityRanged(
+            "image", low, high, (low - mean) / deviation, (high - mean) / deviation, clip=True
+        ),
+    ])  # fmt: skip
+    write = transforms.Compose([
+        # The inverse comes after this, since a label map is a quarter of the logits.
+        transforms.AsDiscreted("pred", argmax=True),
+        transforms.Invertd("pred", transform=read, orig_keys="image", nearest_interp=True),
+        transforms.SaveImaged(
+            "pred", output_dir=mask_path(job, "MONAI").parent, output_postfix="",
+            separate_folder=False, output_dtype=np.uint8, resample=False, print_log=False,
+            output_name_formatter=lambda *_: {"subject": job.variant, "idx": None},
+        ),
+    ])  # fmt: skip
+    return read, write
+
+
+def init_network(task: Task) -> Any:
+    """Initialize nnU-Net's network of the task from seed 0, for prediction."""
     import torch
     from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 
     torch.manual_seed(0)
-    architecture = _plan(task)["configurations"][CONFIGURATION]["architecture"]
+    architecture = _task_plans(task)["configurations"][CONFIGURATION]["architecture"]
     return get_network_from_plans(
         architecture["network_class_name"], architecture["arch_kwargs"],
         architecture["_kw_requires_import"], 1, len(CLASSES), deep_supervision=False,
@@ -116,15 +123,16 @@ def draw_network(task: Task) -> Any:
 
 
 def read_network(job: Job, task: Task) -> Any:
-    """The network with the parameters that kitsjax predicts with."""
+    """Read the network with the parameters that kitsjax predicts with."""
     import torch
 
-    network = draw_network(task)
+    network = init_network(task)
     network.load_state_dict(torch.load(model_path(job).with_suffix(".pt")))
     return network
 
 
 def _start_torch(job: Job, cuda_threads: int) -> Any:
+    """Set the number of threads, and return the device."""
     import torch
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -133,17 +141,17 @@ def _start_torch(job: Job, cuda_threads: int) -> Any:
     return device
 
 
-def _plan(task: Task) -> dict[str, Any]:
-    plan = plans(task.spacing_mm, task.patch_shape, 2, task.stage_features)
+def _task_plans(task: Task) -> dict[str, Any]:
+    plans = make_plans(task.spacing_mm, task.patch_shape, 2, task.stage_features)
     # Files in KiTS21's layout have slices on the first axis, which ITK reads as the last.
-    plan["transpose_forward"] = plan["transpose_backward"] = [2, 1, 0]
-    known = plan["foreground_intensity_properties_per_channel"]["0"]
-    plan["foreground_intensity_properties_per_channel"] = {"0": known | task.intensities}
-    return plan
+    plans["transpose_forward"] = plans["transpose_backward"] = [2, 1, 0]
+    known = plans["foreground_intensity_properties_per_channel"]["0"]
+    plans["foreground_intensity_properties_per_channel"] = {"0": known | task.intensities}
+    return plans
 
 
-def _faster_layout(network: Any, task: Task, device: Any) -> tuple[Any, str]:
-    """The network on the device in the faster of PyTorch's layouts, by trying both on a window."""
+def _choose_layout(network: Any, task: Task, device: Any) -> tuple[Any, str]:
+    """Move a network to the device in the layout of PyTorch's that is faster on a window."""
     import torch
 
     network = network.to(device)

@@ -1,4 +1,4 @@
-"""What devices exchange in a compiled program, read from its optimized HLO."""
+"""The communication volume of a compiled computation, read from its optimized HLO."""
 
 import re
 from math import prod
@@ -9,19 +9,19 @@ _KINDS = (
     "collective-permute", "collective-broadcast", "send", "recv",
 )  # fmt: skip
 
-# `%name = RESULT KIND(operands), ...`; of an asynchronous pair, the -start.
+# `%name = RESULT KIND(operands), ...`. An asynchronous collective is a pair; its -start counts.
 _OPERATION = re.compile(rf"^\s*(?:ROOT )?%?[\w.-]+ = (.*?) ({'|'.join(_KINDS)})(?:-start)?\(")
 _ARRAY = re.compile(r"\b([a-z]+)(\d+)\w*\[([\d,]*)\]")
 _COMPUTATION = re.compile(r"^(ENTRY )?%?[\w.-]+ \(.*\{$")
 
 
 class Collective(NamedTuple):
-    """An operation that devices do together.
+    """An operation that the devices do together.
 
     Attributes:
-        kind: in XLA's words, such as "all-reduce".
-        bytes: of its results on one device; for an all-reduce, what each device contributes.
-        in_loop: within a loop or another called computation, and so perhaps oftener than once.
+        kind: XLA's name for it, such as "all-reduce".
+        bytes: size of its results on one device; for an all-reduce, what each device sends.
+        in_loop: it belongs to a loop or another called computation, which may run several times.
     """
 
     kind: str
@@ -30,11 +30,7 @@ class Collective(NamedTuple):
 
 
 def find_collectives(text: str) -> list[Collective]:
-    """The collectives of a program, in its order.
-
-    Args:
-        text: `compiled.as_text()`.
-    """
+    """List the collectives of `compiled.as_text()`, in its order."""
     found, in_entry = [], False
     for line in text.splitlines():
         if computation := _COMPUTATION.match(line):
@@ -46,8 +42,8 @@ def find_collectives(text: str) -> list[Collective]:
 
 
 def _count_bytes(result: str) -> int:
-    """Of a result such as `(f32[2,3]{1,0}, bf16[])`."""
-    # A predicate has no number of bits, and nobody sends any.
+    """Count the bytes of a result such as `(f32[2,3]{1,0}, bf16[])`."""
+    # Predicates, whose type names no number of bits, are not counted; no device sends any.
     return sum(
         int(bits) // 8 * prod(int(size) for size in shape.split(",") if size)
         for _, bits, shape in _ARRAY.findall(result)

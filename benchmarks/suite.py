@@ -1,0 +1,106 @@
+"""The benchmark command: which benchmarks are run, at which size, and the files that it writes."""
+
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.catalog import BENCHMARKS
+from benchmarks.compare import Options, run_benchmark
+from benchmarks.definition import Size
+from benchmarks.hardware import describe_machine, describe_packages
+from benchmarks.results import Row, to_json, to_table
+from benchmarks.scaling import run_scaling
+from kitsjax.errors import InputError
+from kitsjax.files import check_folder, write_text
+from kitsjax.report.table_format import to_markdown, to_text
+
+SCALING = "scaling"
+"""The benchmark that has no baselines: cost against size, as a figure."""
+
+NAMES = (*BENCHMARKS, SCALING)
+
+
+def list_benchmarks() -> str:
+    """Return a line for each benchmark: its name and what it measures."""
+    works = {name: benchmark.work for name, benchmark in BENCHMARKS.items()}
+    works[SCALING] = "the cost of each stage of kitsjax against its size, as a figure"
+    return "\n".join(f"{name:<11} {work}" for name, work in works.items())
+
+
+def run_suite(
+    output: str | Path,
+    only: Sequence[str] | None = None,
+    size: Size | None = None,
+    rounds: int = 3,
+    work: str | Path | None = None,
+) -> str:
+    """Run benchmarks, and write `benchmark.md` and `benchmark.json` anew after each of them.
+
+    Args:
+        output: folder of the tables, figures and logs.
+        only: names of the benchmarks, in order; None: all.
+        size: size of the inputs; None: `full` where JAX finds an accelerator, else `small`.
+        rounds: number of times that the contenders take turns.
+        work: folder of inputs and outputs, kept for another run; None: a temporary folder.
+
+    Returns:
+        The table as text; empty if only the scaling was measured.
+
+    Raises:
+        InputError: There is no such benchmark, a folder cannot be used, or kitsjax itself failed.
+    """
+    names, output = list(dict.fromkeys(only or NAMES)), Path(output)
+    _check(output, names, rounds, work)
+    machine, packages = describe_machine(), describe_packages()
+    platform = "cpu" if machine["accelerators"] == "none" else "gpu"
+    size = size or ("small" if platform == "cpu" else "full")
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory(prefix="kitsjax-benchmark-") as temporary:
+        folder = Path(work or temporary).resolve()
+        options = Options(folder, output / "logs", size, platform, rounds)
+        for name in names:
+            if name == SCALING:
+                run_scaling(output, folder / SCALING)
+                continue
+            rows += run_benchmark(BENCHMARKS[name], options)
+            table, found = to_table(rows, machine, packages), to_json(rows, machine, packages)
+            try:
+                write_text(output / "benchmark.md", to_markdown(table))
+                write_text(output / "benchmark.json", json.dumps(found, indent=1) + "\n")
+            except InputError:
+                # The disk may be full, but hours of measuring are not lost with it.
+                print(to_text(table), flush=True)
+                raise
+    return to_text(to_table(rows, machine, packages)) if rows else ""
+
+
+def _check(output: Path, names: Sequence[str], rounds: int, work: str | Path | None) -> None:
+    """Refuse wrong options before anything is measured or written."""
+    for name in names:
+        if name not in NAMES:
+            raise InputError(f"--only {name}: no such benchmark; choose from {', '.join(NAMES)}")
+    if rounds < 1:
+        raise InputError(f"--rounds {rounds}: take at least 1")
+    check_folder(output)
+    _check_results(output / "benchmark.json", names)
+    if work:
+        check_folder(work)
+
+
+def _check_results(path: Path, names: Sequence[str]) -> None:
+    """Refuse to replace an earlier run's results by those of fewer benchmarks."""
+    # The scaling has files of its own.
+    if not path.exists() or set(names) == {SCALING}:
+        return
+    try:
+        earlier = [row["benchmark"] for row in json.loads(path.read_text())["rows"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{path}: not as the benchmark writes it; choose another --output"
+        ) from error
+    lost = [name for name in dict.fromkeys(earlier) if name not in names]
+    if lost:
+        raise InputError(
+            f"{path}: has results of {', '.join(lost)} that would be lost; choose another --output"
+        )

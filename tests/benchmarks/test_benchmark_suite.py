@@ -1,0 +1,97 @@
+import json
+import runpy
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from benchmarks import suite
+from benchmarks.definition import Measurement
+from benchmarks.results import Row
+from benchmarks.run_process import ROOT
+
+COMMAND = ROOT / "bin" / "benchmark.py"
+
+NAMES = [
+    "resample", "preprocess", "batches", "step", "epoch", "predict", "score", "start", "scaling",
+]  # fmt: skip
+
+
+@pytest.fixture
+def refusal(monkeypatch, capsys):
+    """A function that runs the command in this process and returns the last line of its error."""
+
+    def refuse(*args):
+        monkeypatch.setattr(signal, "signal", lambda *_: None)
+        monkeypatch.setattr(sys, "argv", [str(COMMAND), *args])
+        with pytest.raises(SystemExit) as stopped:
+            runpy.run_path(str(COMMAND), run_name="__main__")
+        assert stopped.value.code == 2
+        return capsys.readouterr().err.splitlines()[-1]
+
+    return refuse
+
+
+def test_benchmarks_are_listed_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    found = subprocess.run(
+        [sys.executable, COMMAND, "--list"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert [line.split()[0] for line in found.stdout.splitlines()] == NAMES
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("--only", "resmaple", "--output", "x"), "--only resmaple: no such benchmark"),
+        (("--only", "growth", "--output", "x"), f"choose from {', '.join(NAMES)}"),
+        (("--rounds", "0", "--output", "x"), "--rounds 0: take at least 1"),
+        ((), "--output is needed"),
+    ],
+)
+def test_wrong_options_are_refused_in_one_line(args, message, tmp_path, refusal):
+    assert message in refusal(*(str(tmp_path / a) if a == "x" else a for a in args))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"rows": [{"benchmark": "step"}]}', "has results of step that would be lost"),
+        ("[]", "not as the benchmark writes it"),
+    ],
+)
+def test_other_results_are_not_replaced(text, message, tmp_path, refusal):
+    found = tmp_path / "benchmark.json"
+    found.write_text(text)
+    assert message in refusal("--only", "resample", "--output", str(tmp_path))
+    assert found.read_text() == text
+
+
+def test_the_scaling_has_files_of_its_own(monkeypatch, tmp_path):
+    text = '{"rows": [{"benchmark": "step"}]}'
+    (tmp_path / "benchmark.json").write_text(text)
+    drawn = []
+    monkeypatch.setattr(suite, "run_scaling", lambda output, _: drawn.append(output))
+    assert suite.run_suite(tmp_path, ["scaling"]) == ""
+    assert drawn == [tmp_path]
+    assert (tmp_path / "benchmark.json").read_text() == text
+
+
+def test_results_are_written_after_every_benchmark(monkeypatch, tmp_path):
+    monkeypatch.setattr(suite, "describe_machine", lambda: {"accelerators": "none"})
+    before = []
+
+    def run_benchmark(benchmark, options):
+        before.append(sorted(path.name for path in tmp_path.iterdir()))
+        assert (options.size, options.platform, options.rounds) == ("small", "cpu", 2)
+        return [Row(benchmark.name, "", "work", None, 1, {"kitsjax": [Measurement([2.0])]})]
+
+    monkeypatch.setattr(suite, "run_benchmark", run_benchmark)
+    text = suite.run_suite(tmp_path, ["step", "score", "step"], rounds=2)
+    assert before == [[], ["benchmark.json", "benchmark.md"]]
+    rows = json.loads((tmp_path / "benchmark.json").read_text())["rows"]
+    assert [row["benchmark"] for row in rows] == ["step", "score"]
+    assert "| score | 2 s |" in (tmp_path / "benchmark.md").read_text()
+    assert "kitsjax beside its baselines" in text
