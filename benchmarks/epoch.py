@@ -1,8 +1,8 @@
 """An epoch of training on real data against one on dummy data: does the device wait for data?
 
 Both contenders are `kitsjax.train.loop.TrainingLoop` with its log and checkpoints, and the seconds
-are those that it logs for each epoch. The dummy batch lies on the device and is not augmented, so the
-ratio contains all costs of real data: reading, sending and augmenting it.
+are those that it logs for each epoch. The dummy batch lies on the device and is not augmented, so
+the ratio contains all costs of real data: reading, sending and augmenting it.
 """
 
 import shutil
