@@ -7,7 +7,6 @@ import os
 import tempfile
 from pathlib import Path
 
-import pytest
 from jaxtyping import install_import_hook
 
 # Before JAX is imported, which reads them once.
@@ -28,10 +27,3 @@ os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 install_import_hook(
     ["kitsjax.model", "kitsjax.infer.predict", "kitsjax.infer.sliding_window"], "beartype.beartype"
 )
-
-
-def pytest_collection_modifyitems(items):
-    """Keep a file's tests on one worker, since they share fixtures; end_to_end shares one run."""
-    for item in items:
-        shares_run = item.path.parent.name == "end_to_end"
-        item.add_marker(pytest.mark.xdist_group("end_to_end" if shares_run else str(item.path)))

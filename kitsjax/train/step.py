@@ -9,10 +9,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int32
+from jaxtyping import Array, Int32
 
 from kitsjax.errors import InputError
-from kitsjax.model.arrays import Image, Label, Params, Scalar
+from kitsjax.model.arrays import Image, Label, Outputs, Params, Scalar
 from kitsjax.model.pseudo_dice import dice_counts
 from kitsjax.types import Shape
 
@@ -21,9 +21,6 @@ Metrics = dict[str, Array]
 
 DeviceBatch = Mapping[str, Array]
 """A device's share of a batch, arrays by name; `train_step` says which."""
-
-Outputs = tuple[Float[Array, "b _ _ _ k"], ...]
-"""A network's logits, finest first; the coarser ones are the deep supervision outputs."""
 
 Tree = TypeVar("Tree")
 

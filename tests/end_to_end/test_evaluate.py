@@ -10,24 +10,22 @@ from kitsjax.evaluate.read_results import read_evaluation
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture
-def held_out(finished):
-    folder, _ = finished
-    (path,) = (folder / "run" / "predictions").iterdir()
-    return folder, path.name.removesuffix(".nii.gz")
-
-
-def evaluate(folder, predictions, output, *more):
-    return run(
+def evaluate(run_command, folder, predictions, output, *more):
+    return run_command(
         "evaluate", "--predictions", predictions, "--dataset", folder / "data" / "phantom",
         "--output", output, "--workers", 1, *more,
     )  # fmt: skip
 
 
-def test_scores_are_those_of_the_run(held_out, tmp_path):
-    folder, case_id = held_out
+@pytest.fixture
+def case_id(held_out):
+    return held_out[0].name.removesuffix(".nii.gz")
+
+
+def test_scores_are_those_of_the_run(finished, case_id, tmp_path):
+    folder, _ = finished
     own = folder / "run"
-    done = evaluate(folder, own / "predictions", tmp_path, "--split", own / "split.json")
+    done = evaluate(run, folder, own / "predictions", tmp_path, "--split", own / "split.json")
     assert done.returncode == 0, done.stderr
     for words in ("Kidney + Masses", "1 of 1 cases scored", str(tmp_path)):
         assert words in done.stdout
@@ -36,36 +34,39 @@ def test_scores_are_those_of_the_run(held_out, tmp_path):
     assert read_evaluation(tmp_path).case_ids == [case_id]
 
 
-def test_missing_cases_fail_unless_allowed(held_out, tmp_path):
-    folder, _ = held_out
-    done = evaluate(folder, folder / "run/predictions", tmp_path, "--against", "majority")
+def test_missing_cases_fail_unless_allowed(finished, run_here, tmp_path):
+    folder, _ = finished
+    predictions = folder / "run/predictions"
+    done = evaluate(run_here, folder, predictions, tmp_path, "--against", "majority")
     assert done.returncode == 2
     assert done.stderr.count("no prediction; --allow-missing") == 2
     assert "1 of 3 cases scored" in done.stdout
     assert not (tmp_path / "evaluation_samples.csv").exists()
-    allowed = evaluate(folder, folder / "run/predictions", tmp_path, "--allow-missing")
+    allowed = evaluate(run_here, folder, predictions, tmp_path, "--allow-missing")
     assert allowed.returncode == 0
     assert "1 of 3 cases scored" in allowed.stdout
 
 
-def test_bad_predictions_are_one_line_each(held_out, tmp_path):
-    folder, case_id = held_out
+def test_bad_predictions_are_one_line_each(finished, case_id, run_here, tmp_path):
+    folder, _ = finished
     bad = tmp_path / "bad"
     shutil.copytree(folder / "run/predictions", bad)
     (bad / f"{case_id}.nii.gz").write_text("no image")
     (bad / "case_99999.nii.gz").write_text("no case")
-    done = evaluate(folder, bad, tmp_path / "out", "--allow-missing")
+    done = evaluate(run_here, folder, bad, tmp_path / "out", "--allow-missing")
     assert done.returncode == 2
     failed = [line for line in done.stderr.splitlines() if line.startswith("failed: ")]
-    assert [case in line for case, line in zip((case_id, "case_99999"), failed, strict=True)]
+    for case, line in zip((case_id, "case_99999"), failed, strict=True):
+        assert case in line
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists(), "nothing was scored, so nothing is written"
 
 
 @pytest.mark.parametrize("option", ["--predictions", "--dataset", "--split"])
-def test_a_path_that_is_not_there_is_one_line(held_out, tmp_path, option):
-    folder, _ = held_out
-    done = evaluate(folder, folder / "run/predictions", tmp_path / "out", option, "/nowhere")
+def test_a_missing_path_is_one_line(finished, run_here, tmp_path, option):
+    folder, _ = finished
+    predictions = folder / "run/predictions"
+    done = evaluate(run_here, folder, predictions, tmp_path / "out", option, "/nowhere")
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "/nowhere" in done.stderr
@@ -77,12 +78,14 @@ def test_a_path_that_is_not_there_is_one_line(held_out, tmp_path, option):
     [("--output", "file", "file: is a file"), ("--write-samples", "file", "file: is a file"),
      ("--workers", "-1", "--workers")],
 )  # fmt: skip
-def test_bad_options_are_refused_before_any_work(held_out, tmp_path, option, value, message):
-    folder, _ = held_out
+def test_bad_options_are_refused_before_any_work(
+    finished, run_here, tmp_path, option, value, message
+):
+    folder, _ = finished
     (tmp_path / "file").write_text("kept")
     done = evaluate(
-        folder, folder / "run/predictions", tmp_path / "out", option, tmp_path / value
-        if value == "file" else value,
+        run_here, folder, folder / "run/predictions", tmp_path / "out",
+        option, tmp_path / value if value == "file" else value,
     )  # fmt: skip
     assert done.returncode == 2
     assert message in done.stderr.splitlines()[-1]
@@ -90,8 +93,8 @@ def test_bad_options_are_refused_before_any_work(held_out, tmp_path, option, val
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_report_of_the_runs_scores(held_out, tmp_path):
-    folder, case_id = held_out
+def test_report_of_the_runs_scores(finished, case_id, tmp_path):
+    folder, _ = finished
     done = run(
         "report", "--scores", folder / "run/scores", "--output", tmp_path, "--compare", "paper"
     )
@@ -108,8 +111,8 @@ def test_report_of_the_runs_scores(held_out, tmp_path):
     assert not any(name.startswith("figure_5") for name in names)
 
 
-def test_report_without_scores_is_one_line(tmp_path):
-    done = run("report", "--scores", tmp_path / "nowhere", "--output", tmp_path / "out")
+def test_report_without_scores_is_one_line(run_here, tmp_path):
+    done = run_here("report", "--scores", tmp_path / "nowhere", "--output", tmp_path / "out")
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert not (tmp_path / "out").exists()

@@ -6,7 +6,7 @@ from hashlib import sha256
 import jax.export
 import numpy as np
 import pytest
-from tiny_run import run
+from tiny_run import predict, run
 
 import kitsjax as kj
 from kitsjax.image.resample import resample_label
@@ -31,23 +31,23 @@ def held_out(finished, folder):
 def test_a_model_file_predicts_the_same_mask(folder, held_out, tmp_path):
     """The file also says which split the model comes from, its scores and versions."""
     ct, expected = held_out
-    model_file = tmp_path / "tiny.safetensors"
-    done = run("export", "--model", folder, "--format", "bundle", "--output", model_file)
+    bundle = tmp_path / "tiny.safetensors"
+    done = run("export", "--model", folder, "--format", "bundle", "--output", bundle)
     assert (done.returncode, done.stderr) == (0, "")
-    assert str(model_file) in done.stdout
-    provenance = read_bundle(model_file).provenance
+    assert str(bundle) in done.stdout
+    provenance = read_bundle(bundle).provenance
     assert provenance["split"]["held_out"] == 1
     split = (folder / "split.json").read_bytes()
     assert provenance["split"]["sha256"] == sha256(split).hexdigest()
     assert provenance["scores"] == json.loads((folder / "summary.json").read_text())
     assert provenance["versions"]["jax"]
-    done = run("predict", "--model", model_file, "--input", ct, "--output", tmp_path / "masks")
+    done = predict("--model", bundle, "--input", ct, "--output", tmp_path / "masks")
     assert done.returncode == 0
     (mask,) = (tmp_path / "masks").iterdir()
     np.testing.assert_array_equal(kj.read_label(mask).array, expected)
 
 
-def test_python_and_stablehlo_predict_the_same(folder, held_out, tmp_path):
+def test_python_and_stablehlo_predict_the_same(folder, held_out, run_here, tmp_path):
     ct, expected = held_out
     model, volume = kj.load_model(folder), kj.read_volume(ct)
     label = kj.segment(model, volume)
@@ -55,7 +55,7 @@ def test_python_and_stablehlo_predict_the_same(folder, held_out, tmp_path):
     image = kj.preprocess(volume, model.preprocess)
     found = np.asarray(kj.probabilities(model, image).argmax(0), np.uint8)
     np.testing.assert_array_equal(resample_label(found, volume.array.shape), expected)
-    done = run("export", "--model", folder, "--format", "stablehlo", "--output", tmp_path)
+    done = run_here("export", "--model", folder, "--format", "stablehlo", "--output", tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     exported = jax.export.deserialize((tmp_path / "model.stablehlo").read_bytes())
     np.testing.assert_array_equal(exported.call(image), found)
@@ -66,13 +66,14 @@ def test_python_and_stablehlo_predict_the_same(folder, held_out, tmp_path):
     [
         (["--model", "{run}", "{run}", "--output", "x.safetensors"], "a bundle holds one model"),
         (["--model", "{run}", "--output", "x"], "end in .safetensors"),
-        (["--model", "{run}", "--mirror", "--output", "x.safetensors"], "add --format stablehlo"),
+        (["--model", "{run}", "--mirror", "--output", "x.safetensors"], "of an exported model"),
         (["--model", "{run}/absent", "--output", "x.safetensors"], "absent"),
         (["--model", "{run}/absent", "--format", "stablehlo", "--output", "x"], "absent"),
     ],
 )
-def test_mistakes_are_one_line(folder, tmp_path, arguments, message):
-    done = run("export", *(a.format(run=folder) for a in arguments), cwd=tmp_path)
+def test_mistakes_are_one_line(folder, run_here, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    done = run_here("export", *(a.format(run=folder) for a in arguments))
     assert done.returncode == 2
     assert message in done.stderr
     assert done.stderr.count("\n") == 1

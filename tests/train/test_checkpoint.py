@@ -1,5 +1,3 @@
-"""Checkpoints: exact, the latest and the best kept, damage noticed."""
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,13 +11,14 @@ from kitsjax.train.step import TrainState
 
 PARAMS = {"a": {"kernel": jnp.arange(6.0).reshape(2, 3)}, "b": jnp.ones(3)}
 OPTIMIZER = build_optimizer(OptimizerSettings(), 10).init(PARAMS)
+LIKE = TrainState(jnp.int32(0), PARAMS, OPTIMIZER)
 
 
 def scaled(factor):
-    return jax.tree.map(lambda x: x * factor, PARAMS)
+    return jax.tree.map(lambda x: x * jnp.float32(factor), PARAMS)
 
 
-def state(params, step=0):
+def state(step, params):
     return TrainState(jnp.int32(step), params, OPTIMIZER)
 
 
@@ -32,7 +31,7 @@ def checkpoints(tmp_path):
 
 def save(checkpoints, step, dice, *, scored=True):
     progress = Progress(step, step, dice, [0.1])
-    checkpoints.save(state(scaled(step)), progress, scored=scored)
+    checkpoints.save(state(step, scaled(step)), progress, scored=scored)
     checkpoints.wait()
 
 
@@ -42,14 +41,14 @@ def same(a, b):
 
 def test_round_trip_is_exact(checkpoints):
     progress = Progress(7, 3, 1 / 3, [0.1, 1e-30], [12.0])
-    checkpoints.save(state(scaled(1 / 3)), progress, scored=True)
+    checkpoints.save(state(7, scaled(1 / 3)), progress, scored=True)
     checkpoints.wait()
-    back, restored = checkpoints.restore(state(PARAMS), 7)
-    assert same(back.params, scaled(1 / 3))
-    assert same(back.opt_state, OPTIMIZER)
-    assert jax.tree.structure(back.opt_state) == jax.tree.structure(OPTIMIZER)
-    assert int(back.step) == 7
-    assert restored == progress
+    restored, restored_progress = checkpoints.restore(LIKE, 7)
+    assert same(restored.params, scaled(1 / 3))
+    assert same(restored.opt_state, OPTIMIZER)
+    assert jax.tree.structure(restored) == jax.tree.structure(LIKE)
+    assert int(restored.step) == 7
+    assert restored_progress == progress
 
 
 def test_latest_and_best_survive_a_restart(checkpoints):
@@ -65,7 +64,7 @@ def test_latest_and_best_survive_a_restart(checkpoints):
     again.close()
 
 
-def test_unscored_checkpoint_is_never_the_best(checkpoints):
+def test_checkpoint_within_an_epoch_is_not_best(checkpoints):
     save(checkpoints, 1, 0.1)
     save(checkpoints, 2, 0.1, scored=False)
     assert (checkpoints.best, checkpoints.latest) == (1, 2)

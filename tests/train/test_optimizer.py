@@ -32,7 +32,7 @@ def torch_sgd(weight, gradients, *, rate, momentum, decay, clip):
     return weight
 
 
-def test_updates_are_those_of_torchs_sgd():
+def test_updates_are_those_of_torch_sgd():
     rng = np.random.default_rng(0)
     weight = rng.normal(size=5)
     gradients = [rng.normal(size=5) * 10 for _ in range(6)]

@@ -1,5 +1,3 @@
-"""The run folder: settings, split, and what may change on resume."""
-
 import json
 
 import pytest
@@ -60,12 +58,12 @@ def test_resume_refuses_what_changes_numbers(tmp_path, override):
     "override",
     ["sampling.threads=9", "predict.mirror=true", "data.workers=3", "network.remat=true"],
 )
-def test_resume_allows_what_does_not(tmp_path, override):
+def test_resume_allows_what_changes_no_number(tmp_path, override):
     begin(settings(tmp_path))
     open_run(settings(tmp_path, override), resume=True)
 
 
-def test_split_is_seeded_and_kept_by_the_run(tmp_path):
+def test_split_is_seeded_and_kept(tmp_path):
     asked = settings(tmp_path)
     split = choose_split(asked, IDS, tmp_path)
     assert split == split_cases(IDS, 3, asked.train.seed)

@@ -1,4 +1,4 @@
-"""The steps under pmap on eight forced devices (tests/conftest.py), and in a loop of one's own."""
+"""The steps of a run on one device and on eight, and the steps in a reader's own training loop."""
 
 import textwrap
 from functools import cache, partial
@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from flax import jax_utils
 
 import kitsjax as kj
 from kitsjax.errors import InputError
@@ -21,46 +20,60 @@ from kitsjax.train.optimizer import build_optimizer
 from kitsjax.train.sharding import AXIS, shard
 from kitsjax.train.step import eval_step, init_state, train_step
 
-SHAPE = (16, 16, 16)
+SHAPE = (8, 8, 8)
 AUGMENT = AugmentSettings()
+BATCH = 8
+
+UNOPTIMIZED = {"xla_backend_optimization_level": 0}
+"""Compiler options that halve the time to compile, which is most of the time of these tests."""
+
+quick_jit = partial(jax.jit, compiler_options=UNOPTIMIZED)
 
 
-def make(per_batch=True, accumulation_steps=1):
-    """Make the state and the steps of a run, to be mapped over AXIS."""
-    # Two stages and two channels have all that devices share; direct convolutions compile fastest.
-    settings = NetworkSettings(features=2, smallest=8, deep_supervision=1, convolution="direct")
-    network = build_network(settings, SHAPE)
+@cache
+def make_run():
+    """The network, the optimizer and the first state of a run, and its augmentation."""
+    network = build_network(NetworkSettings(features=4, smallest=2, deep_supervision=2), SHAPE)
     optimizer = build_optimizer(OptimizerSettings(learning_rate=0.01), 10)
-    settings = LossSettings(dice_per_batch=per_batch)
-    loss = partial(deep_supervision_loss, settings=settings, axis_name=AXIS)
     augment = partial(augment_patches, seed=5, patch_shape=SHAPE, settings=AUGMENT)
+    return network, optimizer, init_state(network, optimizer, 0), augment
+
+
+def make_batch(number):
+    rng = np.random.default_rng(number)
+    oversized = (BATCH, *oversized_shape(SHAPE, AUGMENT))
+    return {
+        "image": rng.normal(size=oversized).astype(np.float16),
+        "label": rng.integers(0, 4, oversized).astype(np.uint8),
+        "index": np.arange(number * BATCH, number * BATCH + BATCH, dtype=np.int32),
+    }
+
+
+def copy_to_devices(tree, devices):
+    return jax.tree.map(lambda x: np.broadcast_to(x, (devices, *np.shape(x))), tree)
+
+
+@cache
+def compile_step(devices, *, per_batch, accumulation_steps=1):
+    network, optimizer, state, augment = make_run()
+    loss_settings = LossSettings(dice_per_batch=per_batch)
+    loss = partial(deep_supervision_loss, settings=loss_settings, axis_name=AXIS)
     step = partial(
         train_step, network=network, optimizer=optimizer, loss=loss, augment=augment,
         accumulation_steps=accumulation_steps, axis_name=AXIS,
     )  # fmt: skip
-    evaluate = partial(eval_step, network=network, loss=loss, axis_name=AXIS)
-    return init_state(network, optimizer, 0), step, evaluate
-
-
-def make_batch(number, size=8):
-    rng = np.random.default_rng(number)
-    source = (size, *oversized_shape(SHAPE, AUGMENT))
-    return {
-        "image": rng.normal(size=source).astype(np.float16),
-        "label": rng.integers(0, 4, source).astype(np.uint8),
-        "index": np.arange(number * size, number * size + size, dtype=np.int32),
-    }
+    mapped = jax.pmap(step, axis_name=AXIS, devices=jax.devices()[:devices])
+    lowered = mapped.lower(copy_to_devices(state, devices), shard(make_batch(0), devices))
+    return lowered.compile(UNOPTIMIZED)
 
 
 @cache
-def run(devices, per_batch, accumulation_steps=1, steps=3):
-    """Take steps on the first devices; return the last state and the losses."""
-    devices = jax.devices()[:devices]
-    state, step, _ = make(per_batch, accumulation_steps)
-    mapped = jax.pmap(step, axis_name=AXIS, devices=devices, donate_argnums=0)
-    state, losses = jax_utils.replicate(state, devices), []
-    for number in range(steps):
-        state, metrics = mapped(state, shard(make_batch(number), len(devices)))
+def take_steps(devices, *, per_batch, accumulation_steps=1):
+    """The state and losses of three steps."""
+    step = compile_step(devices, per_batch=per_batch, accumulation_steps=accumulation_steps)
+    state, losses = copy_to_devices(make_run()[2], devices), []
+    for number in range(3):
+        state, metrics = step(state, shard(make_batch(number), devices))
         losses.append(float(metrics["loss"][0]))
     return jax.tree.map(lambda x: np.asarray(x)[0], state), losses
 
@@ -75,11 +88,10 @@ def largest_difference(a, b):
 @pytest.mark.parametrize("per_batch", [True, False])
 def test_eight_devices_equal_one(per_batch):
     assert jax.device_count() >= 8
-    one, one_losses = run(1, per_batch)
-    eight, eight_losses = run(8, per_batch)
+    one, one_losses = take_steps(1, per_batch=per_batch)
+    eight, eight_losses = take_steps(8, per_batch=per_batch)
     assert np.allclose(one_losses, eight_losses, atol=1e-5)
-    start, _, _ = make()
-    moved = largest_difference(one.params, start.params)
+    moved = largest_difference(one.params, make_run()[2].params)
     assert moved > 1e-3, "nothing was learned, so nothing was compared"
     assert largest_difference(one.params, eight.params) < 1e-3 * moved
     assert int(one.step) == int(eight.step) == 3
@@ -87,51 +99,34 @@ def test_eight_devices_equal_one(per_batch):
 
 @pytest.mark.slow
 def test_accumulation_averages_gradients():
-    # A Dice per sample and cross-entropy are means over samples, so micro-batches average to them.
-    whole, whole_losses = run(1, per_batch=False)
-    parts, part_losses = run(1, per_batch=False, accumulation_steps=4)
+    # A Dice per sample and cross-entropy are means over samples, so their gradients average too.
+    whole, whole_losses = take_steps(1, per_batch=False)
+    parts, part_losses = take_steps(1, per_batch=False, accumulation_steps=4)
     assert np.allclose(whole_losses, part_losses, atol=1e-5)
-    start, _, _ = make()
     assert largest_difference(whole.params, parts.params) < 1e-3 * largest_difference(
-        whole.params, start.params
+        whole.params, make_run()[2].params
     )
 
 
+@pytest.mark.slow
 def test_augmentation_follows_from_the_index():
-    state, step, _ = make()
-    mapped = jax.pmap(step, axis_name=AXIS, devices=jax.devices()[:1])
-    state = jax_utils.replicate(state, jax.devices()[:1])
+    step = compile_step(1, per_batch=False)
+    state = copy_to_devices(make_run()[2], 1)
 
-    def loss(index):
-        batch = make_batch(0, size=2) | {"index": np.asarray(index, np.int32)}
-        return float(mapped(state, shard(batch, 1))[1]["loss"][0])
+    def loss(first):
+        batch = make_batch(0) | {"index": np.arange(first, first + BATCH, dtype=np.int32)}
+        return float(step(state, shard(batch, 1))[1]["loss"][0])
 
-    assert loss([3, 4]) == loss([3, 4]) != loss([5, 6])
-
-
-def test_eval_counts_every_voxel_once():
-    state, _, eval_step = make()
-    devices = jax.devices()[:4]
-    mapped = jax.pmap(eval_step, axis_name=AXIS, devices=devices)
-    rng = np.random.default_rng(0)
-    batch = {
-        "image": rng.normal(size=(4, *SHAPE)).astype(np.float16),
-        "label": rng.integers(0, 4, (4, *SHAPE)).astype(np.uint8),
-    }
-    metrics = mapped(jax_utils.replicate(state.params, devices), shard(batch, 4))
-    counts = np.asarray(metrics["counts"][0])
-    true = np.bincount(batch["label"].ravel(), minlength=4)
-    assert (counts[:, 0] + counts[:, 2] == true).all()
-    assert counts[:, 0].sum() + counts[:, 1].sum() == batch["label"].size
+    assert loss(3) == loss(3) != loss(5)
 
 
 class Small(nn.Module):
-    """A user's own network: its parameters depend on the patch, and it has one output."""
+    """A reader's own network: its parameters depend on the patch, and it has one output."""
 
     @nn.compact
     def __call__(self, x):
         position = self.param("position", nn.initializers.normal(), (1, *x.shape[1:4], 1))
-        hidden = nn.relu(nn.Dense(4)(x + position))
+        hidden = nn.relu(nn.Conv(4, (3, 3, 3))(x + position))
         return (nn.Dense(4)(hidden),)
 
 
@@ -142,47 +137,83 @@ def focal_loss(outputs, label):
 
 
 def noisy(batch):
-    """A user's own augmentation, which depends on the index alone."""
+    """A reader's own augmentation, of the index alone."""
     keys = sample_keys(3, batch["index"])
-    noise = jax.vmap(lambda key: jax.random.normal(key, (8, 8, 8)))(keys)
+    noise = jax.vmap(lambda key: jax.random.normal(key, SHAPE))(keys)
     return batch["image"] + noise, batch["label"].astype(jnp.int32)
 
 
 def small_batch(number, size=4):
-    image = np.random.default_rng(number).normal(size=(size, 8, 8, 8)).astype(np.float32)
+    image = np.random.default_rng(number).normal(size=(size, *SHAPE)).astype(np.float32)
     index = np.arange(number * size, number * size + size, dtype=np.int32)
     return {"image": image, "label": (image > 0.5).astype(np.uint8), "index": index}
 
 
 def small_run(compiled, state, devices=0, steps=3):
-    """Run a user's own loop (0 devices: jit); return the last state and every step's metrics."""
+    """A reader's own loop; 0 devices: jit. The last state and every step's metrics."""
     rows = []
-    state = jax_utils.replicate(state, jax.devices()[:devices]) if devices else state
+    state = copy_to_devices(state, devices) if devices else state
     for number in range(steps):
         batch = small_batch(number)
         state, metrics = compiled(state, shard(batch, devices) if devices else batch)
         rows.append([float(value.ravel()[-1]) for value in metrics.values()])
-    return (jax_utils.unreplicate(state) if devices else state), np.array(rows)
+    return (jax.tree.map(lambda x: x[0], state) if devices else state), np.array(rows)
 
 
-def test_own_pieces_under_jit_pmap_accumulation():
-    """A user's own network, loss and augmentation give the same under all three."""
+def test_a_readers_own_pieces_fit_together():
+    """Own network, loss and augmentation give the same under jit, pmap and accumulation."""
     network, optimizer = Small(), optax.adam(1e-2)
-    state = init_state(network, optimizer, 0, patch_shape=(8, 8, 8))
+    state = init_state(network, optimizer, 0, patch_shape=SHAPE)
     step = partial(train_step, network=network, optimizer=optimizer, loss=focal_loss, augment=noisy)
     two = jax.devices()[:2]
     mapped = jax.pmap(partial(step, axis_name="half"), axis_name="half", devices=two)
-    one, rows = small_run(jax.jit(step), state)
+    one, rows = small_run(quick_jit(step), state)
     for other, other_rows in (
         small_run(mapped, state, devices=2),
-        small_run(jax.jit(partial(step, accumulation_steps=2)), state),
+        small_run(quick_jit(partial(step, accumulation_steps=2)), state),
     ):
         assert np.allclose(rows, other_rows, rtol=1e-5)
         assert largest_difference(one.params, other.params) < 1e-5
         assert int(one.step) == int(other.step) == 3
     assert largest_difference(one.params, state.params) > 1e-2
-    _, plain = small_run(jax.jit(partial(step, augment=None)), state)
+    _, plain = small_run(quick_jit(partial(step, augment=None)), state, steps=1)
     assert abs(plain[0, 0] - rows[0, 0]) > 1e-4, "the augmentation did nothing"
+
+
+def test_accumulation_keeps_neighbors_together():
+    """The micro-batches are the batch's consecutive parts, also for a loss that is no mean."""
+
+    def spread_loss(outputs, label):
+        logits = outputs[0]
+        return (logits.max(axis=0) - logits.min(axis=0)).mean()
+
+    network, optimizer, batch = Small(), optax.identity(), small_batch(0)
+    state = init_state(network, optimizer, 0, patch_shape=SHAPE)
+    step = quick_jit(
+        partial(train_step, network=network, optimizer=optimizer, loss=spread_loss),
+        static_argnames="accumulation_steps",
+    )
+    halves = [{k: v[part] for k, v in batch.items()} for part in (slice(0, 2), slice(2, 4))]
+    expected = np.mean([step(state, half)[1]["loss"] for half in halves])
+    found = step(state, batch, accumulation_steps=2)[1]["loss"]
+    assert float(found) == pytest.approx(float(expected), rel=1e-6)
+
+
+def test_eval_counts_every_voxel_once():
+    network = Small()
+    params = init_state(network, optax.identity(), 0, patch_shape=SHAPE).params
+    step = partial(eval_step, network=network, loss=focal_loss, axis_name=AXIS)
+    mapped = jax.pmap(step, axis_name=AXIS, devices=jax.devices()[:4])
+    rng = np.random.default_rng(0)
+    batch = {
+        "image": rng.normal(size=(4, *SHAPE)).astype(np.float16),
+        "label": rng.integers(0, 4, (4, *SHAPE)).astype(np.uint8),
+    }
+    metrics = mapped(copy_to_devices(params, 4), shard(batch, 4))
+    counts = np.asarray(metrics["counts"][0])
+    true = np.bincount(batch["label"].ravel(), minlength=4)
+    assert (counts[:, 0] + counts[:, 2] == true).all()
+    assert counts[:, 0].sum() + counts[:, 1].sum() == batch["label"].size
 
 
 def test_example_of_train_step_learns():
@@ -201,7 +232,7 @@ def test_example_of_train_step_learns():
     assert float(after["counts"].sum()) == batch["label"].size + float(after["counts"][:, 1].sum())
 
 
-def test_errors_of_an_own_loop_say_what_to_do():
+def test_errors_of_a_readers_own_loop_are_helpful():
     class Bare(nn.Module):
         @nn.compact
         def __call__(self, x):
@@ -212,9 +243,10 @@ def test_errors_of_an_own_loop_say_what_to_do():
         (Bare(), 1, "Bare.*tuple"),
         (Small(), 3, "batch of 4"),
     ):
-        state = init_state(network, optimizer, 0, patch_shape=(8, 8, 8))
+        step = partial(
+            train_step, network=network, optimizer=optimizer, loss=focal_loss,
+            accumulation_steps=accumulation_steps,
+        )  # fmt: skip
+        state = init_state(network, optimizer, 0, patch_shape=SHAPE)
         with pytest.raises(InputError, match=words):
-            train_step(
-                state, batch, network=network, optimizer=optimizer, loss=focal_loss,
-                accumulation_steps=accumulation_steps,
-            )  # fmt: skip
+            jax.eval_shape(step, state, batch)

@@ -32,7 +32,7 @@ def test_rows_tensorboard_and_figure_are_written(tmp_path):
     assert list((tmp_path / "tensorboard").glob("events*"))
 
 
-def test_resume_drops_later_rows_and_half_lines(tmp_path):
+def test_resume_drops_later_and_broken_rows(tmp_path):
     write(tmp_path, [1, 2, 3])
     with (tmp_path / "metrics.jsonl").open("a") as lines:
         lines.write(json.dumps(step_row(7))[:20])
@@ -41,7 +41,7 @@ def test_resume_drops_later_rows_and_half_lines(tmp_path):
     assert [row["step"] for row in read_rows(tmp_path / "metrics.jsonl")] == [1, 2, 2, 3, 4, 4]
 
 
-def test_resume_within_validation_keeps_steps(tmp_path):
+def test_resume_within_validation_keeps_the_steps(tmp_path):
     write(tmp_path, [1, 2])
     with Tracker(tmp_path, 4, 1, 10):
         pass
