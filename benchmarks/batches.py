@@ -25,10 +25,11 @@ PATCH: Shape = (128, 128, 128)
 BATCH = 4
 CASES = 4
 MATRIX = 256
-"""Voxels across a slice, half of a CT's: resampled to 1.99 mm, the cases are as large as any."""
+"""A slice is so many voxels wide, half of a CT's. Resampled to 1.99 mm, the cases are as large as
+any others."""
 
 MISSING = "noise .1, blur .2, low resolution .25, inverted gamma .1"
-"""nnU-Net's augmentations that kitsjax does not have, with their probabilities."""
+"""nnU-Net also applies these augmentations, with these probabilities; kitsjax lacks them."""
 
 AUGMENT = {
     "paper": AugmentSettings(),
@@ -36,7 +37,8 @@ AUGMENT = {
         mirror=1.0, rotate=0.2, scale=0.2, brightness=0.15, contrast=0.15, gamma=0.3
     ),
 }
-"""kitsjax's augmentation in each variant. nnU-Net always flips each axis with probability 1/2."""
+"""kitsjax augments like this in each variant. nnU-Net flips each axis of every patch with
+probability 1/2."""
 
 
 class _Plan(NamedTuple):

@@ -10,4 +10,4 @@ BENCHMARKS: dict[str, Benchmark] = {
         epoch.BENCHMARK, predict.BENCHMARK, score.BENCHMARK, start.BENCHMARK,
     )
 }  # fmt: skip
-"""Benchmarks by name, in the order of the table. A new one is a module and an entry here."""
+"""The table has the benchmarks in this order. A new one is a module and an entry here."""

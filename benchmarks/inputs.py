@@ -15,9 +15,6 @@ from kitsjax.phantom.case import PhantomCase, make_case
 from kitsjax.phantom.dataset import make_phantom
 from kitsjax.types import Shape, Spacing
 
-CT_SPACING_MM: Spacing = (3.0, 0.8, 0.8)
-"""About the median of KiTS21."""
-
 _SEED = 0
 
 # The search for a case takes seconds with so many candidates, so few voxels across a slice.
@@ -39,7 +36,7 @@ def make_cases(folder: Path, number: int, matrix: int) -> Path:
     return root
 
 
-def make_ct(path: Path, shape: Shape, spacing_mm: Spacing = CT_SPACING_MM) -> None:
+def make_ct(path: Path, shape: Shape, spacing_mm: Spacing) -> None:
     """Write the image of `make_arrays` as int16, unless a file of that shape is there.
 
     Args:
@@ -51,7 +48,7 @@ def make_ct(path: Path, shape: Shape, spacing_mm: Spacing = CT_SPACING_MM) -> No
     write_volume(path, make_volume(image, spacing_mm), dtype=np.int16)
 
 
-def make_arrays(shape: Shape, spacing_mm: Spacing = CT_SPACING_MM) -> tuple[np.ndarray, np.ndarray]:
+def make_arrays(shape: Shape, spacing_mm: Spacing) -> tuple[np.ndarray, np.ndarray]:
     """Make a CT of the abdomen with a scanner's noise, and its label.
 
     Args:

@@ -9,7 +9,7 @@ CONFIGURATION = "3d_fullres"
 PLANS = "nnUNetPlans"
 
 FEATURES = (32, 64, 128, 256, 320, 320)
-"""nnU-Net's channels at each stage for a patch of 128 cubed: 31.2 million parameters."""
+"""nnU-Net's stages have these channels for a patch of 128 cubed, and 31.2 million parameters."""
 
 INTENSITIES = {
     "mean": 100.0, "median": 100.0, "std": 75.0, "min": -1024.0, "max": 3071.0,

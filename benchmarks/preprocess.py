@@ -16,7 +16,7 @@ CASES: dict[Size, int] = {"small": 4, "full": 16}
 MATRIX = 512
 TARGET_MM = 1.99
 PATCH = (128, 128, 128)
-"""Patch shape of the training to come; nnU-Net chooses the chunks of its files by it."""
+"""Training would read patches of this shape; nnU-Net chooses the chunks of its files by it."""
 
 _REPEATS: dict[Size, int] = {"small": 1, "full": 2}
 

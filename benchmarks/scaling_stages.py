@@ -1,7 +1,7 @@
 """The stages of kitsjax and their costs: `python -m benchmarks.scaling_stages` measures one.
 
-A stage costs CPU seconds of all threads, the least of a few repetitions: other programs disturb
-them less than wall time.
+The time of a stage is the CPU time of all threads, the least of a few repetitions, since other
+programs disturb it less than wall time.
 """
 
 import json
@@ -21,7 +21,7 @@ from benchmarks.inputs import make_cases
 from benchmarks.measure import PeakMemory, time_calls
 
 Costs = dict[str, float]
-"""Costs by name and unit."""
+"""The costs of a stage at one size, by name and unit."""
 
 SECONDS, SENT, MEMORY = "CPU seconds", "MB sent by a device", "peak memory, MiB"
 

@@ -17,25 +17,25 @@ if TYPE_CHECKING:
 SHAPE, SPACING_MM = (300, 512, 512), (1.0, 0.8, 0.8)
 
 _ERROR_MM, _ERROR_SIGMA = 1.2, 6
-"""Standard deviation of the prediction's surface from the label's, and over how many voxels that
-error varies."""
+"""The prediction's surface is off the label's by this standard deviation, and this error varies
+smoothly, on a scale of so many voxels."""
 
 _SHIFT = 20
-"""Voxels that the prediction of the variant "shifted" is moved by."""
+"""The variant "shifted" moves the prediction by so many voxels."""
 
 _ALL_CLASSES = tuple(EVALUATION_CLASSES)
 _BASELINE_WORK = {
     "small": {"good": (4, _ALL_CLASSES), "shifted": (4, _ALL_CLASSES), "stray": (1, ("tumor",))},
     "full": {"good": (16, _ALL_CLASSES), "shifted": (16, _ALL_CLASSES), "stray": (1, _ALL_CLASSES)},
 }
-"""Number of truths and the classes that the baseline scores; its time is scaled to all of them.
+"""The baseline scores so many truths, and these classes; its time is scaled to all of them.
 
 Each comparison costs it about the same: truths differ by a millimeter, and with a stray voxel in
 the prediction the whole volume is searched, whatever the class.
 """
 
 Scores = dict[str, tuple[float, float, float]]
-"""Dice, surface Dice and 95% Hausdorff distance in mm, by evaluation class."""
+"""A truth is scored by Dice, surface Dice and 95% Hausdorff distance in mm, in each class."""
 
 
 def _prepare(job: Job) -> None:

@@ -21,8 +21,8 @@ from benchmarks.run_process import environment
 COLD, CACHED = "cold", "cached"
 
 COMPILED = ("xla", "torchinductor_cache_dir", "triton_cache_dir")
-"""Folders of compiled code in a contender's cache. What else is there, such as matplotlib's list
-of fonts, every user has."""
+"""These folders of a contender's cache hold compiled code. The others, such as the one with
+matplotlib's list of fonts, any user already has."""
 
 _OVERRIDES: dict[Size, tuple[str, ...]] = {
     # Those of configs/phantom.toml and configs/kits21.toml.

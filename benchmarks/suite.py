@@ -16,7 +16,7 @@ from kitsjax.files import check_folder, write_text
 from kitsjax.report.table_format import to_markdown, to_text
 
 SCALING = "scaling"
-"""The benchmark that has no baselines: cost against size, as a figure."""
+"""This benchmark has no baselines: it draws cost against size."""
 
 NAMES = (*BENCHMARKS, SCALING)
 

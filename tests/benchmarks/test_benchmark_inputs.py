@@ -57,7 +57,7 @@ def test_the_nearest_slices_are_chosen(monkeypatch):
 
 
 def test_cases_of_another_size_do_not_collide(tmp_path):
-    few, coarse = make_cases(tmp_path, 1, 16), make_cases(tmp_path, 2, 24)
+    few, coarse = make_cases(tmp_path, 1, 16), make_cases(tmp_path, 2, 18)
 
     assert [len(find_cases(root)) for root in (few, coarse)] == [1, 2]
     assert few != coarse

@@ -20,7 +20,7 @@ def folder(tmp_path_factory):
     return path
 
 
-def test_a_prediction_is_near_its_label_but_not_it():
+def test_a_prediction_is_near_its_label():
     label = np.zeros((60, 80, 80), np.uint8)
     label[15:45, 20:60, 20:60] = KIDNEY
     label[20:30, 20:40, 20:40] = TUMOR
@@ -33,7 +33,7 @@ def test_a_prediction_is_near_its_label_but_not_it():
     np.testing.assert_array_equal(prediction, score.make_prediction(label))
 
 
-def test_stray_voxels_are_added_or_all_are_shifted():
+def test_predictions_are_spoiled():
     prediction = np.zeros((8, 50, 8), np.uint8)
     prediction[4, 4, 4] = KIDNEY
 

@@ -38,7 +38,7 @@ def test_only_cached_starts_find_compiled_code(starts, tmp_path):
     assert starts == [False, False, False, True, True]
 
 
-def test_the_cache_is_filled_before_a_cached_start(starts, tmp_path):
+def test_a_cached_start_fills_the_cache_first(starts, tmp_path):
     start._run("kitsjax", Job(tmp_path, "small", start.CACHED, 1))
     assert starts == [False, True]
 

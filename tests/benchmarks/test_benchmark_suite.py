@@ -79,7 +79,7 @@ def test_the_scaling_has_files_of_its_own(monkeypatch, tmp_path):
     assert (tmp_path / "benchmark.json").read_text() == text
 
 
-def test_results_are_written_after_every_benchmark(monkeypatch, tmp_path):
+def test_results_are_written_each_time(monkeypatch, tmp_path):
     monkeypatch.setattr(suite, "describe_machine", lambda: {"accelerators": "none"})
     before = []
 
