@@ -28,12 +28,13 @@ def load_settings(path: str | Path | None = None, overrides: Iterable[str] = ())
     return override_settings(settings, overrides)
 
 
-def parse_settings(text: str, source: str) -> Settings:
+def parse_settings(text: str, source: str, *, rename: bool = False) -> Settings:
     """Parse settings from TOML text.
 
     Args:
         text: TOML.
         source: name of the text in messages.
+        rename: accept the old names of settings, as a stored model may have them.
 
     Raises:
         InputError: The text is not TOML, or a field or value of it is not valid.
@@ -42,6 +43,8 @@ def parse_settings(text: str, source: str) -> Settings:
         tree = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{source}: not valid TOML ({error}); correct that line") from None
+    if rename:
+        _rename(tree)
     return _validate(tree, source)
 
 
@@ -68,6 +71,14 @@ RENAMED = {
     "train.accumulate": "train.accumulation_steps",
 }
 """The new name of each renamed setting, by its old name."""
+
+
+def _rename(tree: dict[str, Any]) -> None:
+    """Give the renamed settings of a tree their new names."""
+    for old, new in RENAMED.items():
+        section, field = old.split(".")
+        if field in tree.get(section, {}):
+            tree[section][new.partition(".")[2]] = tree[section].pop(field)
 
 
 def _validate(tree: dict[str, Any], source: str) -> Settings:

@@ -2,7 +2,14 @@ from pathlib import Path
 
 import pytest
 
-from kitsjax.config import get_section, load_settings, override_settings, parse_settings, to_toml
+from kitsjax.config import (
+    RENAMED,
+    get_section,
+    load_settings,
+    override_settings,
+    parse_settings,
+    to_toml,
+)
 from kitsjax.errors import InputError
 from kitsjax.settings import Settings
 
@@ -111,3 +118,12 @@ def test_every_setting_is_described():
     for name in Settings.model_fields:
         for field, info in get_section(name).model_fields.items():
             assert info.description, f"{name}.{field} has no description"
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_renamed_setting_names_the_new_one(old, new):
+    """Every new name exists, and a configuration with the old one is refused with the new one."""
+    section, field = new.split(".")
+    assert field in get_section(section).model_fields
+    with pytest.raises(InputError, match=f"'{old}' was renamed; write '{new}'"):
+        load_settings(None, [f"{old}=1"])

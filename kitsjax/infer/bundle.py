@@ -28,7 +28,7 @@ from kitsjax.model.arrays import Params
 from kitsjax.model.unet import build_network
 from kitsjax.settings import Settings
 
-FORMAT = 1
+FORMAT = 2
 """The version of the layout; it goes up when an older kitsjax would misread a new model file."""
 
 BUNDLE_NAME = "model.safetensors"
@@ -122,7 +122,7 @@ def read_bundle(path: str | Path) -> Bundle:
                 "model file"
             )
     tensors, metadata = _read(path)
-    settings = _read_settings(path, metadata["settings"])
+    settings = _read_settings(path, metadata)
     bundle = Bundle(unflatten_dict(tensors, sep="/"), settings, json.loads(metadata["provenance"]))
     _check_network(path, settings, tensors)
     return bundle
@@ -161,9 +161,11 @@ def _check_format(path: Path, metadata: Mapping[str, str]) -> None:
         )
 
 
-def _read_settings(path: Path, text: str) -> Settings:
+def _read_settings(path: Path, metadata: Mapping[str, str]) -> Settings:
     try:
-        return parse_settings(text, "its settings")
+        # Settings were renamed after format 1.
+        rename = int(metadata["kitsjax_format"]) < 2
+        return parse_settings(metadata["settings"], "its settings", rename=rename)
     except InputError as error:
         # The checksum is right, so the settings are as another version wrote them.
         raise InputError(

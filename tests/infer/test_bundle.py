@@ -10,7 +10,14 @@ from safetensors.numpy import save_file
 
 from kitsjax.config import to_toml
 from kitsjax.errors import InputError
-from kitsjax.infer.bundle import BUNDLE_NAME, load_model, make_model, read_bundle, save_bundle
+from kitsjax.infer.bundle import (
+    BUNDLE_NAME,
+    FORMAT,
+    load_model,
+    make_model,
+    read_bundle,
+    save_bundle,
+)
 
 PROVENANCE = {"epoch": 12, "dice": 0.875, "cases": ["case_00000"]}
 
@@ -47,6 +54,28 @@ def test_round_trip_is_exact(bundle, params, small_settings):
         assert found[name].dtype == leaf.dtype
         assert np.asarray(found[name]).tobytes() == np.asarray(leaf).tobytes()
     assert [path.name for path in bundle.parent.iterdir()] == [BUNDLE_NAME]
+
+
+def test_format_1_is_read(bundle, params, small_settings, tmp_path, monkeypatch):
+    """A model file of format 1 has the old names of settings."""
+
+    def old_toml(settings):
+        text = to_toml(settings)
+        for new, old in (
+            ("deep_supervision", "heads"), ("accumulation_steps", "accumulate"),
+            ("step_size", "step"),
+        ):  # fmt: skip
+            assert f"\n{new} = " in text
+            text = text.replace(f"\n{new} = ", f"\n{old} = ")
+        return text
+
+    monkeypatch.setattr("kitsjax.infer.bundle.to_toml", old_toml)
+    for version, name in ((1, "old"), (2, "new")):
+        monkeypatch.setattr("kitsjax.infer.bundle.FORMAT", version)
+        save_bundle(tmp_path / f"{name}.safetensors", params, small_settings, PROVENANCE)
+    assert read_bundle(tmp_path / "old.safetensors").settings == small_settings
+    with pytest.raises(InputError, match="renamed; write 'network"):
+        read_bundle(tmp_path / "new.safetensors")
 
 
 def test_a_loaded_network_computes(bundle, small_settings):
@@ -96,7 +125,7 @@ def test_changed_metadata_is_found(bundle):
 
 
 def test_a_newer_version_is_refused(bundle):
-    rewrite(bundle, kitsjax_format="2")
+    rewrite(bundle, kitsjax_format=str(FORMAT + 1))
     with pytest.raises(InputError, match=r"newer kitsjax.*upgrade kitsjax"):
         load_model(bundle)
 
