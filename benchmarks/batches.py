@@ -65,7 +65,7 @@ def _prepare(job: Job) -> None:
     """Preprocess the same cases with each contender."""
     from benchmarks.inputs import make_cases
     from kitsjax.data.kits import find_cases
-    from kitsjax.data.update_cache import preprocess_cases
+    from kitsjax.data.preprocess_cases import preprocess_cases
 
     cases = find_cases(make_cases(job.folder, CASES, MATRIX))
     preprocess_cases(cases, job.folder / "kitsjax", PreprocessSettings(), job.threads)
@@ -85,7 +85,7 @@ def _run_kitsjax(job: Job) -> Measurement:
     from kitsjax.data.preprocessed_case import PreprocessedCase
     from kitsjax.devices import start_devices
     from kitsjax.train.augment import augment_patches, oversized_shape
-    from kitsjax.train.sharding import shard
+    from kitsjax.train.replication import shard
 
     settings = batch_settings(job)
     start_devices(settings.run, keep_memory=True)

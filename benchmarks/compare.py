@@ -13,7 +13,7 @@ from benchmarks.results import Row
 from benchmarks.run_process import run_module
 from kitsjax.errors import InputError
 from kitsjax.files import write_text
-from kitsjax.parallel import THREAD_VARIABLES, cores
+from kitsjax.process_pool import THREAD_VARIABLES, cores
 
 # Numeric libraries read these when they are loaded.
 _THREAD_VARIABLES = (

@@ -85,7 +85,7 @@ def _augment_with(probability: float) -> AugmentSettings:
 def _prepare(job: Job) -> None:
     from benchmarks.inputs import make_cases
     from kitsjax.data.kits import find_cases
-    from kitsjax.data.update_cache import preprocess_cases
+    from kitsjax.data.preprocess_cases import preprocess_cases
 
     cases = find_cases(make_cases(job.folder, *_CASES[job.size]))
     preprocess_cases(cases, job.folder / "kitsjax", epoch_settings(job).preprocess, job.threads)

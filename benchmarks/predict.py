@@ -147,7 +147,7 @@ def _margin(job: Job, native_shape: Sequence[int]) -> np.ndarray:
     """Compute how much more probable each native voxel's class is than the next one."""
     from kitsjax.data.preprocess import preprocess
     from kitsjax.image.read_nifti import read_volume
-    from kitsjax.image.resample import resample_label
+    from kitsjax.image.resample import resample_nearest
     from kitsjax.infer.bundle import load_model
     from kitsjax.infer.predict import predict_probabilities
     from kitsjax.infer.trained_model import stack_models
@@ -156,7 +156,7 @@ def _margin(job: Job, native_shape: Sequence[int]) -> np.ndarray:
     image = preprocess(read_volume(ct_path(job)), model.preprocess)
     probabilities = predict_probabilities(stack_models(model), image, model.predict)
     second, first = np.sort(probabilities, axis=0)[-2:]
-    return resample_label(first - second, native_shape)
+    return resample_nearest(first - second, native_shape)
 
 
 def _logits_difference(job: Job) -> float:

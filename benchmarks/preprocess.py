@@ -53,7 +53,7 @@ def make_unclipped_plans() -> dict:
 def _run_kitsjax(job: Job) -> Measurement:
     from benchmarks.inputs import make_cases
     from kitsjax.data.kits import find_cases
-    from kitsjax.data.update_cache import preprocess_cases
+    from kitsjax.data.preprocess_cases import preprocess_cases
     from kitsjax.settings import PreprocessSettings
 
     cases = find_cases(make_cases(job.folder, CASES[job.size], MATRIX))

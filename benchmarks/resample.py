@@ -22,10 +22,10 @@ def _prepare(job: Job) -> None:
 
 
 def _run_kitsjax(job: Job) -> Measurement:
-    from kitsjax.image.resample import resample_image, resample_label
+    from kitsjax.image.resample import resample_image, resample_nearest
 
     shape = _new_shape()
-    resample = {"image": resample_image, "labels": resample_label}[job.variant]
+    resample = {"image": resample_image, "labels": resample_nearest}[job.variant]
     return _measure(job, "kitsjax", lambda array: resample(array, shape), 5)
 
 

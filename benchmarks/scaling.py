@@ -11,7 +11,7 @@ from benchmarks.run_process import run_module
 from benchmarks.scaling_figure import Curve, plot_scaling
 from benchmarks.scaling_stages import STAGES, Point
 from kitsjax.files import write_text
-from kitsjax.parallel import THREAD_VARIABLES
+from kitsjax.process_pool import THREAD_VARIABLES
 from kitsjax.report.drawing import save_figure
 
 MAX_EXPONENT = 1.2

@@ -74,7 +74,7 @@ def _resample(folder: Path, edge: int) -> tuple[float, Costs]:
 
 def _preprocess(folder: Path, number: int) -> tuple[float, Costs]:
     from kitsjax.data.kits import find_cases
-    from kitsjax.data.update_cache import preprocess_cases
+    from kitsjax.data.preprocess_cases import preprocess_cases
     from kitsjax.settings import PreprocessSettings
 
     (case,) = find_cases(make_cases(folder, 1, 96))
@@ -90,10 +90,10 @@ def _preprocess(folder: Path, number: int) -> tuple[float, Costs]:
 def _score(folder: Path, edge: int) -> tuple[float, Costs]:
     from kitsjax.evaluate.scoring import score
     from kitsjax.image.read_nifti import read_label
-    from kitsjax.image.resample import resample_label, resampled_spacing
+    from kitsjax.image.resample import resample_nearest, resampled_spacing
 
     truth = read_label(next(make_cases(folder, 1, 192).glob("*/aggregated_MAJ_seg.nii.gz")))
-    label = resample_label(truth.array, (edge,) * 3)
+    label = resample_nearest(truth.array, (edge,) * 3)
     spacing_mm = resampled_spacing(truth.array.shape, truth.spacing_mm, label.shape)
     prediction = np.roll(label, 1, axis=2)
     return edge**3, {SECONDS: _least(lambda: score(prediction, label, spacing_mm))}
@@ -141,7 +141,7 @@ def _step(folder: Path, edge: int, batch_size: int, devices: int) -> Costs:
     from kitsjax.devices import start_devices
     from kitsjax.train.augment import oversized_shape
     from kitsjax.train.program import build_program, lower_train_step
-    from kitsjax.train.sharding import replicate, shard
+    from kitsjax.train.replication import replicate, shard
     from kitsjax.train.step import init_state
 
     settings = load_settings(
@@ -172,7 +172,7 @@ def _step(folder: Path, edge: int, batch_size: int, devices: int) -> Costs:
 def _prepare_pipeline(folder: Path) -> None:
     """Preprocess one case, and link to it under the name of every case."""
     from kitsjax.data.kits import find_cases
-    from kitsjax.data.make_case import preprocess_case
+    from kitsjax.data.preprocess_case import preprocess_case
     from kitsjax.settings import PreprocessSettings
 
     (case,) = find_cases(make_cases(folder, 1, 192))

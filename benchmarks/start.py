@@ -89,7 +89,7 @@ def _start_kitsjax(folder: Path) -> dict[str, float]:
     from kitsjax.devices import start_devices
     from kitsjax.train.augment import oversized_shape
     from kitsjax.train.program import build_program
-    from kitsjax.train.sharding import replicate, shard
+    from kitsjax.train.replication import replicate, shard
     from kitsjax.train.step import init_state
 
     moments = {"imported": time.time()}

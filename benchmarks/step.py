@@ -68,7 +68,7 @@ def _run_kitsjax(job: Job) -> Measurement:
 
     from kitsjax.devices import start_devices
     from kitsjax.train.program import build_program
-    from kitsjax.train.sharding import replicate, shard
+    from kitsjax.train.replication import replicate, shard
     from kitsjax.train.step import init_state
 
     settings, plan = step_settings(job), _PLANS[job.size]

@@ -7,7 +7,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from kitsjax.command import USAGE_STATUS, run_command
+from kitsjax.command import USAGE_STATUS, report_failures, run_command
 from kitsjax.errors import InputError
 
 
@@ -44,16 +44,16 @@ def main() -> int:
     cases = [case for case in cases if case.case_id in asked]
     against = BOTH if args.against == "both" else (args.against,)
     found = evaluate(cases, args.predictions, against, args.workers, args.write_samples, ids)
-    place = str(Path(args.output).resolve()) if found.scores else "nothing is written"
+    place = Path(args.output).resolve() if found.scores else "nothing is written"
     if found.scores:
         write_evaluation(args.output, found)
         print(f"\n{to_text(score_table(found))}\n")
     print(f"{len(found.case_ids)} of {sum(c.has_truth for c in cases)} cases scored: {place}")
     failed = [message for _, message in found.failures]
     if not args.allow_missing:
-        failed += [f"{case}: no prediction; --allow-missing goes without" for case in found.missing]
-    sys.stderr.writelines(f"failed: {message}\n" for message in failed)
-    return USAGE_STATUS if failed or not found.scores else 0
+        advice = "no prediction; predict it, or pass --allow-missing"
+        failed += [f"{case}: {advice}" for case in found.missing]
+    return report_failures(failed) if found.scores else report_failures(failed) or USAGE_STATUS
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ def main() -> int:
 
     from kitsjax.infer.bundle import load_model, read_bundle, save_bundle
     from kitsjax.infer.export import save_exported_model
-    from kitsjax.train.run_folder import describe_run
+    from kitsjax.train.run_folder import read_provenance
 
     output = Path(args.output)
     if args.format == "stablehlo":
@@ -50,7 +50,7 @@ def main() -> int:
         raise InputError(f"--output {output}: a model file's name must end in .safetensors")
     else:
         bundle = read_bundle(args.model[0])
-        run = describe_run(args.model[0]) if Path(args.model[0]).is_dir() else {}
+        run = read_provenance(args.model[0]) if Path(args.model[0]).is_dir() else {}
         save_bundle(output, bundle.params, bundle.settings, bundle.provenance | run)
     print(f"{args.format}: {output.resolve()}")
     return 0

@@ -7,7 +7,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from kitsjax.command import USAGE_STATUS, run_command
+from kitsjax.command import report_failures, run_command
 from kitsjax.config import load_settings, override_settings, to_toml
 from kitsjax.errors import InputError
 
@@ -50,9 +50,7 @@ def main() -> int:
     failures = predict_files(models, files, settings.predict, args.probabilities)
     written = len(files) - len(failures)
     print(f"{written} of {len(files)} masks written: {Path(args.output).resolve()}")
-    for _, message in failures:
-        print(f"failed: {message}", file=sys.stderr)
-    return USAGE_STATUS if failures else 0
+    return report_failures(message for _, message in failures)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ python bin/preprocess.py --config configs/kits21_paper.toml --set data.root=/dat
 
 import sys
 
-from kitsjax.command import USAGE_STATUS, resolve_settings, run_command, settings_parser
+from kitsjax.command import report_failures, resolve_settings, run_command, settings_parser
 from kitsjax.prepare import describe_preparation, prepare_data
 
 
@@ -14,9 +14,7 @@ def main() -> int:
     settings = resolve_settings(settings_parser(__doc__).parse_args())
     data_set = prepare_data(settings.data, settings.phantom, settings.preprocess)
     print(describe_preparation(data_set))
-    for case_id, message in data_set.report.failures:
-        print(f"failed: {case_id}: {message}", file=sys.stderr)
-    return USAGE_STATUS if data_set.report.failures else 0
+    return report_failures(f"{case}: {message}" for case, message in data_set.report.failures)
 
 
 if __name__ == "__main__":

@@ -36,18 +36,18 @@ def main() -> int:
     settings = resolve_settings(args)
     # Worker processes import this file again, so modules that load JAX are imported in main.
     if args.plan:
-        from kitsjax.plan.describe import describe_forecast
+        from kitsjax.plan.describe import describe_plan
         from kitsjax.plan.forecast import forecast
 
         # The compiler ignores Ctrl-C for minutes; this ends the process at once. Nothing is lost.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         found = forecast(settings, args.target)
-        print(describe_forecast(found, settings))
+        print(describe_plan(found, settings))
         return 0 if found.fits else 1
-    from kitsjax.plan.describe import describe_plan
+    from kitsjax.plan.describe import describe_run
     from kitsjax.train.run import run
 
-    return run(settings, resume=args.resume, describe_plan=describe_plan)
+    return run(settings, resume=args.resume, describe_run=describe_run)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import argparse
 import errno
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from kitsjax.config import load_settings, to_toml
 from kitsjax.errors import InputError
@@ -54,6 +54,14 @@ def resolve_settings(args: argparse.Namespace) -> Settings:
         print(to_toml(settings), end="")
         sys.exit(0)
     return settings
+
+
+def report_failures(messages: Iterable[str]) -> int:
+    """Print what failed, a line each, and return the exit status that it makes."""
+    failed = list(messages)
+    for message in failed:
+        print(f"failed: {message}", file=sys.stderr)
+    return USAGE_STATUS if failed else 0
 
 
 def run_command(main: Callable[[], int]) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 from kitsjax.data.cache import cache_folder
 from kitsjax.data.kits import Case, find_cases
 from kitsjax.data.label_source import annotator_number
-from kitsjax.data.update_cache import PreprocessReport, preprocess_cases
+from kitsjax.data.preprocess_cases import PreprocessReport, preprocess_cases
 from kitsjax.errors import InputError
 from kitsjax.labels import MAJORITY
 from kitsjax.phantom.dataset import make_phantom

@@ -1,4 +1,4 @@
-"""The rules of the layout: which room may import which, and how large things may be."""
+"""The rules of the layout: which package may import which, and how large things may be."""
 
 import ast
 import subprocess
@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[1]
 
 # A layer may import itself and every layer of a lower rank.
 RANK = {
-    "errors": 0, "labels": 0, "settings": 0, "types": 0, "config": 1, "files": 1, "parallel": 1,
+    "errors": 0, "labels": 0, "settings": 0, "types": 0, "config": 1, "files": 1, "process_pool": 1,
     "devices": 2, "training_log": 2, "image": 3, "data": 4, "model": 4, "phantom": 5,
     "evaluate": 5, "infer": 5, "report": 6, "prepare": 6, "train": 8, "plan": 9, "command": 10,
 }  # fmt: skip
@@ -42,7 +42,7 @@ def test_imports_go_downward_only():
                 assert other == own or RANK[other] < RANK[own], f"{path} imports {name}"
 
 
-def test_only_top_rooms_see_all_settings():
+def test_only_top_packages_see_all_settings():
     allowed = {"config.py", "command.py", "bundle.py"}
     for path in sorted((ROOT / "kitsjax").rglob("*.py")):
         if path.parent.name in ("train", "plan") or path.name in allowed:
@@ -57,7 +57,7 @@ def test_commands_are_short():
         assert len(path.read_text().splitlines()) <= 60, path
 
 
-def test_host_rooms_load_no_jax():
+def test_host_packages_load_no_jax():
     code = (
         "import sys, kitsjax.command, kitsjax.evaluate.evaluation, kitsjax.prepare;"
         "import kitsjax.report.report;"

@@ -18,7 +18,7 @@ _HEADER = re.compile(
 
 @dataclass(frozen=True)
 class PreprocessedCase:
-    """A case that `kitsjax.data.make_case` wrote; its arrays stay on disk until they are read.
+    """A case that `data.preprocess_case` wrote; its arrays stay on disk until they are read.
 
     Attributes:
         folder: the folder of the preprocessed case, named by the case's id.

@@ -17,7 +17,7 @@ from kitsjax.data.instances import Instance
 from kitsjax.data.preprocessed_case import map_array
 from kitsjax.errors import InputError
 from kitsjax.files import atomic_write
-from kitsjax.image.resample import resample_label
+from kitsjax.image.resample import resample_nearest
 from kitsjax.types import Shape
 
 INSTANCES_FOLDER = "annotations"
@@ -30,7 +30,7 @@ RECORD_NAME = "instances.json"
 def resample_instance(instance: Instance, shape: Shape, new_shape: Shape) -> Instance:
     """Resample an instance of a volume of `shape` to the same volume with `new_shape` voxels.
 
-    Each voxel is the nearest neighbor that `resample_label` takes, so that painting resampled
+    Each voxel is the nearest neighbor that `resample_nearest` takes, so that painting resampled
     instances gives the same label map as painting the instances and resampling the label map. An
     instance that falls between large voxels stays in the list, with a region of no voxels.
     """
@@ -39,7 +39,7 @@ def resample_instance(instance: Instance, shape: Shape, new_shape: Shape) -> Ins
         # The voxel of the old grid that each voxel of the new one takes: resampled voxel numbers
         # tell, whatever the rule of that function is.
         line = np.arange(shape[axis]).reshape(-1, 1, 1)
-        taken = resample_label(line, (new_shape[axis], 1, 1)).ravel()
+        taken = resample_nearest(line, (new_shape[axis], 1, 1)).ravel()
         # The new voxels that take one within the region.
         low, high = (int(i) for i in np.searchsorted(taken, (span.start, span.stop)))
         region.append(slice(low, high))

@@ -10,7 +10,7 @@ from kitsjax.errors import InputError
 from kitsjax.evaluate.evaluate_case import CaseEvaluation, evaluate_case
 from kitsjax.evaluate.results import Evaluation, Failure
 from kitsjax.labels import INDIVIDUAL, MAJORITY
-from kitsjax.parallel import map_cases
+from kitsjax.process_pool import map_cases
 
 BOTH = (MAJORITY, INDIVIDUAL)
 

@@ -67,7 +67,7 @@ def resample_image(array: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     return image
 
 
-def resample_label(array: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+def resample_nearest(array: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     """Resample a label map to `shape` by nearest neighbor; dtype and label values are kept.
 
     An output voxel takes the input voxel that holds its center, `floor((i + 0.5) * n_in / n_out)`,

@@ -9,7 +9,7 @@ from jax.sharding import SingleDeviceSharding
 from jaxtyping import Array, Float, Num, UInt8
 
 from kitsjax.data.preprocess import preprocess
-from kitsjax.image.resample import resample_label
+from kitsjax.image.resample import resample_nearest
 from kitsjax.image.volume import Volume
 from kitsjax.infer.sliding_window import (
     bucket_shape,
@@ -108,7 +108,7 @@ def segment(model: Models, volume: Volume, *, mirror: bool | None = None) -> Vol
     ensemble = stack_models(model)
     image = preprocess(volume, ensemble.model.preprocess)
     label = predict_label(ensemble, image, _choose_settings(ensemble.model, mirror))
-    native = resample_label(label, volume.array.shape)
+    native = resample_nearest(label, volume.array.shape)
     return Volume(native, volume.grid)
 
 

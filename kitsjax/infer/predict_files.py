@@ -17,7 +17,7 @@ from kitsjax.data.preprocess import preprocess
 from kitsjax.errors import InputError
 from kitsjax.image.header import NiftiHeader
 from kitsjax.image.read_nifti import read_volume
-from kitsjax.image.resample import resample_label
+from kitsjax.image.resample import resample_nearest
 from kitsjax.image.write_nifti import write_label, write_volume
 from kitsjax.infer.predict import predict_label, predict_probabilities
 from kitsjax.infer.trained_model import Ensemble, Models, stack_models
@@ -152,13 +152,13 @@ def _predict_case(
         _write_probabilities(by_class, case, target)
     else:
         label = predict_label(ensemble, case.image, settings)
-    write_label(target, resample_label(label, case.native_shape), case.header)
+    write_label(target, resample_nearest(label, case.native_shape), case.header)
 
 
 def _write_probabilities(by_class: np.ndarray, case: _Case, target: Path) -> None:
     native = np.empty((len(CLASSES), *case.native_shape), np.float32)
     for image, out in zip(by_class, native, strict=True):
-        out[:] = resample_label(image, case.native_shape)
+        out[:] = resample_nearest(image, case.native_shape)
     name = f"{target.name.removesuffix('.gz').removesuffix('.nii')}_probabilities.nii.gz"
     write_volume(target.with_name(name), np.moveaxis(native, 0, -1), case.header)
 

@@ -71,7 +71,7 @@ def window_start(index: IntOrTraced, last_start: IntOrTraced, count: IntOrTraced
 
     That is index * last_start / (count - 1), rounded to the nearest integer, halves to even.
     """
-    # A single window starts at 0 whatever it is divided by, but not by 0: 1 // count is 1 for it.
+    # A single window starts at 0; adding 1 // count avoids the division by zero for it.
     strides = count - 1 + 1 // count
     # floor(start + 1/2) and ceil(start - 1/2) differ only at a half, where one of them is odd.
     double = 2 * index * last_start
@@ -172,7 +172,7 @@ def sum_windows(
     count = counts[0] * counts[1] * counts[2]
     batch_size = windows_at_a_time(settings, jax.default_backend())
 
-    # Recomputed for a gradient: what a network keeps of one window is more than the whole image.
+    # Rematerialize: the activations of one window take more memory than the whole image.
     @jax.checkpoint
     def predict(params: Params, patches: Float[Array, "b z y x"]) -> Float[Array, "b k z y x"]:
         return _window_probabilities(network, params, patches, settings.mirror)

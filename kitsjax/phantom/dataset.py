@@ -11,8 +11,8 @@ import numpy as np
 from kitsjax.errors import InputError
 from kitsjax.files import atomic_write, remove_leftovers, write_text
 from kitsjax.labels import CLASSES
-from kitsjax.parallel import map_cases
 from kitsjax.phantom.case import VERSION, make_case
+from kitsjax.process_pool import map_cases
 
 
 def make_phantom(

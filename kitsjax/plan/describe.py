@@ -14,7 +14,7 @@ Rows = list[tuple[str, str]]
 """Lines of text, each with the word before it or ""."""
 
 
-def describe_plan(
+def describe_run(
     settings: Settings, params: Any, compiled: Any, folder: Path, cases: tuple[int, int], done: int
 ) -> str:
     """Describe a run at its start: devices, data, network, cost of a train step, outputs.
@@ -44,7 +44,7 @@ def describe_plan(
     return _format(list(rows.items()))
 
 
-def describe_forecast(found: Forecast, settings: Settings) -> str:
+def describe_plan(found: Forecast, settings: Settings) -> str:
     """Describe a forecast: what fits, the roofline bounds, and which settings to change."""
     sampling = settings.sampling
     share = sampling.batch_size // found.device_count

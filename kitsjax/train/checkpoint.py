@@ -53,19 +53,19 @@ class Checkpoints:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder).resolve()
-        # A failure in a background thread is logged there with its traceback and raised here
-        # again, where it becomes one line. So the log keeps silent.
+        # Orbax logs a failure in its background threads and raises it again here, where it becomes
+        # one line. So its log is silenced.
         for name in ("absl", "asyncio", "concurrent.futures"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
         policy = checkpoint_managers.AnyPreservationPolicy(
             [
                 checkpoint_managers.LatestN(1),
-                checkpoint_managers.BestN(get_metric_fn=_pseudo_dice, n=1, reverse=False),
+                checkpoint_managers.BestN(get_metric_fn=_pseudo_dice_average, n=1, reverse=False),
             ]
         )
         # With the policy alone the metrics would be lost at a restart; best_fn has them stored.
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=policy, best_fn=_pseudo_dice, best_mode="max"
+            preservation_policy=policy, best_fn=_pseudo_dice_average, best_mode="max"
         )
         self._manager = ocp.CheckpointManager(self.folder, options=options)
 
@@ -83,7 +83,7 @@ class Checkpoints:
         """Copy a state to the host and write it in the background.
 
         Args:
-            state: of one device.
+            state: without the leading axis of devices.
             progress: where the run stands; `progress.step` becomes the checkpoint's number.
             scored: whether `progress.pseudo_dice_average` was measured with these parameters, as
                 at the end of an epoch. Only such a checkpoint can be the best.
@@ -190,7 +190,7 @@ def _explain(what: str, advice: str) -> Iterator[None]:
         raise InputError(f"{what} ({reason or type(error).__name__}); {advice}") from None
 
 
-def _pseudo_dice(metrics: Mapping[str, float]) -> float:
+def _pseudo_dice_average(metrics: Mapping[str, float]) -> float:
     return metrics["dice"]
 
 

@@ -21,7 +21,7 @@ from kitsjax.train.augment import oversized_shape
 from kitsjax.train.checkpoint import Checkpoints, Progress
 from kitsjax.train.optimizer import learning_rate
 from kitsjax.train.program import build_program
-from kitsjax.train.sharding import first_replica, replicate, shard
+from kitsjax.train.replication import first_replica, replicate, shard
 from kitsjax.train.signals import Stopped, watch_signals
 from kitsjax.train.step import Metrics, TrainState, init_state
 from kitsjax.train.tracking import Tracker
@@ -45,7 +45,7 @@ class TrainingLoop:
 
     Attributes:
         program: network, optimizer and compiled steps.
-        state: of one device, where this process starts training.
+        state: the state that training starts from, without the leading axis of devices.
         progress: where the run stands.
 
     Raises:
@@ -110,7 +110,7 @@ class TrainingLoop:
             began = time.perf_counter()
             state, speed = self._train_epoch(state, train_stream, tracker, signals)
             if signals:
-                self._leave(state, tracker, signals[0])
+                self._save_and_stop(state, tracker, signals[0])
             scores = self._validate(state.params, validation_stream)
             progress.epoch = epoch + 1
             progress.pseudo_dice_average = self._average(scores["pseudo_dice"])
@@ -144,9 +144,9 @@ class TrainingLoop:
         # Metrics are read one step late, so that the accelerator never waits for Python.
         pending: tuple[int, Batch, Metrics] | None = None
         while progress.step < end and not signals:
-            asked = time.perf_counter()
+            wait_start = time.perf_counter()
             batch = next(stream)
-            waited += time.perf_counter() - asked
+            waited += time.perf_counter() - wait_start
             arrays = {name: batch[name] for name in ("image", "label", "index")}
             state, metrics = self.program.train_step(state, shard(arrays, jax.local_device_count()))
             if pending is not None:
@@ -206,7 +206,7 @@ class TrainingLoop:
         tracker.flush()
         self._checkpoints.save(first_replica(state), self.progress, scored=scored)
 
-    def _leave(self, state: TrainState, tracker: Tracker, signal: int) -> None:
+    def _save_and_stop(self, state: TrainState, tracker: Tracker, signal: int) -> None:
         """Save a checkpoint of this step and raise `Stopped`."""
         # At the very start of an epoch the last epoch's checkpoint may be of this same step.
         if self._checkpoints.latest != self.progress.step:

@@ -17,7 +17,7 @@ from kitsjax.model.unet import UNet, build_network
 from kitsjax.settings import Settings
 from kitsjax.train.augment import augment_patches, oversized_shape
 from kitsjax.train.optimizer import build_optimizer
-from kitsjax.train.sharding import AXIS, check_batch
+from kitsjax.train.replication import AXIS, check_batch
 from kitsjax.train.step import Metrics, TrainState, eval_step, train_step
 
 
@@ -94,7 +94,7 @@ def lower_train_step(
     Args:
         settings: all settings of the run.
         program: built of these settings.
-        state: of one device; arrays or their shapes.
+        state: arrays or their shapes, without the leading axis of devices.
         devices: the devices to compile for, the same that the program was built for.
 
     Returns:

@@ -1,6 +1,5 @@
 """A whole run: raw cases -> preprocessed cases -> trained model -> scored native masks."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -24,7 +23,7 @@ from kitsjax.train.signals import Stopped
 from kitsjax.train.summary import report_scores
 
 
-class DescribePlan(Protocol):
+class DescribeRun(Protocol):
     """A function that describes a run before it starts: `kitsjax.plan` has it."""
 
     def __call__(
@@ -50,14 +49,14 @@ class DescribePlan(Protocol):
 
 
 def run(
-    settings: Settings, *, resume: bool = False, describe_plan: DescribePlan | None = None
+    settings: Settings, *, resume: bool = False, describe_run: DescribeRun | None = None
 ) -> int:
     """Prepare the data, train, predict the held-out cases and score them.
 
     Args:
         settings: all settings of the run.
         resume: go on with the run that is in `run.folder`, if there is one.
-        describe_plan: its text is printed before training starts; None: nothing is printed.
+        describe_run: its text is printed before training starts; None: nothing is printed.
 
     Returns:
         The exit status: 0, 2 if a held-out case failed, or 128 + the number of a signal that
@@ -73,7 +72,7 @@ def run(
         print(f"run folder: {folder.resolve()}", flush=True)
     data, split = _prepare(settings, folder)
     try:
-        params = _train(settings, folder, data, split, describe_plan)
+        params = _train(settings, folder, data, split, describe_run)
     except Stopped as stopped:
         print(stopped, flush=True)
         return stopped.status
@@ -119,20 +118,20 @@ def _train(
     folder: Path,
     data: DataSet,
     split: Split,
-    describe_plan: DescribePlan | None,
+    describe_run: DescribeRun | None,
 ) -> Params:
     """Print the plan and train; returns the best parameters."""
     train_cases = [PreprocessedCase(data.folder / name) for name in split.train]
     held_out = [PreprocessedCase(data.folder / name) for name in split.held_out]
     # With no held-out cases, validation uses the training cases, as in nnU-Net's fold "all".
     loop = TrainingLoop(settings, folder, train_cases, held_out or train_cases)
-    if describe_plan is not None and is_main() and not loop.finished:
+    if describe_run is not None and is_main() and not loop.finished:
         # One process alone cannot compile what all processes are to run together.
         alone = jax.process_count() == 1
         compiled = lower_train_step(settings, loop.program, loop.state).compile() if alone else None
         counts = len(loop.train_cases), len(loop.validation_cases)
         params, done = loop.state.params, loop.progress.step
-        print(describe_plan(settings, params, compiled, folder, counts, done), flush=True)
+        print(describe_run(settings, params, compiled, folder, counts, done), flush=True)
     return loop.fit()
 
 

@@ -89,7 +89,7 @@ def package_versions() -> dict[str, str]:
     return {"python": platform.python_version(), "device": device.device_kind, **versions}
 
 
-def describe_run(folder: str | Path) -> dict[str, Any]:
+def read_provenance(folder: str | Path) -> dict[str, Any]:
     """Collect the provenance of a finished run's model: package versions, split and scores.
 
     Raises:

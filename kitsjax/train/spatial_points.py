@@ -1,4 +1,4 @@
-"""Points of a patch's voxels in the oversized patch that the patch is resampled from."""
+"""Map the voxels of a patch to the points of the oversized patch that they are resampled from."""
 
 from collections.abc import Sequence
 

@@ -220,7 +220,6 @@ def _mean_over_micro_batches(
     def compute(number: Int32[Array, "1"]) -> Tree:
         return function({name: array[number[0]] for name, array in stacked.items()})
 
-    # Over the micro-batches' numbers: given the batch, optax would transpose and copy it, and
-    # spread neighboring samples over different micro-batches.
+    # Map over indices: given the batch itself, optax.microbatch would transpose it and mix samples.
     mean = optax.microbatching.AccumulationType.MEAN
     return optax.microbatch(compute, 0, 1, mean)(jnp.arange(steps))

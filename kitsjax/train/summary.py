@@ -8,8 +8,8 @@ from typing import Any
 
 from kitsjax.data.kits import Case
 from kitsjax.evaluate.evaluation import BOTH, evaluate
+from kitsjax.evaluate.hu_threshold import fit_windows, threshold_scores
 from kitsjax.evaluate.results import Evaluation
-from kitsjax.evaluate.threshold import fit_windows, threshold_scores
 from kitsjax.evaluate.write_results import write_evaluation
 from kitsjax.files import write_text
 from kitsjax.image.read_nifti import read_label, read_volume

@@ -9,8 +9,8 @@ import pytest
 from kitsjax.data.instances import read_instances
 from kitsjax.data.preprocessed_case import PreprocessedCase
 from kitsjax.image.read_nifti import read_label
-from kitsjax.parallel import map_cases
 from kitsjax.phantom.dataset import make_phantom
+from kitsjax.process_pool import map_cases
 
 DATA = Path(__file__).parents[2] / ".." / "shared" / "data"
 
@@ -66,4 +66,4 @@ def in_process(monkeypatch):
     def in_turn(function, items, workers, description, isolated):
         return map_cases(function, items, 1, description, progress=False)
 
-    monkeypatch.setattr("kitsjax.data.update_cache.map_cases", in_turn)
+    monkeypatch.setattr("kitsjax.data.preprocess_cases.map_cases", in_turn)

@@ -6,7 +6,7 @@ from raw_cases import SETTINGS, write_case
 
 from kitsjax.data.cache import cache_folder, is_current
 from kitsjax.data.kits import find_cases
-from kitsjax.data.make_case import preprocess_case
+from kitsjax.data.preprocess_case import preprocess_case
 from kitsjax.settings import PreprocessSettings
 
 

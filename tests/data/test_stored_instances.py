@@ -10,7 +10,7 @@ from kitsjax.data.instances import Instance
 from kitsjax.data.paint_instances import paint_sample
 from kitsjax.data.stored_instances import load_instances, resample_instance, write_instances
 from kitsjax.errors import InputError
-from kitsjax.image.resample import resample_label
+from kitsjax.image.resample import resample_nearest
 
 
 @pytest.mark.parametrize("seed", range(30))
@@ -21,7 +21,7 @@ def test_painting_resampled_is_resampling_painted(seed):
     resampled = [resample_instance(instance, shape, new_shape) for instance in instances]
     for _ in range(5):
         choice = random_choice(rng, instances)
-        expected = resample_label(paint_sample(instances, choice, shape), new_shape)
+        expected = resample_nearest(paint_sample(instances, choice, shape), new_shape)
         np.testing.assert_array_equal(paint_sample(resampled, choice, new_shape), expected)
 
 

@@ -39,7 +39,7 @@ def test_missing_cases_fail_unless_allowed(finished, run_here, tmp_path):
     predictions = folder / "run/predictions"
     done = evaluate(run_here, folder, predictions, tmp_path, "--against", "majority")
     assert done.returncode == 2
-    assert done.stderr.count("no prediction; --allow-missing") == 2
+    assert done.stderr.count("no prediction; predict it, or pass --allow-missing") == 2
     assert "1 of 3 cases scored" in done.stdout
     assert not (tmp_path / "evaluation_samples.csv").exists()
     allowed = evaluate(run_here, folder, predictions, tmp_path, "--allow-missing")

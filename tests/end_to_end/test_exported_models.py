@@ -9,7 +9,7 @@ import pytest
 from tiny_run import predict, run
 
 import kitsjax as kj
-from kitsjax.image.resample import resample_label
+from kitsjax.image.resample import resample_nearest
 from kitsjax.infer.bundle import read_bundle
 
 
@@ -54,7 +54,7 @@ def test_python_and_stablehlo_predict_the_same(folder, held_out, run_here, tmp_p
     np.testing.assert_array_equal(label.array, expected)
     image = kj.preprocess(volume, model.preprocess)
     found = np.asarray(kj.probabilities(model, image).argmax(0), np.uint8)
-    np.testing.assert_array_equal(resample_label(found, volume.array.shape), expected)
+    np.testing.assert_array_equal(resample_nearest(found, volume.array.shape), expected)
     done = run_here("export", "--model", folder, "--format", "stablehlo", "--output", tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     exported = jax.export.deserialize((tmp_path / "model.stablehlo").read_bytes())

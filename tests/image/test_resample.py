@@ -12,7 +12,7 @@ from kitsjax.image.header import kits_header
 from kitsjax.image.read_nifti import read_volume
 from kitsjax.image.resample import (
     resample_image,
-    resample_label,
+    resample_nearest,
     resampled_shape,
     resampled_spacing,
 )
@@ -39,8 +39,8 @@ def _centers_mm(shape, spacing_mm):
 
 
 def _there_and_back(label):
-    small = resample_label(label, resampled_shape(label.shape, SPACING_MM, TARGET_MM))
-    return resample_label(small, label.shape)
+    small = resample_nearest(label, resampled_shape(label.shape, SPACING_MM, TARGET_MM))
+    return resample_nearest(small, label.shape)
 
 
 def _dice(a, b):
@@ -127,13 +127,13 @@ def test_memory_is_about_one_extra_copy():
 def test_label_indices_are_exact():
     # (i + 0.5) * 6 / 4 = 0.75, 2.25, 3.75, 5.25, and (i + 0.5) * 2 / 5 = 0.2, 0.6, 1.0, 1.4, 1.8.
     line = np.arange(6, dtype=np.uint8).reshape(1, 6, 1)
-    np.testing.assert_array_equal(resample_label(line, (1, 4, 1)).ravel(), [0, 2, 3, 5])
+    np.testing.assert_array_equal(resample_nearest(line, (1, 4, 1)).ravel(), [0, 2, 3, 5])
     pair = np.arange(2, dtype=np.uint8).reshape(2, 1, 1)
     expected = [0, 0, 1, 1, 1]
-    np.testing.assert_array_equal(resample_label(pair, (5, 1, 1)).ravel(), expected)
+    np.testing.assert_array_equal(resample_nearest(pair, (5, 1, 1)).ravel(), expected)
     for n_in, n_out in itertools.product((3, 49, 98, 511), (1, 7, 98, 343)):
         line = np.arange(n_in).reshape(1, 1, n_in)
-        taken = resample_label(line, (1, 1, n_out)).ravel()
+        taken = resample_nearest(line, (1, 1, n_out)).ravel()
         # Its center lies in the voxel taken: taken <= (i + 1/2) n_in / n_out < taken + 1.
         center = (2 * np.arange(n_out) + 1) * n_in
         assert (2 * n_out * taken <= center).all()
@@ -142,12 +142,12 @@ def test_label_indices_are_exact():
 
 def test_labels_keep_type_and_values():
     label = np.random.default_rng(0).choice(np.array([0, 3, 200], np.uint8), (9, 10, 11))
-    result = resample_label(label, (14, 5, 30))
+    result = resample_nearest(label, (14, 5, 30))
     assert result.shape == (14, 5, 30)
     assert result.dtype == np.uint8
     assert set(np.unique(result)) <= {0, 3, 200}
-    finer = resample_label(label, (27, 30, 33))
-    np.testing.assert_array_equal(resample_label(finer, label.shape), label)
+    finer = resample_nearest(label, (27, 30, 33))
+    np.testing.assert_array_equal(resample_nearest(finer, label.shape), label)
 
 
 def test_shape_rounds_and_never_vanishes():
@@ -190,14 +190,14 @@ def test_an_off_center_cube_stays_in_place():
     affine[:3, 3] = (-181.5, 33.25, 1207.0)
     shape = resampled_shape(cube.shape, (3.98, 0.995, 0.995), TARGET_MM)
     assert shape == (24, 30, 24)
-    small = resample_label(cube, shape)
+    small = resample_nearest(cube, shape)
     new_affine = _resampled_affine(affine, cube.shape, shape)
     world = _centroid_mm(cube, affine)
     np.testing.assert_allclose(_centroid_mm(small, new_affine), world, atol=1e-9)
     np.testing.assert_allclose(
         _centroid_mm(resample_image(cube, shape), new_affine), world, atol=0.01
     )
-    np.testing.assert_array_equal(resample_label(small, cube.shape), cube)
+    np.testing.assert_array_equal(resample_nearest(small, cube.shape), cube)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -225,8 +225,8 @@ def test_nearest_neighbors_prefer_no_direction(after):
     body = np.random.default_rng(0).integers(0, 4, (25, 61, 63), np.uint8)
     for axis in range(3):
         np.testing.assert_array_equal(
-            resample_label(np.flip(body, axis), after),
-            np.flip(resample_label(body, after), axis),
+            resample_nearest(np.flip(body, axis), after),
+            np.flip(resample_nearest(body, after), axis),
         )
 
 

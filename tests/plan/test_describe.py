@@ -10,7 +10,7 @@ import pytest
 
 from kitsjax.plan.chips import GIB, Chip
 from kitsjax.plan.cost import Cost
-from kitsjax.plan.describe import describe_forecast, describe_plan
+from kitsjax.plan.describe import describe_plan, describe_run
 from kitsjax.plan.forecast import CT_SHAPE, Forecast
 from kitsjax.settings import (
     LossSettings,
@@ -49,7 +49,7 @@ LARGE = make_forecast(Cost(2e12, 1e9, {"activations and temporary": 3.0 * GIB}))
 
 
 def test_what_fits_gets_its_roofline_bounds():
-    text = describe_forecast(FITTING, TINY)
+    text = describe_plan(FITTING, TINY)
     assert "fits: 1.5 GiB of 2 GiB per device (parameters 1.5 GiB)" in text
     work = (
         "a step: 2 TFLOP and 0.931 GiB moved; at least 2 s (roofline bound, limited by arithmetic)"
@@ -64,7 +64,7 @@ def test_what_fits_gets_its_roofline_bounds():
 
 def test_what_does_not_fit_says_what_to_change():
     assert not LARGE.fits
-    text = describe_forecast(LARGE, TINY)
+    text = describe_plan(LARGE, TINY)
     assert "DOES NOT FIT: 3 GiB of 2 GiB" in text
     for advice in (
         "network.remat=true",
@@ -73,14 +73,14 @@ def test_what_does_not_fit_says_what_to_change():
     ):
         assert advice in text
     remat = TINY.network.model_copy(update={"remat": True})
-    again = describe_forecast(LARGE, TINY.model_copy(update={"network": remat}))
+    again = describe_plan(LARGE, TINY.model_copy(update={"network": remat}))
     assert "network.remat=true" not in again
 
 
 def test_advice_can_be_followed():
     """Three patches on one device are not halved, and a CPU is not doubled."""
     odd = TINY.model_copy(update={"sampling": TINY.sampling.model_copy(update={"batch_size": 3})})
-    text = describe_forecast(replace(LARGE, device_count=1), odd)
+    text = describe_plan(replace(LARGE, device_count=1), odd)
     assert "train.accumulation_steps=3: 1 patch(es) at a time" in text
     assert "such devices" not in text
 
@@ -96,22 +96,22 @@ def test_advice_can_be_followed():
 )
 def test_a_tpu_is_faster_a_patch_at_a_time(change, faster):
     tpu = replace(FITTING, device_kind="TPU v5 lite")
-    text = describe_forecast(tpu, TINY.model_copy(update=change))
+    text = describe_plan(tpu, TINY.model_copy(update=change))
     advice = "--set train.accumulation_steps=4: the same result, one patch at a time"
     assert (advice in text) == ("faster" in text) == faster
 
 
 def test_a_refusal_is_told_without_a_bound():
     refused = Cost(memory={"all": 20.5 * GIB}, refusal="Used 20.50G of 15.75G hbm.")
-    text = describe_forecast(make_forecast(refused), TINY)
+    text = describe_plan(make_forecast(refused), TINY)
     assert "DOES NOT FIT: 20.5 GiB of 2 GiB" in text
     assert "steps and the validation" not in text
     unsized = Cost(refusal="out of memory")
-    assert "DOES NOT FIT: out of memory" in describe_forecast(make_forecast(unsized), TINY)
+    assert "DOES NOT FIT: out of memory" in describe_plan(make_forecast(unsized), TINY)
 
 
 def test_a_device_of_unknown_speed_gets_no_bound():
-    text = describe_forecast(replace(FITTING, chip=None), TINY)
+    text = describe_plan(replace(FITTING, chip=None), TINY)
     assert "kitsjax/plan/chips.py does not list it" in text
     assert "at least" not in text
 
@@ -123,7 +123,7 @@ def test_the_plan_counts_all_micro_batches():
     )
     settings = TINY.model_copy(update={"train": TRAIN.model_copy(update={"accumulation_steps": 4})})
     params = {"kernel": jnp.zeros((30, 40)), "bias": jnp.zeros(40)}
-    text = describe_plan(settings, params, compiled, Path("out"), (5, 2), 60)
+    text = describe_run(settings, params, compiled, Path("out"), (5, 2), 60)
     for words in (
         f"{jax.device_count()} x cpu (cpu) in 1 process(es)",
         "5 to train on, 2 held out",
@@ -134,6 +134,6 @@ def test_the_plan_counts_all_micro_batches():
         "out",
     ):
         assert words in text
-    shared = describe_plan(settings, params, None, Path("out"), (5, 2), 0)
+    shared = describe_run(settings, params, None, Path("out"), (5, 2), 0)
     assert "several processes share it" in shared
     assert "resumed" not in shared

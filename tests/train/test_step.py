@@ -17,7 +17,7 @@ from kitsjax.model.unet import UNet, build_network
 from kitsjax.settings import AugmentSettings, LossSettings, NetworkSettings, OptimizerSettings
 from kitsjax.train.augment import augment_patches, oversized_shape, sample_keys
 from kitsjax.train.optimizer import build_optimizer
-from kitsjax.train.sharding import AXIS, shard
+from kitsjax.train.replication import AXIS, shard
 from kitsjax.train.step import eval_step, init_state, train_step
 
 SHAPE = (8, 8, 8)

@@ -25,7 +25,7 @@ from kitsjax.data.stored_instances import INSTANCES_FOLDER, resample_instance, w
 from kitsjax.errors import InputError
 from kitsjax.files import atomic_write
 from kitsjax.image.read_nifti import read_grid, read_label, read_volume
-from kitsjax.image.resample import resample_label, resampled_spacing
+from kitsjax.image.resample import resample_nearest, resampled_spacing
 from kitsjax.image.volume import check_same_grid
 from kitsjax.labels import FOREGROUND
 from kitsjax.settings import PreprocessSettings
@@ -41,7 +41,7 @@ def preprocess_case(case: Case, folder: Path, settings: PreprocessSettings) -> N
     volume, label = read_volume(case.image), read_label(case.label)
     check_same_grid(volume.grid, label.grid)
     image = preprocess(volume, settings)
-    resampled = resample_label(label.array, image.shape)
+    resampled = resample_nearest(label.array, image.shape)
     description = {
         "case_id": case.case_id,
         "inputs": case_stamp(case),

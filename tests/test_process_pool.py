@@ -11,7 +11,7 @@ import pytest
 from processes import is_running, wait_until
 
 from kitsjax.errors import InputError
-from kitsjax.parallel import map_cases
+from kitsjax.process_pool import map_cases
 
 
 def square(item):
@@ -89,7 +89,7 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path):
     script = tmp_path / "parent.py"
     script.write_text(
         "import os, pathlib, sys, time\n"
-        "from kitsjax.parallel import map_cases\n"
+        "from kitsjax.process_pool import map_cases\n"
         "def wait(path):\n"
         "    pathlib.Path(path).write_text(str(os.getpid()))\n"
         "    time.sleep(60)\n"
@@ -117,7 +117,7 @@ def test_ctrl_c_ends_workers_silently(tmp_path, handler, outcome):
     """The parent tells the user of Ctrl-C; where it ignores the signal, the workers go on."""
     (tmp_path / "job.py").write_text(
         "import signal, sys, time, pathlib\n"
-        "from kitsjax.parallel import map_cases\n"
+        "from kitsjax.process_pool import map_cases\n"
         "def wait(path):\n"
         "    pathlib.Path(path).touch()\n"
         f"    time.sleep({60 if outcome[0] else 2})\n"
@@ -154,7 +154,7 @@ def test_workers_share_the_cores(monkeypatch):
 
 
 def test_workers_keep_a_smaller_number_of_threads(monkeypatch):
-    monkeypatch.setattr("kitsjax.parallel.cores", lambda: 64)
+    monkeypatch.setattr("kitsjax.process_pool.cores", lambda: 64)
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     found = dict(map_cases(threads_of_worker, [1, 2], 2, "test", progress=False))
     assert found[1] == {"OMP_NUM_THREADS": "3", "OPENBLAS_NUM_THREADS": "32"}

@@ -1,4 +1,4 @@
-"""Share a global batch among devices, and keep a copy of the state on each of them."""
+"""Helpers for pmap: split a batch among devices, and copy the state to each of them."""
 
 from collections.abc import Mapping
 from typing import Any, TypeVar

@@ -10,14 +10,14 @@ from raw_cases import SETTINGS, full_disk, made_at, write_case
 from kitsjax.data.instances import read_instances
 from kitsjax.data.kits import find_cases
 from kitsjax.data.label_source import paint_patch
-from kitsjax.data.make_case import annotate_case, foreground_positions, preprocess_case
 from kitsjax.data.paint_instances import paint_sample
 from kitsjax.data.preprocess import preprocess
+from kitsjax.data.preprocess_case import annotate_case, foreground_positions, preprocess_case
 from kitsjax.data.preprocessed_case import PreprocessedCase
 from kitsjax.data.stored_instances import INSTANCES_FOLDER, load_instances
 from kitsjax.errors import InputError
 from kitsjax.image.read_nifti import read_label, read_volume
-from kitsjax.image.resample import resample_label
+from kitsjax.image.resample import resample_nearest
 from kitsjax.settings import PreprocessSettings
 
 
@@ -55,7 +55,7 @@ def test_annotations_are_resampled_as_labels_are(phantom, tmp_path):
     truth, shape = read_label(case.label), PreprocessedCase(folder).shape
     native = read_instances(case.annotations, truth.grid)
     choice = random_choice(np.random.default_rng(0), native)
-    expected = resample_label(paint_sample(native, choice, truth.shape), shape)
+    expected = resample_nearest(paint_sample(native, choice, truth.shape), shape)
     assert set(np.unique(expected)) > {0, 1}
     whole = paint_patch(load_instances(folder / INSTANCES_FOLDER), choice, (0, 0, 0), shape)
     np.testing.assert_array_equal(whole, expected)
@@ -75,7 +75,7 @@ def test_failed_annotations_leave_the_case_alone(tmp_path, monkeypatch):
 def test_failure_within_a_write_leaves_no_case(tmp_path, monkeypatch):
     write_case(tmp_path / "raw", 0)
     (case,) = find_cases(tmp_path / "raw")
-    monkeypatch.setattr("kitsjax.data.make_case.foreground_positions", full_disk)
+    monkeypatch.setattr("kitsjax.data.preprocess_case.foreground_positions", full_disk)
     with pytest.raises(InputError, match="No space left"):
         preprocess_case(case, tmp_path / "out" / case.case_id, SETTINGS)
     assert list((tmp_path / "out").iterdir()) == []

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from kitsjax.data.cache import is_annotated, is_current
 from kitsjax.data.kits import Case
-from kitsjax.data.make_case import annotate_case, preprocess_case, require_annotations
+from kitsjax.data.preprocess_case import annotate_case, preprocess_case, require_annotations
 from kitsjax.errors import InputError
-from kitsjax.parallel import map_cases
+from kitsjax.process_pool import map_cases
 from kitsjax.settings import PreprocessSettings
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kitsjax.errors import InputError
-from kitsjax.train.sharding import AXIS, check_batch, first_replica, replicate, shard
+from kitsjax.train.replication import AXIS, check_batch, first_replica, replicate, shard
 
 
 def test_batch_must_fit_the_devices():

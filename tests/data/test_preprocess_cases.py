@@ -12,9 +12,9 @@ import pytest
 from raw_cases import SETTINGS, made_at, write_case
 
 from kitsjax.data.kits import find_cases
-from kitsjax.data.make_case import preprocess_case
+from kitsjax.data.preprocess_case import preprocess_case
+from kitsjax.data.preprocess_cases import preprocess_cases
 from kitsjax.data.stored_instances import INSTANCES_FOLDER, load_instances
-from kitsjax.data.update_cache import preprocess_cases
 
 
 @pytest.mark.usefixtures("in_process")
@@ -108,7 +108,7 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from kitsjax.data.kits import find_cases
-from kitsjax.data.update_cache import preprocess_cases
+from kitsjax.data.preprocess_cases import preprocess_cases
 from kitsjax.settings import PreprocessSettings
 if __name__ == "__main__":
     raw, out = map(Path, sys.argv[1:])

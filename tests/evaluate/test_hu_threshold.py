@@ -5,7 +5,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from kitsjax.evaluate.threshold import fit_windows, threshold_scores
+from kitsjax.evaluate.hu_threshold import fit_windows, threshold_scores
 from kitsjax.labels import CYST, EVALUATION_CLASSES, KIDNEY, TUMOR
 
 SPACING_MM = (3.0, 0.8, 0.8)
