@@ -1,5 +1,6 @@
 """A whole run: raw cases -> preprocessed cases -> trained model -> scored native masks."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
