@@ -100,3 +100,11 @@ def test_readme_fits_and_starts_with_its_commands():
         (True, False), (False, True),
     ]  # fmt: skip
     assert any(line.startswith("![") for line in lines[:10])
+
+
+def test_names_of_tests_are_short():
+    """A test's name has at most 45 characters; its reason is its docstring."""
+    for path in sorted((ROOT / "tests").rglob("test_*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+                assert len(node.name) <= 45, f"{path}: {node.name}"
