@@ -5,7 +5,6 @@ python bin/benchmark.py --output benchmark/
 python bin/benchmark.py --output benchmark/ --only resample score
 """
 
-import argparse
 import signal
 import sys
 from pathlib import Path
@@ -13,14 +12,12 @@ from pathlib import Path
 # The benchmarks lie beside the package and are not installed.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from kitsjax.command import run_command
+from kitsjax.command import make_parser, run_command
 
 
 def main() -> int:
     """Read the options and run the benchmarks; return the exit status."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument("--output", metavar="FOLDER", help="folder of the tables and figures")
     parser.add_argument(
         "--only", nargs="+", metavar="BENCHMARK", help="run only these benchmarks, in this order"

@@ -3,27 +3,25 @@
 python bin/evaluate.py --predictions masks/ --dataset /data/kits21 --output scores/
 """
 
-import argparse
 import sys
 from pathlib import Path
 
-from kitsjax.command import USAGE_STATUS, report_failures, run_command
+from kitsjax.command import USAGE_STATUS, make_parser, report_failures, run_command
 from kitsjax.errors import InputError
 
 
 def main() -> int:
     """Score the predictions, write the tables and print the means."""
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
-    add = parser.add_argument
-    add("--predictions", required=True, metavar="FOLDER", help="masks named <case id>.nii.gz")
-    add("--dataset", required=True, metavar="FOLDER", help="folder of case_XXXXX folders")
-    add("--output", required=True, metavar="FOLDER", help="folder to write the tables to")
-    add("--against", choices=("both", "majority", "individual"), default="both", help="true labels")
-    add("--split", metavar="FILE", help="score only the held-out cases of this split.json")
-    add("--allow-missing", action="store_true", help="accept cases without a prediction")
-    add("--write-samples", metavar="FOLDER", help="folder to write the annotation samples to")
-    add("--workers", type=int, default=0, help="number of processes; 0 starts one for each core")
+    parser = make_parser(__doc__)
+    parser.add_argument("--predictions", required=True, metavar="FOLDER", help="<case id>.nii.gz")
+    parser.add_argument("--dataset", required=True, metavar="FOLDER", help="folder of case_XXXXX")
+    parser.add_argument("--output", required=True, metavar="FOLDER", help="folder for the tables")
+    truths = ("both", "majority", "individual")
+    parser.add_argument("--against", choices=truths, default="both", help="true labels")
+    parser.add_argument("--split", metavar="FILE", help="score only this split's held-out cases")
+    parser.add_argument("--allow-missing", action="store_true", help="score what is there")
+    parser.add_argument("--write-samples", metavar="FOLDER", help="folder for annotation samples")
+    parser.add_argument("--workers", type=int, default=0, help="processes; 0: one for each core")
     args = parser.parse_args()
     if args.workers < 0:
         raise InputError("--workers: give a number of processes, or 0 for one for each core")
@@ -53,7 +51,8 @@ def main() -> int:
     if not args.allow_missing:
         advice = "no prediction; predict it, or pass --allow-missing"
         failed += [f"{case}: {advice}" for case in found.missing]
-    return report_failures(failed) if found.scores else report_failures(failed) or USAGE_STATUS
+    status = report_failures(failed)
+    return status if found.scores else USAGE_STATUS
 
 
 if __name__ == "__main__":

@@ -4,29 +4,29 @@ python bin/export.py --model runs/phantom --format bundle --output phantom.safet
 python bin/export.py --model runs/phantom --format stablehlo --output exported/
 """
 
-import argparse
 import sys
 from dataclasses import replace
 from pathlib import Path
 
-from kitsjax.command import run_command
+from kitsjax.command import make_parser, run_command
 from kitsjax.errors import InputError
 
 
 def main() -> int:
     """Write the model file or the exported model."""
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
-    option = parser.add_argument
-    option("--model", required=True, nargs="+", metavar="PATH",
-           help="run folder or model file; stablehlo averages several")  # fmt: skip
-    option("--format", choices=("bundle", "stablehlo"), default="bundle",
-           help="bundle: a model file (default); stablehlo: an exported model")  # fmt: skip
-    option("--output", required=True, metavar="PATH",
-           help="bundle: a .safetensors file; stablehlo: a folder")  # fmt: skip
-    option("--dtype", choices=("float32", "bfloat16"), default="float32",
-           help="stablehlo: type that the convolutions compute in")  # fmt: skip
-    option("--mirror", action="store_true", help="stablehlo: average over the eight mirrorings")
+    parser = make_parser(__doc__)
+    parser.add_argument(
+        "--model", required=True, nargs="+", metavar="PATH",
+        help="run folder or model file; stablehlo averages several",
+    )  # fmt: skip
+    parser.add_argument(
+        "--format", choices=("bundle", "stablehlo"), default="bundle",
+        help="bundle: a model file (default); stablehlo: an exported model",
+    )  # fmt: skip
+    parser.add_argument("--output", required=True, metavar="PATH", help=".safetensors or folder")
+    dtypes = ("float32", "bfloat16")
+    parser.add_argument("--dtype", choices=dtypes, default="float32", help="type of a stablehlo")
+    parser.add_argument("--mirror", action="store_true", help="stablehlo: average over mirrorings")
     args = parser.parse_args()
     if args.format == "bundle" and (args.mirror or args.dtype != "float32"):
         raise InputError(

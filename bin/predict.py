@@ -3,19 +3,17 @@
 python bin/predict.py --model runs/phantom --input scan.nii.gz --output masks/
 """
 
-import argparse
 import sys
 from pathlib import Path
 
-from kitsjax.command import report_failures, run_command
+from kitsjax.command import make_parser, report_failures, run_command
 from kitsjax.config import load_settings, override_settings, to_toml
 from kitsjax.errors import InputError
 
 
 def main() -> int:
     """Write a mask for every CT; return 2 if one of them failed."""
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+    parser = make_parser(__doc__)
     parser.add_argument(
         "--model", required=True, nargs="+", metavar="PATH",
         help="run folder or model file (.safetensors); several are averaged",

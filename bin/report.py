@@ -3,19 +3,16 @@
 python bin/report.py --scores scores/ --output report/ --compare paper
 """
 
-import argparse
 import sys
 from pathlib import Path
 
-from kitsjax.command import run_command
+from kitsjax.command import make_parser, run_command
 from kitsjax.training_log import LOG_NAME, read_epochs
 
 
 def main() -> int:
     """Write the report and print Table 1; return the exit status."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__)
     parser.add_argument(
         "--scores", required=True, metavar="FOLDER", help="folder that evaluate.py wrote"
     )

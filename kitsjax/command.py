@@ -27,11 +27,16 @@ PIPE_STATUS = 141
 """Exit status when the reader of the output has gone, as shells report it (128 + SIGPIPE)."""
 
 
-def settings_parser(description: str | None) -> argparse.ArgumentParser:
-    """Make a parser with --config, --set and --print-config."""
-    parser = argparse.ArgumentParser(
+def make_parser(description: str | None) -> argparse.ArgumentParser:
+    """Make a parser that shows its description with the line breaks that it has."""
+    return argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+
+
+def settings_parser(description: str | None) -> argparse.ArgumentParser:
+    """Make a parser with --config, --set and --print-config."""
+    parser = make_parser(description)
     parser.add_argument("--config", metavar="FILE", help="settings in TOML; configs/ has presets")
     parser.add_argument(
         "--set", metavar="SECTION.FIELD=VALUE", action="append", default=[], dest="overrides",

@@ -1,8 +1,8 @@
 """The training log of a run folder, `metrics.jsonl`: written and read here.
 
-A row a step, {"kind": "step", "step": ..., "loss": ...}, and a row an epoch, {"kind": "epoch",
-"epoch": ..., "step": ..., ...}, each a line of JSON. Training appends rows; a report draws the
-epochs of it.
+It has one row per step, {"kind": "step", "step": ..., "loss": ...}, and one per epoch, {"kind":
+"epoch", "epoch": ..., "step": ..., ...}, each a line of JSON. Training appends rows, and a report
+draws the epochs.
 """
 
 import json

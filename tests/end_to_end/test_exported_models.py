@@ -20,11 +20,9 @@ def folder(finished):
 
 
 @pytest.fixture
-def held_out(finished, folder):
-    """The held-out case's CT, and the mask that the run predicted for it."""
-    (mask,) = (folder / "predictions").iterdir()
-    case_id = mask.name.removesuffix(".nii.gz")
-    ct = finished[0] / "data" / "phantom" / case_id / "imaging.nii.gz"
+def held_out(held_out):
+    """The held-out case's CT, and the labels that the run predicted for it."""
+    mask, ct = held_out
     return ct, kj.read_label(mask).array
 
 
