@@ -48,6 +48,15 @@ def parse_settings(text: str, source: str, *, rename: bool = False) -> Settings:
     return _validate(tree, source)
 
 
+def parse_stored_settings(text: str, source: str) -> Settings:
+    """Parse settings that kitsjax itself stored, of this version or an older one.
+
+    They are read in the meaning that they had then. Arguments and errors are those of
+    `parse_settings`.
+    """
+    return parse_settings(text, source, rename=True)
+
+
 def override_settings(settings: Settings, overrides: Iterable[str]) -> Settings:
     """Apply overrides such as "train.epochs=10" to settings.
 
