@@ -33,7 +33,7 @@ def main() -> int:
     from kitsjax.report.result_tables import score_table
     from kitsjax.report.table_format import to_text
 
-    check_folder(args.output)
+    check_folder(args.output, "--output")
     evaluation = read_evaluation(args.scores)
     log = Path(args.run or Path(args.scores).resolve().parent) / LOG_NAME
     if args.run and not log.is_file():
