@@ -82,10 +82,10 @@ def _check(output: Path, names: Sequence[str], rounds: int, work: str | Path | N
             raise InputError(f"--only {name}: no such benchmark; choose from {', '.join(NAMES)}")
     if rounds < 1:
         raise InputError(f"--rounds {rounds}: take at least 1")
-    check_folder(output)
+    check_folder(output, "--output", ("benchmark.md", "benchmark.json"))
     _check_results(output / "benchmark.json", names)
     if work:
-        check_folder(work)
+        check_folder(work, "--work")
 
 
 def _check_results(path: Path, names: Sequence[str]) -> None:

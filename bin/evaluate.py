@@ -29,13 +29,14 @@ def main() -> int:
     from kitsjax.data.kits import find_cases
     from kitsjax.data.split import read_split
     from kitsjax.evaluate.evaluation import BOTH, evaluate
-    from kitsjax.evaluate.write_results import write_evaluation
+    from kitsjax.evaluate.write_results import FILE_NAMES, write_evaluation
     from kitsjax.files import check_folder
     from kitsjax.report.result_tables import score_table
     from kitsjax.report.table_format import to_text
 
-    for folder in filter(None, (args.output, args.write_samples)):
-        check_folder(folder)
+    check_folder(args.output, "--output", FILE_NAMES)
+    if args.write_samples:
+        check_folder(args.write_samples, "--write-samples")
     cases = find_cases(args.dataset, images=False)
     ids = [case.case_id for case in cases]
     asked = read_split(args.split, ids).held_out if args.split else ids
@@ -51,8 +52,7 @@ def main() -> int:
     if not args.allow_missing:
         advice = "no prediction; predict it, or pass --allow-missing"
         failed += [f"{case}: {advice}" for case in found.missing]
-    status = report_failures(failed)
-    return status if found.scores else USAGE_STATUS
+    return report_failures(failed) or (0 if found.scores else USAGE_STATUS)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ def main() -> int:
     from kitsjax.report.table_format import to_text
     from kitsjax.run_record import read_record
 
-    check_folder(args.output)
+    check_folder(args.output, "--output")
     evaluation = read_evaluation(args.scores)
     run = Path(args.run or Path(args.scores).resolve().parent)
     log = run / LOG_NAME

@@ -1,10 +1,14 @@
-"""Parts that the commands in bin/ share: settings on the command line, errors in one line."""
+"""Parts that the commands in bin/ share: settings, notes on files, errors in one line."""
 
 import argparse
 import errno
+import logging
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+from tqdm import tqdm
 
 from kitsjax.config import load_settings, to_toml
 from kitsjax.errors import InputError
@@ -70,6 +74,29 @@ def report_failures(messages: Iterable[str]) -> int:
     return USAGE_STATUS if failed else 0
 
 
+class _NotePrinter(logging.Handler):
+    """Print what the package logs, such as a note on a file, above any progress bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            tqdm.write(f"note: {record.getMessage()}", file=sys.stderr)
+        except Exception:
+            self.handleError(record)
+
+
+@contextmanager
+def _printed_notes() -> Iterator[None]:
+    """Print the package's notes to the terminal meanwhile, a line each."""
+    logger, printer = logging.getLogger("kitsjax"), _NotePrinter()
+    propagate, logger.propagate = logger.propagate, False
+    logger.addHandler(printer)
+    try:
+        yield
+    finally:
+        logger.removeHandler(printer)
+        logger.propagate = propagate
+
+
 def run_command(main: Callable[[], int]) -> int:
     """Run a command and return its exit status.
 
@@ -81,7 +108,7 @@ def run_command(main: Callable[[], int]) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     try:
-        with stop_on_signals():
+        with _printed_notes(), stop_on_signals():
             status = main()
         # It is None where the shell closed it (>&-).
         if sys.stdout:

@@ -28,33 +28,45 @@ def load_settings(path: str | Path | None = None, overrides: Iterable[str] = ())
     return override_settings(settings, overrides)
 
 
-def parse_settings(text: str, source: str, *, rename: bool = False) -> Settings:
+def parse_settings(text: str, source: str) -> Settings:
     """Parse settings from TOML text.
 
     Args:
         text: TOML.
         source: name of the text in messages.
-        rename: accept the old names of settings, as a stored model may have them.
 
     Raises:
         InputError: The text is not TOML, or a field or value of it is not valid.
     """
-    try:
-        tree = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{source}: not valid TOML ({error}); correct that line") from None
-    if rename:
-        _rename(tree)
-    return _validate(tree, source)
+    return _validate(_parse_toml(text, source), source)
 
 
 def parse_stored_settings(text: str, source: str) -> Settings:
     """Parse settings that kitsjax itself stored, of this version or an older one.
 
-    They are read in the meaning that they had then. Arguments and errors are those of
+    They are read in the meaning that they had then: old names are taken for the new ones, and
+    without `preprocess.hu_range` no HU are clipped. Arguments and errors are those of
     `parse_settings`.
     """
-    return parse_settings(text, source, rename=True)
+    tree = _parse_toml(text, source)
+    for old, new in RENAMED.items():
+        section, field = old.split(".")
+        values = tree.get(section)
+        if isinstance(values, dict) and field in values:
+            values[new.partition(".")[2]] = values.pop(field)
+    preprocess = tree.setdefault("preprocess", {})
+    if isinstance(preprocess, dict):
+        preprocess.setdefault("hu_range", [])
+    return _validate(tree, source)
+
+
+def load_stored_settings(path: str | Path) -> Settings:
+    """Read the settings that an older or this kitsjax stored in a file, in their meaning then.
+
+    Raises:
+        InputError: The file cannot be read, or a field or value of it is not valid.
+    """
+    return parse_stored_settings(_read_text(Path(path)), str(path))
 
 
 def override_settings(settings: Settings, overrides: Iterable[str]) -> Settings:
@@ -82,12 +94,11 @@ RENAMED = {
 """The new name of each renamed setting, by its old name."""
 
 
-def _rename(tree: dict[str, Any]) -> None:
-    """Give the renamed settings of a tree their new names."""
-    for old, new in RENAMED.items():
-        section, field = old.split(".")
-        if field in tree.get(section, {}):
-            tree[section][new.partition(".")[2]] = tree[section].pop(field)
+def _parse_toml(text: str, source: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{source}: not valid TOML ({error}); correct that line") from None
 
 
 def _validate(tree: dict[str, Any], source: str) -> Settings:

@@ -8,6 +8,23 @@ class InputError(ValueError):
     """
 
 
+class UnforeseenError(InputError):
+    """What went wrong with one item among many, though nobody foresaw it.
+
+    The message does not name the item: `failures.describe_failure` adds it.
+
+    Attributes:
+        trace: the traceback of the exception, many lines; empty if there is none.
+    """
+
+    def __init__(self, message: str, trace: str = "") -> None:
+        super().__init__(message, trace)
+        self.trace = trace
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 def first_line(error: Exception) -> str:
     """Return the first line of an error's message, or the name of its type if it has none."""
     return (str(error).splitlines() or [type(error).__name__])[0]

@@ -3,7 +3,7 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -41,23 +41,39 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
                 beside.unlink()
 
 
-def check_folder(folder: str | Path) -> None:
+def check_folder(folder: str | Path, setting: str, files: Iterable[str] = ()) -> None:
     """Check before any work that a folder can be made and written; leave nothing there.
 
+    Args:
+        folder: the folder; it need not exist.
+        setting: what moves it, for the message: an option such as "--output", or a setting such
+            as "data.cache".
+        files: names of files that will be written there.
+
     Raises:
-        InputError: A file has that name, or the folder cannot be made or written.
+        InputError: A file has the folder's name, a folder has a file's name, or the folder cannot
+            be made or written.
     """
     folder = Path(folder)
+    advice = f"choose another folder with {setting}"
     try:
         nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
         if not nearest.is_dir():
-            raise InputError(f"{nearest}: is a file; choose a folder")
-        with tempfile.TemporaryDirectory(dir=nearest):
-            pass
+            raise InputError(f"{nearest}: is a file; {advice}")
+        for path in map(folder.joinpath, files):
+            if path.is_dir():
+                raise InputError(f"{path}: is a folder, and a file will be written; {advice}")
+        with tempfile.TemporaryFile(dir=nearest) as file:
+            # A full disk often still takes an empty file.
+            file.write(bytes(4096))
     except OSError as error:
-        raise InputError(
-            f"{folder}: cannot write there ({error.strerror}); choose another folder"
-        ) from None
+        raise InputError(f"{folder}: cannot write there ({error.strerror}); {advice}") from None
+
+
+def check_file(path: str | Path, setting: str) -> None:
+    """Check before any work that a file can be written; raises as `check_folder`."""
+    path = Path(path)
+    check_folder(path.parent, setting, [path.name])
 
 
 def remove_leftovers(folder: str | Path) -> None:

@@ -1,27 +1,44 @@
-"""Map a function over cases in worker processes; a failure stays with its case.
+"""Map a function over cases in worker processes; a failure or a note stays with its case.
 
 Workers are spawned, not forked: a fork would inherit JAX's threads half alive.
 """
 
+import logging
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from typing import TypeVar
+from logging.handlers import QueueHandler
+from multiprocessing.synchronize import Event
+from queue import SimpleQueue
+from types import FrameType
+from typing import NoReturn, TypeVar
 
 from tqdm import tqdm
 
-from kitsjax.errors import InputError
+from kitsjax.errors import InputError, UnforeseenError
+from kitsjax.failures import catch
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 """Environment variables that the libraries behind NumPy read when they are loaded."""
 
+KILLED = (
+    "its worker process was killed, most likely for lack of memory; run it again with fewer "
+    "workers, or where there is more memory"
+)
+
+GRACE_S = 5
+"""Seconds that a worker has to remove its unfinished files when a signal ends it."""
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+_Answer = tuple[Result | InputError, list[logging.LogRecord]]
+"""What a worker returns for an item: the result, and what was logged meanwhile."""
 
 
 def map_cases(
@@ -32,10 +49,12 @@ def map_cases(
     progress: bool = True,
     isolated: bool = False,
 ) -> Iterator[tuple[Item, Result | InputError]]:
-    """Yield each item with its result, or with the InputError that it raised, as they finish.
+    """Yield each item with its result, or with the error that it raised, as they finish.
 
-    Any other exception is raised here. It cancels the items that have not begun, as does closing
-    the iterator.
+    An exception of any class stays with its item, as `failures.catch` returns it. So does the
+    death of a worker: the items that it may have held are run again, each in a process of its own,
+    and only those that kill this one too have failed. What a worker logs is logged here, item by
+    item. Closing the iterator cancels the items that have not begun.
 
     Args:
         function: called with one item. It, the items and the results must pickle.
@@ -47,40 +66,67 @@ def map_cases(
         isolated: start a process even for a single worker or item.
 
     Raises:
-        InputError: A worker was killed; the remaining items have no result.
+        InputError: Worker processes cannot be started.
     """
     workers = min(workers or cores(), len(items))
     spawn = workers > 1 or (isolated and workers == 1)
     results = _in_processes(function, items, workers) if spawn else _in_turn(function, items)
     hidden = not (progress and items)
-    try:
-        yield from tqdm(results, description, len(items), unit="case", disable=hidden)
-    except BrokenProcessPool:
-        raise InputError(
-            f"{description}: a worker process was killed, most likely for lack of memory; run "
-            "again with fewer workers (in a script of your own: under if __name__ == '__main__')"
-        ) from None
+    yield from tqdm(results, description, len(items), unit="case", disable=hidden)
 
 
 def _in_turn(
     function: Callable[[Item], Result], items: Sequence[Item]
 ) -> Iterator[tuple[Item, Result | InputError]]:
     for item in items:
-        yield item, _caught(function, item)
+        yield item, catch(function, item)
 
 
 def _in_processes(
     function: Callable[[Item], Result], items: Sequence[Item], workers: int
 ) -> Iterator[tuple[Item, Result | InputError]]:
+    """Run a pool; after a worker's death, run what it may have held alone, the rest as before."""
+    while items:
+        unfinished = dict(enumerate(items))
+        for index, result in _in_pool(function, items, workers):
+            yield unfinished.pop(index), result
+        rest = list(unfinished.values())
+        # A pool takes its items in order, so these are all that had begun.
+        for item in rest[:workers]:
+            alone = [result for _, result in _in_pool(function, [item], 1)]
+            yield item, alone[0] if alone else UnforeseenError(KILLED)
+        items = rest[workers:]
+
+
+def _in_pool(
+    function: Callable[[Item], Result], items: Sequence[Item], workers: int
+) -> Iterator[tuple[int, Result | InputError]]:
+    """Yield index and result of the items that finish; if a worker is killed, the others do not."""
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, _end_with_parent) as pool:
+    started = context.Event()
+    jobs: dict[Future[_Answer[Result]], int] = {}
+    with ProcessPoolExecutor(workers, context, _begin_worker, (started,)) as pool:
         try:
             with _cores_shared_by(workers):
-                jobs = {pool.submit(_caught, function, item): item for item in items}
+                for index, item in enumerate(items):
+                    jobs[pool.submit(_call, function, item)] = index
+        except BrokenProcessPool:
+            pass
+        try:
             for job in as_completed(jobs):
-                yield jobs[job], job.result()
-        finally:
+                if not isinstance(job.exception(), BrokenProcessPool):
+                    yield jobs[job], catch(_receive, job)
+        except BaseException:
+            # A signal, or the iterator is closed: what is running ends now, too.
+            for process in list(pool._processes.values()):
+                process.terminate()
             pool.shutdown(cancel_futures=True)
+            raise
+    if not started.is_set():
+        raise InputError(
+            "worker processes cannot be started; in a script of your own, call this under "
+            "if __name__ == '__main__'"
+        )
 
 
 @contextmanager
@@ -104,14 +150,15 @@ def _cores_shared_by(workers: int) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _end_with_parent() -> None:
-    """End a worker when its parent has ended, even if it was killed and left its pool open.
+def _begin_worker(started: Event) -> None:
+    """Prepare a worker: signals end it silently, and so does its parent's end.
 
     Ctrl-C reaches all processes of a terminal: the parent tells the user, a worker just ends. If
     the parent ignores it, as a script's background jobs do, both go on.
     """
+    signal.signal(signal.SIGTERM, _end_worker)
     if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, _end_worker)
 
     def watch() -> None:
         parent = multiprocessing.parent_process()
@@ -120,13 +167,46 @@ def _end_with_parent() -> None:
             os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+    started.set()
 
 
-def _caught(function: Callable[[Item], Result], item: Item) -> Result | InputError:
+def _end_worker(number: int, _: FrameType | None) -> NoReturn:
+    """End a worker by an exception, so that the files it was writing are removed."""
+    # Ctrl-C comes from the terminal, and SIGTERM then from the parent: one exception is enough.
+    for ending in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ending, signal.SIG_IGN)
+    # A library may hold the exception back, as the pool does while it sends a result.
+    last_resort = threading.Timer(GRACE_S, os._exit, [128 + number])
+    last_resort.daemon = True
+    last_resort.start()
+    sys.exit(128 + number)
+
+
+def _call(function: Callable[[Item], Result], item: Item) -> _Answer[Result]:
+    """Call the function in a worker."""
+    logger = logging.getLogger("kitsjax")
+    records: SimpleQueue[logging.LogRecord] = SimpleQueue()
+    handler = QueueHandler(records)
+    logger.addHandler(handler)
+    logger.propagate = False
     try:
-        return function(item)
-    except InputError as error:
-        return error
+        result = catch(function, item)
+    except SystemExit as ended:
+        # The pool would give this worker its next item.
+        os._exit(ended.code if isinstance(ended.code, int) else 1)
+    finally:
+        logger.removeHandler(handler)
+    return result, [records.get() for _ in range(records.qsize())]
+
+
+def _receive(job: Future[_Answer[Result]]) -> Result:
+    """Log here what a worker logged, and return the result or raise the error of its job."""
+    result, records = job.result()
+    for record in records:
+        logging.getLogger(record.name).handle(record)
+    if isinstance(result, InputError):
+        raise result
+    return result
 
 
 def cores() -> int:

@@ -82,6 +82,11 @@ class PreprocessSettings(Section):
     """Preprocessing: from a raw case to the image that the network sees."""
 
     spacing_mm: float = Field(1.99, gt=0, le=20, description="isotropic voxel edge, mm")
+    hu_range: tuple[float, ...] = Field(
+        (-1024.0, 3071.0),
+        description="clip a CT's HU to this range before anything is measured of them, since no "
+        "tissue lies beyond it; []: do not clip",
+    )
     lower_percentile: float = Field(
         0.5, ge=0, lt=50, description="clip intensities below this percentile of the case"
     )
@@ -98,6 +103,13 @@ class PreprocessSettings(Section):
         ge=1,
         description="voxel positions stored per class, at least (or 1 %, if that is more)",
     )
+
+    @field_validator("hu_range")
+    @classmethod
+    def _hu_range_is_ordered(cls, hu_range: tuple[float, ...]) -> tuple[float, ...]:
+        if hu_range and not (len(hu_range) == 2 and hu_range[0] < hu_range[1]):
+            raise ValueError("must be two numbers, low < high, or []")
+        return hu_range
 
 
 class SamplingSettings(Section):

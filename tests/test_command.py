@@ -1,9 +1,11 @@
 import errno
+import logging
 import os
 import subprocess
 import sys
 
 import pytest
+from tqdm import tqdm
 
 from kitsjax.command import resolve_settings, run_command, settings_parser
 from kitsjax.errors import InputError
@@ -35,6 +37,25 @@ def test_user_mistake_is_one_line_and_status_2(error, capsys):
     printed = capsys.readouterr().err
     assert "file.nii" in printed
     assert len(printed.splitlines()) == 1
+
+
+def test_notes_are_lines_of_the_terminal(capsys):
+    """A note is one line on stderr, also beside a progress bar, and only while a command runs."""
+    logger = logging.getLogger("kitsjax.image.read_nifti")
+
+    def main():
+        for name in tqdm(["a", "b"], "read"):
+            logger.warning("%s.nii: does not say how the patient lies", name)
+        return 0
+
+    handlers = logging.getLogger("kitsjax").handlers[:]
+    assert run_command(main) == 0
+    printed = capsys.readouterr()
+    lines = [line for line in printed.err.replace("\r", "\n").split("\n") if "note" in line]
+    assert lines == [f"note: {name}.nii: does not say how the patient lies" for name in "ab"]
+    assert printed.out == ""
+    assert logging.getLogger("kitsjax").handlers == handlers
+    assert logging.getLogger("kitsjax").propagate
 
 
 def test_a_closed_output_is_no_mistake(monkeypatch):

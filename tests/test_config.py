@@ -6,8 +6,10 @@ from kitsjax.config import (
     RENAMED,
     get_section,
     load_settings,
+    load_stored_settings,
     override_settings,
     parse_settings,
+    parse_stored_settings,
     to_toml,
 )
 from kitsjax.errors import InputError
@@ -55,6 +57,8 @@ def test_paper_config_is_the_paper():
         ("data.label_source=2", "setting 'data.label_source' = 2"),
         ("sampling.patch_shape=[64,64]", "setting 'sampling.patch_shape"),
         ("augment.gamma_range=[2,1]", "gamma_range must be"),
+        ("preprocess.hu_range=[100,-100]", "setting 'preprocess.hu_range'"),
+        ("preprocess.hu_range=[-1024]", "must be two numbers, low < high, or []"),
         ("optimizer.learning_rate=nan", "setting 'optimizer.learning_rate'"),
         ("x=1", "write section.field=value"),
         ("train.epochs", "write section.field=value"),
@@ -118,6 +122,36 @@ def test_every_setting_is_described():
     for name in Settings.model_fields:
         for field, info in get_section(name).model_fields.items():
             assert info.description, f"{name}.{field} has no description"
+
+
+def test_stored_settings_keep_their_meaning(tmp_path):
+    """Older kitsjax stored other names, and did not clip HU; what it lacks has today's default."""
+    old = """
+[network]
+heads = 3
+[predict]
+step = 0.25
+[train]
+accumulate = 2
+"""
+    path = tmp_path / "settings.toml"
+    path.write_text(old)
+    assert load_stored_settings(path) == load_settings(
+        overrides=["network.deep_supervision=3", "predict.step_size=0.25",
+                   "train.accumulation_steps=2", "preprocess.hu_range=[]"]
+    )  # fmt: skip
+    for text in ("", "[preprocess]\nspacing_mm = 3.0"):
+        assert parse_stored_settings(text, "here").preprocess.hu_range == ()
+    for settings in (Settings(), load_settings(overrides=["preprocess.hu_range=[-500,500]"])):
+        assert parse_stored_settings(to_toml(settings), "here") == settings
+    for damaged in ("network = 3", "preprocess = 3", "[train]\nepoch = 3", "[train"):
+        with pytest.raises(InputError, match=r"^here: "):
+            parse_stored_settings(damaged, "here")
+
+
+def test_hu_range_is_of_a_12_bit_ct():
+    assert Settings().preprocess.hu_range == (-1024, 3071)
+    assert load_settings(overrides=["preprocess.hu_range=[]"]).preprocess.hu_range == ()
 
 
 @pytest.mark.parametrize(("old", "new"), RENAMED.items())

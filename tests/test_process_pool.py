@@ -1,16 +1,20 @@
 """Cases in worker processes: what comes back, what a failure stops, and what a bar says."""
 
+import logging
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import pytest
 from processes import is_running, wait_until
 
-from kitsjax.errors import InputError
+from kitsjax.errors import InputError, UnforeseenError
+from kitsjax.files import atomic_write
 from kitsjax.process_pool import map_cases
 
 
@@ -28,6 +32,30 @@ def full_on_two(item):
     if item == 2:
         raise OSError(28, "No space left on device")
     return item
+
+
+def make_lambda_of_two(item):
+    return (lambda: None) if item == 2 else item
+
+
+def die_on_three(folder, item):
+    (folder / f"{item}-{os.getpid()}").touch()
+    if item == 3:
+        time.sleep(0.2)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return item
+
+
+def note_twice(item):
+    for word in ("first", "second"):
+        logging.getLogger("kitsjax.image").warning("%s: %s note", f"{item}.nii", word)
+
+
+def write_slowly(folder, item):
+    if not (folder / str(item)).exists():
+        with atomic_write(folder / str(item)) as temporary:
+            temporary.touch()
+            time.sleep(60)
 
 
 def late_zero(item):
@@ -66,15 +94,75 @@ def test_an_input_error_stays_with_its_item(workers):
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_any_other_exception_is_raised(workers):
-    with pytest.raises(OSError, match="No space left"):
-        list(map_cases(full_on_two, range(4), workers, "fill", False))
+def test_any_other_exception_stays_too(workers):
+    """Its line has the class, and it carries the traceback."""
+    results = dict(map_cases(full_on_two, range(4), workers, "fill", False))
+    error = results.pop(2)
+    assert isinstance(error, UnforeseenError)
+    assert str(error) == "OSError: [Errno 28] No space left on device"
+    assert "Traceback" in error.trace
+    assert "full_on_two" in error.trace
+    assert results == {0: 0, 1: 1, 3: 3}
 
 
-def test_a_killed_worker_is_one_line():
-    with pytest.raises(InputError, match=r"^score: .*killed.*fewer workers") as error:
-        list(map_cases(die, range(3), 2, "score", False))
-    assert "\n" not in str(error.value)
+def test_a_result_that_cannot_pickle_is_a_failure():
+    results = dict(map_cases(make_lambda_of_two, range(3), 2, "pickle", False))
+    assert isinstance(results.pop(2), UnforeseenError)
+    assert results == {0: 0, 1: 1}
+
+
+def test_a_killed_worker_fails_only_its_item(tmp_path):
+    """Items that ran beside it are run again, those that finished are not."""
+    work = partial(die_on_three, tmp_path)
+    results = dict(map_cases(work, range(8), 2, "score", False))
+    error = results.pop(3)
+    assert str(error).startswith("its worker process was killed")
+    assert "fewer workers" in str(error)
+    assert results == {n: n for n in (0, 1, 2, 4, 5, 6, 7)}
+    runs = Counter(path.name.split("-")[0] for path in tmp_path.iterdir())
+    assert runs["3"] == 2
+    assert sum(runs.values()) <= 8 + 2
+
+
+def test_every_item_may_kill_its_worker():
+    results = dict(map_cases(die, range(3), 2, "score", False))
+    assert sorted(results) == [0, 1, 2]
+    assert all("was killed" in str(error) for error in results.values())
+
+
+def test_workers_that_cannot_start_are_one_line(tmp_path):
+    """As in a script that starts workers where its workers, too, come along."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from kitsjax.errors import InputError\n"
+        "from kitsjax.process_pool import map_cases\n"
+        "try:\n"
+        "    list(map_cases(abs, [1, 2, 3], 2, 'work', False))\n"
+        "except InputError as error:\n"
+        "    print(error)\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60)
+    assert done.stdout.startswith("worker processes cannot be started")
+    assert "__main__" in done.stdout
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_notes_of_workers_arrive_item_by_item(workers, caplog):
+    results = map_cases(note_twice, range(4), workers, "note", False)
+    order = [item for item, _ in results]
+    expected = [f"{item}.nii: {word} note" for item in order for word in ("first", "second")]
+    assert [record.getMessage() for record in caplog.records] == expected
+    assert {record.name for record in caplog.records} == {"kitsjax.image"}
+
+
+def test_ended_workers_remove_their_files(tmp_path):
+    """Closing the iterator, as a signal does, ends the items that are running."""
+    (tmp_path / "0").touch()
+    results = map_cases(partial(write_slowly, tmp_path), range(3), 2, "write", False)
+    assert next(results)[0] == 0
+    assert wait_until(lambda: list(tmp_path.glob(".*.partial.*")))
+    results.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["0"]
 
 
 def test_no_items_start_nothing_and_show_nothing(capfd):

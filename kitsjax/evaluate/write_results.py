@@ -17,6 +17,11 @@ from kitsjax.files import remove_file, write_text
 from kitsjax.labels import EVALUATION_CLASSES, INDIVIDUAL, MAJORITY
 
 _OFFICIAL_FILES = {MAJORITY: "evaluation.csv", INDIVIDUAL: "evaluation_samples.csv"}
+FILE_NAMES = (
+    *_OFFICIAL_FILES.values(), "scores.csv", "samples.csv", "lesions.csv", "evaluation.json",
+)  # fmt: skip
+"""The names of all files that an evaluation may write."""
+
 _OFFICIAL_NAMES = {"kidney_and_mass": "kidney", "mass": "masses", "tumor": "tumor"}
 """KiTS21's column names of the evaluation classes."""
 

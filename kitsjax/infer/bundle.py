@@ -19,7 +19,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from kitsjax.config import parse_settings, to_toml
+from kitsjax.config import parse_stored_settings, to_toml
 from kitsjax.errors import InputError
 from kitsjax.files import atomic_write
 from kitsjax.infer.trained_model import Model
@@ -28,8 +28,11 @@ from kitsjax.model.arrays import Params
 from kitsjax.model.unet import build_network
 from kitsjax.settings import Settings
 
-FORMAT = 2
-"""The version of the layout; it goes up when an older kitsjax would misread a new model file."""
+FORMAT = 3
+"""The version of the layout; it goes up when an older kitsjax would misread a new model file.
+
+Format 1 had other names of settings; formats 1 and 2 were without `preprocess.hu_range`.
+"""
 
 BUNDLE_NAME = "model.safetensors"
 """The name of the model file in a run folder."""
@@ -164,9 +167,7 @@ def _check_format(path: Path, metadata: Mapping[str, str]) -> None:
 
 def _read_settings(path: Path, metadata: Mapping[str, str]) -> Settings:
     try:
-        # Settings were renamed after format 1.
-        rename = int(metadata["kitsjax_format"]) < 2
-        return parse_settings(metadata["settings"], "its settings", rename=rename)
+        return parse_stored_settings(metadata["settings"], "its settings")
     except InputError as error:
         # The checksum is right, so the settings are as another version wrote them.
         raise InputError(

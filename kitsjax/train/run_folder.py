@@ -60,7 +60,7 @@ def open_run(settings: Settings, resume: bool) -> RunRecord | None:
     if record is not None:
         stored = parse_stored_settings(record.settings, f"{folder / RECORD_NAME}, its settings")
         _check_same(stored, settings, folder)
-    check_folder(folder)
+    check_folder(folder, "run.folder")
     return record
 
 
@@ -135,14 +135,16 @@ def begin_run(
         InputError: the folder cannot be written.
     """
     folder = Path(settings.run.folder)
-    begun = {
-        "settings": to_toml(settings),
-        "versions": package_versions(),
-        "train": list(split.train),
-        "held_out": list(split.held_out),
-        "files": list_files(settings, cases),
-    }
-    new = RunRecord(**begun) if record is None else record.model_copy(update=begun)
+    new = RunRecord(
+        stage=record.stage if record else "training",
+        settings=to_toml(settings),
+        versions=package_versions(),
+        train=list(split.train),
+        held_out=list(split.held_out),
+        files=list_files(settings, cases),
+        kept=record.kept if record else None,
+        scored=record.scored if record else "",
+    )
     write_record(folder, new)
     write_text(folder / _SETTINGS, new.settings)
     write_text(folder / _SPLIT, split_text(split))

@@ -56,26 +56,32 @@ def test_round_trip_is_exact(bundle, params, small_settings):
     assert [path.name for path in bundle.parent.iterdir()] == [BUNDLE_NAME]
 
 
-def test_format_1_is_read(bundle, params, small_settings, tmp_path, monkeypatch):
-    """A model file of format 1 has the old names of settings."""
+@pytest.mark.parametrize("version", [1, 2])
+def test_older_formats_keep_their_meaning(
+    bundle, params, small_settings, tmp_path, monkeypatch, version
+):
+    """Formats 1 and 2 clipped no HU; format 1 had other names of settings."""
 
     def old_toml(settings):
         text = to_toml(settings)
-        for new, old in (
+        line, text = text.split("hu_range = [")[0], text.split("hu_range = [")[1].partition("]")[2]
+        text = line + text
+        renamed = (
             ("deep_supervision", "heads"), ("accumulation_steps", "accumulate"),
             ("step_size", "step"),
-        ):  # fmt: skip
+        )  # fmt: skip
+        for new, old in renamed if version == 1 else ():
             assert f"\n{new} = " in text
             text = text.replace(f"\n{new} = ", f"\n{old} = ")
         return text
 
     monkeypatch.setattr("kitsjax.infer.bundle.to_toml", old_toml)
-    for version, name in ((1, "old"), (2, "new")):
-        monkeypatch.setattr("kitsjax.infer.bundle.FORMAT", version)
-        save_bundle(tmp_path / f"{name}.safetensors", params, small_settings, PROVENANCE)
-    assert read_bundle(tmp_path / "old.safetensors").settings == small_settings
-    with pytest.raises(InputError, match="renamed; write 'network"):
-        read_bundle(tmp_path / "new.safetensors")
+    monkeypatch.setattr("kitsjax.infer.bundle.FORMAT", version)
+    save_bundle(tmp_path / "old.safetensors", params, small_settings, PROVENANCE)
+    unclipped = small_settings.preprocess.model_copy(update={"hu_range": ()})
+    found = read_bundle(tmp_path / "old.safetensors").settings
+    assert found == small_settings.model_copy(update={"preprocess": unclipped})
+    assert small_settings.preprocess.hu_range == (-1024, 3071)
 
 
 def test_a_loaded_network_computes(bundle, small_settings):
