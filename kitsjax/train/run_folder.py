@@ -14,7 +14,7 @@ from kitsjax.config import parse_stored_settings, to_toml
 from kitsjax.data.kits import Case, list_annotation_files
 from kitsjax.data.split import Split, check_split, read_split, split_cases, split_text
 from kitsjax.errors import InputError
-from kitsjax.files import check_folder, write_text
+from kitsjax.files import check_folder, remove_file, write_text
 from kitsjax.labels import MAJORITY
 from kitsjax.run_record import RECORD_NAME, FileSizes, RunRecord, read_record, write_record
 from kitsjax.settings import Settings
@@ -125,6 +125,8 @@ def begin_run(
 ) -> RunRecord:
     """Write the record of a run that begins or goes on, and copies of it to read.
 
+    The file of versions that an older version of kitsjax left there is removed.
+
     Args:
         settings: those that the run goes on with.
         split: the run's split.
@@ -148,6 +150,7 @@ def begin_run(
     write_record(folder, new)
     write_text(folder / _SETTINGS, new.settings)
     write_text(folder / _SPLIT, split_text(split))
+    remove_file(folder / _VERSIONS)
     return new
 
 
@@ -239,5 +242,5 @@ def _check_same(stored: Settings, asked: Settings, folder: Path) -> None:
                 before, now = json.dumps(old[name]), json.dumps(new[name])
                 raise InputError(
                     f"{folder}: the run was started with {section}.{name} = {before}, not {now}; "
-                    "resume it with its own settings, or choose another run.folder"
+                    f"resume it with --set {section}.{name}={before}, or choose another run.folder"
                 )
