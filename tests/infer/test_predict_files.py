@@ -1,9 +1,7 @@
 import nibabel
 import numpy as np
-import pytest
 from threshold_model import bright_cube, threshold_model
 
-from kitsjax.errors import InputError
 from kitsjax.image.header import kits_header
 from kitsjax.image.read_nifti import read_volume
 from kitsjax.image.write_nifti import write_volume
