@@ -32,7 +32,8 @@ def main() -> int:
 
     from kitsjax.devices import start_devices
     from kitsjax.infer.bundle import make_model, read_bundle
-    from kitsjax.infer.predict_files import find_inputs, predict_files
+    from kitsjax.infer.find_inputs import find_inputs
+    from kitsjax.infer.predict_files import predict_files
 
     # The model's own [run] describes the machine that trained it; this one may differ.
     here = load_settings(overrides=[o for o in args.overrides if o.startswith("run.")]).run

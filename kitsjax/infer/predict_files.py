@@ -1,6 +1,5 @@
 """Segment CT files, reading the next one while the device computes."""
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,7 +11,6 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from kitsjax.data.kits import IMAGE_NAME
 from kitsjax.data.preprocess import preprocess
 from kitsjax.errors import InputError
 from kitsjax.image.header import NiftiHeader
@@ -43,7 +41,7 @@ def predict_files(
 
     Args:
         models: a model, or a sequence of them, whose probabilities are averaged.
-        files: pairs (CT, mask to write), as `find_inputs` lists them.
+        files: pairs (CT, mask to write), as `find_inputs.find_inputs` lists them.
         settings: how to predict; None: as the (first) model's settings say.
         probabilities: also write `<name>_probabilities.nii.gz` beside the mask: float32, 4-D with
             the classes last, resampled to the CT's grid by nearest neighbor, so that its argmax is
@@ -73,54 +71,6 @@ def predict_files(
             reason = next(iter(str(error).splitlines()), "out of memory")
             failures.append((source, f"{source}: cannot be predicted here ({reason})"))
     return failures
-
-
-def find_inputs(path: str | Path, folder: str | Path) -> list[tuple[Path, Path]]:
-    """List the CTs at a path, sorted, each with the mask in `folder` that will be written for it.
-
-    Args:
-        path: a .nii or .nii.gz file; a KiTS case (a folder with imaging.nii.gz, whose mask is named
-            after the folder); or a folder of these.
-        folder: where the masks go; it need not exist.
-
-    Raises:
-        InputError: no CT at the path, two CTs with one mask, or a mask that would replace a CT.
-    """
-    path, folder = Path(path), Path(folder)
-    sources = [path] if path.is_file() else _list_folder(path)
-    if not sources:
-        raise InputError(
-            f"{path}: no CT there; give a .nii or .nii.gz file, a folder of them, or a KiTS folder"
-        )
-    inputs = {source.resolve() for source in sources}
-    targets: dict[Path, Path] = {}
-    for source in sources:
-        target = folder / f"{_output_name(source)}.nii.gz"
-        if target in targets:
-            raise InputError(
-                f"{source} and {targets[target]} would both be written to {target}; rename one"
-            )
-        if target.resolve() in inputs:
-            raise InputError(
-                f"{target}: the mask of {source} would replace an input; choose another output "
-                "folder"
-            )
-        targets[target] = source
-    return [(source, target) for target, source in targets.items()]
-
-
-def _list_folder(folder: Path) -> list[Path]:
-    if (folder / IMAGE_NAME).is_file():
-        return [folder / IMAGE_NAME]
-    files = [path for path in folder.glob("[!.]*") if path.name.endswith((".nii", ".nii.gz"))]
-    return sorted([*files, *folder.glob(f"*/{IMAGE_NAME}")])
-
-
-def _output_name(source: Path) -> str:
-    if source.name == IMAGE_NAME:
-        # Links are not resolved, for the file itself may be a link to a file of another name.
-        return Path(os.path.abspath(source)).parent.name
-    return source.name.removesuffix(".gz").removesuffix(".nii")
 
 
 class _Case(NamedTuple):

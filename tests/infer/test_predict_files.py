@@ -1,14 +1,13 @@
 import nibabel
 import numpy as np
-import pytest
 from threshold_model import bright_cube, threshold_model
 
-from kitsjax.errors import InputError
 from kitsjax.image.header import kits_header
 from kitsjax.image.read_nifti import read_volume
 from kitsjax.image.write_nifti import write_volume
+from kitsjax.infer.find_inputs import find_inputs
 from kitsjax.infer.predict import segment
-from kitsjax.infer.predict_files import find_inputs, predict_files
+from kitsjax.infer.predict_files import predict_files
 
 
 def test_masks_have_the_grid_of_their_ct(tmp_path):
@@ -52,42 +51,3 @@ def test_files_that_fail_to_be_written_are_listed(tmp_path):
     failures = predict_files(model, find_inputs(source, tmp_path / "file"))
     assert [path for path, _ in failures] == [source]
     assert (tmp_path / "file").read_text() == "not a folder"
-
-
-def test_find_inputs_lists_cts_and_their_masks(tmp_path):
-    for name in ("kits/case_00001", "kits/case_00000", "flat"):
-        (tmp_path / name).mkdir(parents=True)
-    cts = [tmp_path / f"kits/case_0000{n}/imaging.nii.gz" for n in (0, 1)]
-    flat = [tmp_path / "flat" / name for name in ("a.nii", "b.nii.gz")]
-    mask = tmp_path / "kits/case_00000/aggregated_MAJ_seg.nii.gz"
-    for path in [*cts, *flat, mask, tmp_path / "flat/._b.nii.gz", tmp_path / "flat/x.txt"]:
-        path.touch()
-    out = tmp_path / "out"
-    masks = [out / f"case_0000{n}.nii.gz" for n in (0, 1)]
-    assert find_inputs(tmp_path / "kits", out) == list(zip(cts, masks, strict=True))
-    assert find_inputs(cts[0].parent, out) == [(cts[0], masks[0])]
-    assert find_inputs(cts[1], out) == [(cts[1], masks[1])]
-    link = tmp_path / "links/case_00009/imaging.nii.gz"
-    link.parent.mkdir(parents=True)
-    link.symlink_to(cts[0])
-    assert find_inputs(link, out) == [(link, out / "case_00009.nii.gz")]
-    assert find_inputs(flat[0], out) == [(flat[0], out / "a.nii.gz")]
-    assert find_inputs(tmp_path / "flat", out) == [
-        (flat[0], out / "a.nii.gz"),
-        (flat[1], out / "b.nii.gz"),
-    ]
-
-
-def test_find_inputs_refuses_clashes(tmp_path):
-    """It refuses paths without a CT, two CTs with one mask, and masks that would replace a CT."""
-    with pytest.raises(InputError, match="no CT there"):
-        find_inputs(tmp_path / "absent", tmp_path / "out")
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="no CT there"):
-        find_inputs(tmp_path / "empty", tmp_path / "out")
-    (tmp_path / "a.nii.gz").touch()
-    with pytest.raises(InputError, match="would replace an input"):
-        find_inputs(tmp_path / "a.nii.gz", tmp_path)
-    (tmp_path / "a.nii").touch()
-    with pytest.raises(InputError, match="would both be written"):
-        find_inputs(tmp_path, tmp_path / "out")
