@@ -86,12 +86,19 @@ def nifti_stem(name: str) -> str | None:
     return None
 
 
+def list_folder(folder: Path) -> list[Path]:
+    """List what is visible in a folder, sorted; nothing if there is no such folder."""
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+
+
 def list_nifti(folder: Path) -> list[Path]:
     """List the files of a folder that are named like NIfTI, sorted, without hidden ones.
 
-    A folder that is missing has none.
+    A link to a missing file counts, so that reading it tells. A folder that is missing has none.
     """
-    return [path for path in _visible(folder) if nifti_stem(path.name) and path.is_file()]
+    return [path for path in list_folder(folder) if nifti_stem(path.name) and not path.is_dir()]
 
 
 def find_nifti(folder: Path, stem: str) -> Path | None:
@@ -115,7 +122,7 @@ def same_stem(name: str, stem: str) -> bool:
 
 def note_passed_over(folder: Path, used: Collection[Path]) -> None:
     """Log one note that counts and names what is visible in a folder and not used."""
-    if left := [path for path in _visible(folder) if path not in used]:
+    if left := [path for path in list_folder(folder) if path not in used]:
         _log.warning("%s: passed over %s", folder, count_files(left))
 
 
@@ -129,7 +136,7 @@ def count_files(paths: Collection[Path]) -> str:
 
 def advise_folder(folder: Path) -> str:
     """Say what a folder without NIfTI files holds and what to do; empty if nothing is known."""
-    for path in _visible(folder):
+    for path in list_folder(folder):
         name = "" if path.is_dir() else tell_format(read_start(path))
         if name in ADVICE and name not in (UNKNOWN, "empty"):
             return f"{path.name} is {name}: {ADVICE[name]}"
@@ -139,16 +146,12 @@ def advise_folder(folder: Path) -> str:
 def read_start(path: Path) -> bytes:
     """Read a file's first `HEADER_BYTES` bytes as they are stored; none if it cannot be read."""
     try:
+        if not path.is_file():
+            return b""
         with path.open("rb") as stream:
             return stream.read(HEADER_BYTES)
     except OSError:
         return b""
-
-
-def _visible(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
 
 
 def _known_format(path: Path) -> str:

@@ -57,11 +57,6 @@ class Grid:
             return math.prod(self.spacing_mm)
         return float(abs(np.linalg.det(self.affine[:3, :3])))
 
-    def corners_mm(self) -> np.ndarray:
-        """Return the outer corners of the grid in the RAS+ world in mm, (8, 3)."""
-        index = itertools.product(*((-0.5, n - 0.5) for n in self.shape), (1.0,))
-        return np.array(list(index)) @ self.affine[:3].T
-
 
 @dataclass(frozen=True, eq=False)
 class Volume:
@@ -150,7 +145,7 @@ def _describe_difference(a: Grid, b: Grid) -> str | None:
     """Describe how shapes or places differ; None if the grids are the same."""
     if a.shape != b.shape:
         return f"shapes {a.shape} and {b.shape} (z, y, x)"
-    distance_mm = np.linalg.norm(a.corners_mm() - b.corners_mm(), axis=1).max()
+    distance_mm = np.linalg.norm(_corners_mm(a) - _corners_mm(b), axis=1).max()
     allowed_mm = GRID_TOLERANCE * min(*a.spacing_mm, *b.spacing_mm)
     if distance_mm <= allowed_mm:
         return None
@@ -160,6 +155,12 @@ def _describe_difference(a: Grid, b: Grid) -> str | None:
         values = f"({format_numbers(a.spacing_mm)}) and ({format_numbers(b.spacing_mm)})"
         return f"{apart} spacings {values} mm (z, y, x)"
     return f"{apart} affines {format_matrix(a.affine)} and {format_matrix(b.affine)} (mm)"
+
+
+def _corners_mm(grid: Grid) -> np.ndarray:
+    """Return the outer corners of a grid in the RAS+ world in mm, (8, 3)."""
+    index = itertools.product(*((-0.5, n - 0.5) for n in grid.shape), (1.0,))
+    return np.array(list(index)) @ grid.affine[:3].T
 
 
 def _axis_codes(grid: Grid) -> str:

@@ -130,7 +130,7 @@ def test_a_tilted_voxel_has_the_volume_of_det(degrees):
     assert math.prod(tilted.spacing_mm) > 1.003 * tilted.voxel_mm3
 
 
-def test_a_straight_voxel_has_the_product_of_edges():
+def test_a_straight_voxel_is_the_product_of_edges():
     """To the bit, also of an oblique grid whose affine is rounded to float32."""
     rotated = Rotation.from_euler("zyx", (12, -7, 21), degrees=True).as_matrix()
     affine = kits_affine((3.0, 0.7, 0.7))
