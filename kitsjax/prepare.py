@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kitsjax.data.cache import cache_folder
+from kitsjax.data.instances import annotator_numbers
 from kitsjax.data.kits import Case, find_cases
 from kitsjax.data.label_source import annotator_number
 from kitsjax.data.preprocess_cases import PreprocessReport, preprocess_cases
@@ -72,7 +73,7 @@ def _check_annotator(data: DataSettings, cases: Sequence[Case]) -> None:
     folders = [case.annotations for case in cases if case.annotations]
     if number is None or not folders:
         return
-    if not any(any(folder.glob(f"*_annotation-{number}.nii.gz")) for folder in folders):
+    if not any(number in annotator_numbers(folder) for folder in folders):
         raise InputError(
             f"{data.root}: no case has an annotation {number} (data.label_source = "
             f"{data.label_source}); choose another annotator"

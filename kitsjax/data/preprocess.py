@@ -14,11 +14,18 @@ from kitsjax.errors import InputError
 from kitsjax.image.resample import resample_image, resampled_shape
 from kitsjax.image.volume import Volume, format_numbers
 from kitsjax.settings import PreprocessSettings
+from kitsjax.types import Shape
 
 _NOT_FINITE = "holds voxels that are not finite numbers; give HU values"
 
 MOST_VOXELS = 2**30
 """Largest number of voxels of a preprocessed image: a cube of two meters at 1.99 mm, and 4 GiB."""
+
+FEWEST_VOXELS = 64
+"""A preprocessed image of fewer voxels, each made of more than `MOST_MERGED`, is no patient's."""
+
+MOST_MERGED = 1000
+"""Number of voxels of a CT that one preprocessed voxel may stand for in so small an image."""
 
 
 NOTED_SHARE = 0.01
@@ -40,16 +47,12 @@ def preprocess(volume: Volume, settings: PreprocessSettings) -> np.ndarray:
         isotropic but for the rounding of the shape to whole voxels.
 
     Raises:
-        InputError: A voxel is not finite, or the voxels are so large that their spacing cannot be
-            in mm.
+        InputError: A voxel is not finite, or the voxels are so large, or so small, that their
+            spacing cannot be in mm.
     """
     shape = resampled_shape(volume.array.shape, volume.spacing_mm, settings.spacing_mm)
     name = volume.grid.name
-    if math.prod(shape) > MOST_VOXELS:
-        raise InputError(
-            f"{name}: its spacing of {format_numbers(volume.spacing_mm)} mm would make {shape} "
-            f"voxels at {settings.spacing_mm:g} mm, too many for a CT; correct the spacing"
-        )
+    _check_shape(volume, shape, settings.spacing_mm)
     with np.errstate(over="ignore", invalid="ignore"):
         resampled = resample_image(_clip_hu(volume.array, settings.hu_range, name), shape)
     # The spline passes on what is not finite, and the resampled image has fewer voxels to check.
@@ -82,6 +85,22 @@ def _clip_hu(array: np.ndarray, hu_range: Sequence[float], name: str) -> np.ndar
         )  # fmt: skip
     clipped = array.astype(np.float32)
     return np.clip(clipped, np.float32(low), np.float32(high), out=clipped)
+
+
+def _check_shape(volume: Volume, shape: Shape, spacing_mm: float) -> None:
+    """Refuse a spacing that makes a CT far too large, or all of it a few voxels."""
+    voxels = math.prod(shape)
+    merged = math.prod(volume.array.shape) / voxels
+    if voxels > MOST_VOXELS:
+        verdict = "too many"
+    elif voxels < FEWEST_VOXELS and merged > MOST_MERGED:
+        verdict = "too few"
+    else:
+        return
+    raise InputError(
+        f"{volume.grid.name}: its spacing of {format_numbers(volume.spacing_mm)} mm would make "
+        f"{shape} voxels at {spacing_mm:g} mm, {verdict} for a CT; correct the spacing"
+    )
 
 
 def normalize(array: np.ndarray, settings: PreprocessSettings) -> np.ndarray:

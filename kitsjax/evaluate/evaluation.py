@@ -9,6 +9,7 @@ from kitsjax.data.kits import Case
 from kitsjax.errors import InputError
 from kitsjax.evaluate.evaluate_case import CaseEvaluation, evaluate_case
 from kitsjax.evaluate.results import Evaluation, Failure
+from kitsjax.image.file_format import list_nifti, nifti_stem, note_passed_over
 from kitsjax.labels import INDIVIDUAL, MAJORITY
 from kitsjax.process_pool import map_cases
 
@@ -16,8 +17,6 @@ BOTH = (MAJORITY, INDIVIDUAL)
 
 PROBABILITIES = "_probabilities"
 """The names of probability files, which predict.py may write beside the masks, end like this."""
-
-_SUFFIXES = (".nii.gz", ".nii")
 
 _Job = tuple[Case, Path]
 """A case and the file of its predicted label map."""
@@ -38,7 +37,7 @@ def evaluate(
     annotations, as in KiTS23 and KiTS19, BOTH scores against the single labels as MAJORITY.
 
     A missing, unreadable or misplaced file fails its case alone, as does a prediction without a
-    case.
+    case. A note names what else is in the folder.
 
     Args:
         cases: The cases to score. One without any truth fails only if it has a prediction.
@@ -57,6 +56,7 @@ def evaluate(
     """
     folder = Path(predictions)
     files = find_predictions(folder)
+    note_passed_over(folder, list_nifti(folder))
     jobs, unpaired = _pair_files(cases, files, others)
     wanted = tuple(against)
     if MAJORITY in wanted and not any(case.annotations for case in cases):
@@ -80,9 +80,9 @@ def evaluate(
 
 
 def find_predictions(folder: str | Path) -> dict[str, list[Path]]:
-    """Find the files <name>.nii.gz and <name>.nii of a folder, as {name: files}.
+    """Find the files <name>.nii.gz and <name>.nii of a folder, as {name in lower case: files}.
 
-    Hidden files and probability files are left out.
+    Probability files are left out.
 
     Raises:
         InputError: The folder is missing, or holds no such file.
@@ -92,11 +92,10 @@ def find_predictions(folder: str | Path) -> dict[str, list[Path]]:
         what = "is a file" if folder.exists() else "no such folder of predictions"
         raise InputError(f"{folder}: {what}; give the folder that predict wrote")
     found: dict[str, list[Path]] = {}
-    for path in sorted(folder.iterdir()):
-        for suffix in _SUFFIXES:
-            name = path.name.removesuffix(suffix)
-            if name != path.name and not name.startswith(".") and not name.endswith(PROBABILITIES):
-                found.setdefault(name, []).append(path)
+    for path in list_nifti(folder):
+        name = str(nifti_stem(path.name)).lower()
+        if not name.endswith(PROBABILITIES):
+            found.setdefault(name, []).append(path)
     if not found:
         raise InputError(f"{folder}: holds no <case id>.nii.gz; give the folder that predict wrote")
     return found

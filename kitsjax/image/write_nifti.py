@@ -12,6 +12,7 @@ import numpy as np
 
 from kitsjax.errors import InputError
 from kitsjax.files import atomic_write
+from kitsjax.image.file_format import nifti_stem
 from kitsjax.image.header import NiftiHeader, canonical_header
 from kitsjax.image.volume import Volume
 
@@ -80,12 +81,12 @@ def write_volume(
 
 def _write(path: Path, array: np.ndarray, reference: NiftiHeader, description: str) -> None:
     """Write an array in canonical orientation atomically, with the layout of `reference`."""
-    if not path.name.endswith((".nii.gz", ".nii")):
+    if nifti_stem(path.name) is None:
         raise InputError(f"{path}: not the name of a NIfTI file; let it end in .nii.gz")
     image = _make_image(array, reference)
     image.header["descrip"] = description.encode()
     with atomic_write(path) as temporary, open(temporary, "wb") as stream:
-        if path.suffix == ".gz":
+        if path.suffix.lower() == ".gz":
             # Level 1 is fast, and label maps shrink a hundredfold at any level. Without a name
             # and a time in it, equal voxels give equal bytes.
             with gzip.GzipFile("", "wb", 1, stream, mtime=0) as packed:

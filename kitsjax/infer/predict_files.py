@@ -16,6 +16,7 @@ from kitsjax.data.preprocess import preprocess
 from kitsjax.errors import InputError
 from kitsjax.failures import catch, describe_failure
 from kitsjax.files import check_file
+from kitsjax.image.file_format import nifti_stem
 from kitsjax.image.header import NiftiHeader
 from kitsjax.image.read_nifti import read_volume
 from kitsjax.image.resample import resample_nearest
@@ -159,8 +160,7 @@ def _write_probabilities(by_class: np.ndarray, case: _Case, path: Path) -> None:
 
 
 def _probabilities_path(target: Path) -> Path:
-    stem = target.name.removesuffix(".gz").removesuffix(".nii")
-    return target.with_name(f"{stem}_probabilities.nii.gz")
+    return target.with_name(f"{nifti_stem(target.name)}_probabilities.nii.gz")
 
 
 def _map_ahead(

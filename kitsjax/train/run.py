@@ -107,10 +107,13 @@ def _prepare(settings: Settings, folder: Path) -> tuple[DataSet, Split]:
 def _prepare_here(settings: Settings, folder: Path) -> tuple[DataSet, Split]:
     """Preprocess the cases and choose the run's split; a case that failed ends the run."""
     data = prepare_data(settings.data, settings.phantom, settings.preprocess)
-    if data.report.failures:
-        more = len(data.report.failures) - 1
-        others = f" (and {more} more: bin/preprocess.py lists them)" if more else ""
-        raise InputError(f"{data.report.failures[0][1]}{others}")
+    if failures := data.report.failures:
+        for _, message in failures:
+            print(f"failed: {message}", file=sys.stderr)
+        raise InputError(
+            f"{settings.data.root}: {len(failures)} of {len(data.cases)} cases cannot be used, as "
+            "listed above; correct them, or move them out of the data folder"
+        )
     return data, choose_split(settings, [case.case_id for case in data.cases], folder)
 
 
