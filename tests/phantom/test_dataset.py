@@ -16,6 +16,7 @@ from kitsjax.errors import InputError
 from kitsjax.phantom import dataset
 from kitsjax.phantom.case import make_case
 from kitsjax.phantom.dataset import make_phantom
+from kitsjax.processes import host_name, machine_id
 
 MATRIX = 64
 CASE_FILE = re.compile(
@@ -107,7 +108,8 @@ def test_finished_cases_survive_a_kill(tmp_path):
     cases = sorted((tmp_path / "data").glob("case_*"))
     assert 2 <= len(cases) < many
     dates = {case.name: case.stat().st_mtime_ns for case in cases}
-    (tmp_path / "data" / ".1.partial.case_00999" / "segmentations").mkdir(parents=True)
+    leftover = f".{host_name()}-{machine_id()}-{run.pid}-01234567.partial.case_00999"
+    (tmp_path / "data" / leftover / "segmentations").mkdir(parents=True)
     make_phantom(tmp_path / "data", len(cases) + 1, 32, workers=1, progress=False)
     assert not list((tmp_path / "data").glob(".*"))
     for n in range(len(cases) + 1):
