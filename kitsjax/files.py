@@ -107,7 +107,8 @@ def check_folder(folder: str | Path) -> None:
         nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
         if not nearest.is_dir():
             raise InputError(f"{nearest}: is a file; choose a folder")
-        with tempfile.TemporaryDirectory(dir=nearest):
+        # Hidden, so that no other run takes it for data.
+        with tempfile.TemporaryDirectory(prefix=".", dir=nearest):
             pass
     except OSError as error:
         raise InputError(
