@@ -2,13 +2,13 @@
 
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Protocol
 
 import jax
 
 from kitsjax.data.kits import Case
-from kitsjax.data.preprocessed_case import PreprocessedCase
 from kitsjax.data.split import Split
 from kitsjax.devices import barrier, is_main, start_devices
 from kitsjax.errors import InputError
@@ -16,6 +16,7 @@ from kitsjax.infer.bundle import BUNDLE_NAME, load_model, save_bundle
 from kitsjax.infer.predict_files import predict_files
 from kitsjax.model.arrays import Params
 from kitsjax.prepare import DataSet, describe_preparation, prepare_data
+from kitsjax.run_lock import lock_folder
 from kitsjax.settings import Settings
 from kitsjax.train.loop import TrainingLoop
 from kitsjax.train.program import lower_train_step
@@ -68,6 +69,12 @@ def run(
     """
     start_devices(settings.run, keep_memory=True)
     folder = Path(settings.run.folder)
+    with lock_folder(folder) if is_main() else nullcontext():
+        return _run(settings, folder, resume, describe_run)
+
+
+def _run(settings: Settings, folder: Path, resume: bool, describe_run: DescribeRun | None) -> int:
+    """Do what `run` does, in a folder that this run holds."""
     if is_main():
         open_run(settings, resume)
         print(f"run folder: {folder.resolve()}", flush=True)
@@ -125,8 +132,8 @@ def _train(
     describe_run: DescribeRun | None,
 ) -> Params:
     """Print the plan and train; returns the best parameters."""
-    train_cases = [PreprocessedCase(data.folder / name) for name in split.train]
-    held_out = [PreprocessedCase(data.folder / name) for name in split.held_out]
+    train_cases = [data.preprocessed[name] for name in split.train]
+    held_out = [data.preprocessed[name] for name in split.held_out]
     # With no held-out cases, validation uses the training cases, as in nnU-Net's fold "all".
     loop = TrainingLoop(settings, folder, train_cases, held_out or train_cases)
     if describe_run is not None and is_main() and not loop.finished:
