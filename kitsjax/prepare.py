@@ -11,6 +11,7 @@ from kitsjax.data.label_source import annotator_number
 from kitsjax.data.preprocess_cases import PreprocessReport, preprocess_cases
 from kitsjax.data.preprocessed_case import PreprocessedCase
 from kitsjax.errors import InputError
+from kitsjax.files import check_folder
 from kitsjax.labels import MAJORITY
 from kitsjax.phantom.dataset import make_phantom
 from kitsjax.settings import DataSettings, PhantomSettings, PreprocessSettings
@@ -44,16 +45,21 @@ def prepare_data(
     Cases that fail are listed in the report; all others are ready.
 
     Raises:
-        InputError: The data folder is missing or has another layout, or no case has an annotation
-            by the annotator that `data.label_source` names.
+        InputError: A folder cannot be written, which is tested before any work; the data folder is
+            missing or has another layout; or no case has an annotation by the annotator that
+            `data.label_source` names.
     """
-    if data.make_phantom:
-        make_phantom(data.root, phantom.cases, phantom.matrix, phantom.seed, data.workers)
-    cases = find_cases(data.root)
-    _check_annotator(data, cases)
     # The resolved name: "." and links say nothing of the data set.
     root = Path(data.root).resolve()
     folder = cache_folder(data.cache or root.parent / "preprocessed" / root.name, preprocess)
+    if not folder.exists():
+        # One that is there may be complete, and then need not be writable.
+        check_folder(folder, "data.cache")
+    if data.make_phantom:
+        check_folder(data.root, "data.root")
+        make_phantom(data.root, phantom.cases, phantom.matrix, phantom.seed, data.workers)
+    cases = find_cases(data.root)
+    _check_annotator(data, cases)
     annotations = data.label_source != MAJORITY
     report = preprocess_cases(cases, folder, preprocess, data.workers, annotations)
     return DataSet(cases, folder, report)

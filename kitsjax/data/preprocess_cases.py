@@ -15,7 +15,8 @@ from kitsjax.data.preprocess_case import annotate_case, preprocess_case, require
 from kitsjax.data.preprocessed_case import CASE_RECORD, PreprocessedCase
 from kitsjax.data.stored_instances import INSTANCES_RECORD
 from kitsjax.errors import InputError
-from kitsjax.files import remove_leftovers, temporary_beside
+from kitsjax.failures import describe_failure
+from kitsjax.files import check_folder, remove_leftovers, temporary_beside
 from kitsjax.process_pool import map_cases
 from kitsjax.settings import PreprocessSettings
 
@@ -57,10 +58,15 @@ def preprocess_cases(
         settings: preprocessing settings; those of a cache folder never change.
         workers: number of processes, each with one case at a time; 0: one a core.
         annotations: True also stores the instances. A case that lacks only these gets only these.
+
+    Raises:
+        InputError: A case is to be made, and `folder` cannot be written.
     """
     remove_leftovers(folder)
     stored = {case.case_id: _find_stored(case, folder, annotations) for case in cases}
     todo = [case for case in cases if stored[case.case_id] is None]
+    if todo:
+        check_folder(folder, "data.cache")
     # Each process has another order. In the same one they would do the same work twice.
     random.SystemRandom().shuffle(todo)
     failures: list[tuple[str, str]] = []
@@ -72,7 +78,7 @@ def preprocess_cases(
     )  # fmt: skip
     for case, result in results:
         if isinstance(result, InputError):
-            failures.append((case.case_id, str(result)))
+            failures.append((case.case_id, describe_failure(result, case.folder, folder)))
         else:
             stored[case.case_id], own, memory = result
             made, peak = made + own, max(peak, memory)

@@ -9,6 +9,7 @@ from kitsjax.data.kits import Case
 from kitsjax.errors import InputError
 from kitsjax.evaluate.evaluate_case import CaseEvaluation, evaluate_case
 from kitsjax.evaluate.results import Evaluation, Failure
+from kitsjax.failures import describe_failure
 from kitsjax.image.file_format import list_nifti, nifti_stem, note_passed_over
 from kitsjax.labels import INDIVIDUAL, MAJORITY
 from kitsjax.process_pool import map_cases
@@ -29,6 +30,7 @@ def evaluate(
     workers: int = 0,
     samples_folder: str | Path | None = None,
     others: Collection[str] = (),
+    log_folder: str | Path | None = None,
 ) -> Evaluation:
     """Score native-space predictions of cases, with a progress bar.
 
@@ -47,6 +49,8 @@ def evaluate(
         samples_folder: The annotation samples are written to <case id>/group_0/... in this folder;
             None writes none.
         others: Ids of cases that are not to be scored; their predictions are ignored.
+        log_folder: Folder of `errors.log`, with the traceback of an unforeseen error; None: the
+            folder of predictions.
 
     Returns:
         Scores, lesions and failures in the order of the case ids.
@@ -62,8 +66,9 @@ def evaluate(
     if MAJORITY in wanted and not any(case.annotations for case in cases):
         wanted = (MAJORITY,)
     scored, failed = _score_cases(
-        jobs, wanted, Path(samples_folder) if samples_folder else None, workers
-    )
+        jobs, wanted, Path(samples_folder) if samples_folder else None, workers,
+        Path(log_folder or folder),
+    )  # fmt: skip
     in_order = [scored[case_id] for case_id in sorted(scored)]
     return Evaluation(
         scores=tuple(score for case in in_order for score in case.scores),
@@ -127,24 +132,20 @@ def _pair_files(
 
 
 def _score_cases(
-    jobs: Sequence[_Job], against: tuple[str, ...], samples_folder: Path | None, workers: int
+    jobs: Sequence[_Job],
+    against: tuple[str, ...],
+    samples_folder: Path | None,
+    workers: int,
+    log_folder: Path,
 ) -> tuple[dict[str, CaseEvaluation], list[Failure]]:
     """Score cases in parallel, as {case id: result}, and list those that failed."""
     work = partial(evaluate_case, against, samples_folder)
     scored: dict[str, CaseEvaluation] = {}
     failures: list[Failure] = []
-    try:
-        for (case, _), result in map_cases(work, jobs, workers, "score"):
-            if isinstance(result, InputError):
-                failures.append(Failure(case.case_id, str(result)))
-            else:
-                scored[case.case_id] = result
-    except InputError as killed:
-        # A killed process takes the others along: every case without a result has failed.
-        done = scored.keys() | {failure.case_id for failure in failures}
-        failures += [
-            Failure(case.case_id, f"{path}: {killed}")
-            for case, path in jobs
-            if case.case_id not in done
-        ]
+    for (case, path), result in map_cases(work, jobs, workers, "score"):
+        if isinstance(result, InputError):
+            message = describe_failure(result, path, log_folder)
+            failures.append(Failure(case.case_id, message))
+        else:
+            scored[case.case_id] = result
     return scored, failures

@@ -9,7 +9,8 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from kitsjax.errors import InputError
+from kitsjax.errors import InputError, UnforeseenError
+from kitsjax.failures import describe_failure
 from kitsjax.files import move_new, remove_leftovers, temporary_beside, write_text
 from kitsjax.labels import CLASSES
 from kitsjax.phantom.case import VERSION, make_case
@@ -41,7 +42,7 @@ def make_phantom(
 
     Raises:
         InputError: `root` holds other data, or a phantom of another seed, matrix or version, or
-            cannot be written.
+            cannot be written; or a case could not be made, and then all others are.
     """
     root = Path(root)
     parameters = {"version": VERSION, "seed": seed, "matrix": matrix}
@@ -51,8 +52,12 @@ def make_phantom(
         # Each process has another order. In the same one they would do the same work twice.
         random.SystemRandom().shuffle(missing)
         write = partial(_write_case, root, seed, matrix)
-        for _, failure in map_cases(write, missing, workers, "phantom", progress):
-            if failure:
+        failures = []
+        for n, failure in map_cases(write, missing, workers, "phantom", progress):
+            if isinstance(failure, UnforeseenError):
+                failures.append(describe_failure(failure, _case_folder(root, n), root))
+            elif failure:
+                # The disk is full, for example: no other case can be written either.
                 raise failure
         _record_cases(root, parameters)
     except OSError as error:
@@ -60,6 +65,11 @@ def make_phantom(
         raise InputError(
             f"{root}: cannot write the phantom ({reason}); free space there or name another folder"
         ) from None
+    if failures:
+        raise InputError(
+            f"{root}: {len(failures)} of {cases} cases could not be made, all others are there; "
+            f"{min(failures)}"
+        )
 
 
 def _record_cases(root: Path, parameters: dict[str, int]) -> None:

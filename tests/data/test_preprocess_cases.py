@@ -15,6 +15,7 @@ from kitsjax.data.kits import find_cases
 from kitsjax.data.preprocess import preprocess
 from kitsjax.data.preprocess_cases import preprocess_cases
 from kitsjax.data.stored_instances import load_instances
+from kitsjax.errors import InputError
 
 
 @pytest.mark.usefixtures("in_process")
@@ -186,6 +187,43 @@ def test_bad_cases_are_reported_others_go_on(tmp_path):
         assert words[case_id] in message
         assert "\n" not in message
     assert [p.name[:10] for p in (tmp_path / "out").iterdir()] == ["case_00003"]
+
+
+def fail_on_case_1(image, *_):
+    if image.grid.name.endswith("case_00001/imaging.nii.gz"):
+        raise KeyError("no such unit")
+    return np.zeros((4, 4, 4), np.float16)
+
+
+@pytest.mark.usefixtures("in_process")
+def test_no_exception_takes_other_cases_along(tmp_path, monkeypatch):
+    """The line names case and class, and says where the traceback is."""
+    for number in range(3):
+        write_case(tmp_path / "raw", number)
+    monkeypatch.setattr("kitsjax.data.preprocess_case.preprocess", fail_on_case_1)
+    cases, out = find_cases(tmp_path / "raw"), tmp_path / "out"
+    report = preprocess_cases(cases, out, SETTINGS)
+    log = out / "errors.log"
+    line = f"{cases[1].folder}: KeyError: 'no such unit'; the full traceback is in {log}"
+    assert (report.made, report.failures) == (2, [("case_00001", line)])
+    assert "in fail_on_case_1" in log.read_text()
+
+
+@pytest.mark.usefixtures("in_process")
+def test_the_cache_is_tested_if_cases_are_to_do(tmp_path, monkeypatch):
+    """A complete cache need not be writable, as on a shared disk."""
+    write_case(tmp_path / "raw", 0)
+    cases, out = find_cases(tmp_path / "raw"), tmp_path / "out"
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"file: is a file; .*with data.cache$"):
+        preprocess_cases(cases, tmp_path / "file", SETTINGS)
+    assert preprocess_cases(cases, out, SETTINGS).made == 1
+
+    def refuse(folder, setting):
+        raise InputError(f"{folder}: cannot write")
+
+    monkeypatch.setattr("kitsjax.data.preprocess_cases.check_folder", refuse)
+    assert preprocess_cases(cases, out, SETTINGS).kept == 1
 
 
 SCRIPT = """

@@ -96,6 +96,26 @@ def test_merged_labels_follow_from_annotations(root):
         assert low.sum() < middle.sum() < high.sum()
 
 
+def fail_on_case_1(seed, n, matrix):
+    if n == 1:
+        raise KeyError("no such organ")
+    return make_case(seed, n, matrix)
+
+
+def test_one_case_fails_the_others_are_made(tmp_path, monkeypatch):
+    monkeypatch.setattr(dataset, "make_case", fail_on_case_1)
+    data = tmp_path / "data"
+    with pytest.raises(InputError, match=r"1 of 3 cases could not be made.*KeyError.*errors.log"):
+        make_phantom(data, 3, 32, workers=1, progress=False)
+    assert set(case_times(data)) == {"case_00000", "case_00002"}
+    assert list(json.loads((data / "phantom.json").read_text())["cases"]) == [
+        "case_00000", "case_00002",
+    ]  # fmt: skip
+    monkeypatch.undo()
+    make_phantom(data, 3, 32, workers=1, progress=False)
+    assert len(case_times(data)) == 3
+
+
 PROGRAM = """
 import sys
 from kitsjax.phantom.dataset import make_phantom
