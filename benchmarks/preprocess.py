@@ -97,7 +97,7 @@ def _check(job: Job) -> dict[str, float]:
     for identifier in theirs.identifiers:
         # SimpleITK reads the axes of a KiTS file as (x, y, z).
         image, label = (np.asarray(array[0]).T for array in theirs.load_case(identifier)[:2])
-        ours = PreprocessedCase(_kitsjax_folder(job) / identifier)
+        ours = PreprocessedCase(next(_kitsjax_folder(job).glob(f"{identifier}-*")))
         share.append(float(np.mean(ours.label() == label)))
         hu = image * INTENSITIES["std"] + INTENSITIES["mean"]
         difference = affine_differences(np.asarray(ours.image(), np.float32), hu)

@@ -88,7 +88,7 @@ def _preprocess(folder: Path, number: int) -> tuple[float, Costs]:
 
 
 def _score(folder: Path, edge: int) -> tuple[float, Costs]:
-    from kitsjax.evaluate.scoring import score
+    from kitsjax.evaluate.score_volumes import score
     from kitsjax.image.read_nifti import read_label
     from kitsjax.image.resample import resample_nearest, resampled_spacing
 

@@ -50,7 +50,7 @@ def _prepare(job: Job) -> None:
     label = majority_label(instances, SHAPE)
     np.save(job.folder / "label.npy", label)
     np.save(job.folder / "prediction.npy", make_prediction(label))
-    write_instances(job.folder / "annotations", instances, [])
+    write_instances(job.folder / "annotations", instances)
 
 
 def _moved(instance: "Instance", slices: int) -> "Instance":

@@ -35,14 +35,14 @@ def main() -> int:
     from kitsjax.report.table_format import to_text
 
     check_folder(args.output, "--output", FILE_NAMES)
-    if args.write_samples:
-        check_folder(args.write_samples, "--write-samples")
+    if samples := args.write_samples:
+        check_folder(samples, "--write-samples")
     cases = find_cases(args.dataset, images=False)
     ids = [case.case_id for case in cases]
     asked = read_split(args.split, ids).held_out if args.split else ids
     cases = [case for case in cases if case.case_id in asked]
     against = BOTH if args.against == "both" else (args.against,)
-    found = evaluate(cases, args.predictions, against, args.workers, args.write_samples, ids)
+    found = evaluate(cases, args.predictions, against, args.workers, samples, ids, args.output)
     place = Path(args.output).resolve() if found.scores else "nothing is written"
     if found.scores:
         write_evaluation(args.output, found)

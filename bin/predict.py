@@ -21,6 +21,7 @@ def main() -> int:
     parser.add_argument("--input", required=True, metavar="PATH", help="CT file, or folder of CTs")
     parser.add_argument("--output", required=True, metavar="FOLDER", help="folder for the masks")
     parser.add_argument("--probabilities", action="store_true", help="also write probabilities")
+    parser.add_argument("--continue", action="store_true", dest="keep", help="keep current masks")
     parser.add_argument(
         "--set", metavar="predict.FIELD=VALUE", action="append", default=[], dest="overrides",
         help="override a setting of the model, such as predict.mirror=true; can be repeated",
@@ -31,8 +32,10 @@ def main() -> int:
         raise InputError(f"--set {wrong[0]}: only [predict] and [run] can change after training")
 
     from kitsjax.devices import start_devices
+    from kitsjax.files import check_folder
     from kitsjax.infer.bundle import make_model, read_bundle
-    from kitsjax.infer.predict_files import find_inputs, predict_files
+    from kitsjax.infer.find_inputs import find_inputs
+    from kitsjax.infer.predict_files import predict_files
 
     # The model's own [run] describes the machine that trained it; this one may differ.
     here = load_settings(overrides=[o for o in args.overrides if o.startswith("run.")]).run
@@ -43,11 +46,12 @@ def main() -> int:
     if args.print_config:
         print(to_toml(settings), end="")
         return 0
+    check_folder(args.output, "--output")
     files = find_inputs(args.input, args.output)
     models = [make_model(bundle.params, bundle.settings) for bundle in bundles]
-    failures = predict_files(models, files, settings.predict, args.probabilities)
-    written = len(files) - len(failures)
-    print(f"{written} of {len(files)} masks written: {Path(args.output).resolve()}")
+    failures = predict_files(models, files, settings.predict, args.probabilities, args.keep)
+    place = Path(args.output).resolve()
+    print(f"{len(files) - len(failures)} of {len(files)} masks are whole: {place}")
     return report_failures(message for _, message in failures)
 
 

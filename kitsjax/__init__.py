@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # the aliases tell type checkers that these names are public
     from kitsjax.data.preprocess import preprocess as preprocess
     from kitsjax.errors import InputError as InputError
+    from kitsjax.evaluate.score_volumes import score as score
     from kitsjax.evaluate.scoring import ClassScore as ClassScore
-    from kitsjax.evaluate.scoring import score as score
     from kitsjax.image.read_nifti import read_label as read_label
     from kitsjax.image.read_nifti import read_volume as read_volume
     from kitsjax.image.volume import Volume as Volume
@@ -40,7 +40,7 @@ _MODULES = {  # public name -> module that defines it
     "probabilities": "infer.predict",
     "read_label": "image.read_nifti",
     "read_volume": "image.read_nifti",
-    "score": "evaluate.scoring",
+    "score": "evaluate.score_volumes",
     "segment": "infer.predict",
     "train_step": "train.step",
     "write_volume": "image.write_nifti",

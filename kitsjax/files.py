@@ -1,44 +1,99 @@
 """Write files atomically: no output is ever left half written."""
 
+import errno
 import os
+import re
+import secrets
 import shutil
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from kitsjax.errors import InputError
+from kitsjax.processes import host_name, is_running, machine_id
+
+_NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
+"""Error numbers of disks that have no hard links."""
+
+_LONGEST_KEPT = 40
+"""Number of characters at the end of a name that its temporary name keeps."""
+
+_TEMPORARY = re.compile(r"\.(?P<host>.+)-(?P<process>\d+)-[0-9a-f]{8}\.partial\.", re.DOTALL)
+
+LEFTOVER_SECONDS = 24 * 3600
+"""A temporary file of a process that cannot be asked is left over when it is older than this."""
 
 
 @contextmanager
-def atomic_write(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path in the same folder, and rename it to `path` on success.
+def temporary_beside(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path in the folder of `path`, and remove it at the end.
 
-    The path may become a file or a folder. The temporary name keeps the suffixes, since writers
-    choose the format by them. On an exception it is removed, and `path` is as it was.
+    The folder is made. The temporary path may become a file or a folder; no other process or thread
+    has the same one. It keeps the suffixes of `path`, since writers choose the format by them.
 
     Raises:
         InputError: The folder cannot be made or written, or the disk is full.
     """
     path = Path(path)
-    beside = path.with_name(f".{os.getpid()}.partial.{path.name}")
+    owner = f"{host_name()}-{machine_id()}-{os.getpid()}"
+    kept = path.name[-_LONGEST_KEPT:]
+    beside = path.with_name(f".{owner}-{secrets.token_hex(4)}.partial.{kept}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield beside
-        if path.is_dir() and beside.is_dir():
-            shutil.rmtree(path)
-        beside.replace(path)
     except OSError as error:
         raise InputError(
             f"{path}: cannot write ({error.strerror or error}); free the disk or choose another "
             "folder that is writable"
         ) from None
     finally:
-        if beside.is_dir():
-            shutil.rmtree(beside, ignore_errors=True)
+        _remove(beside)
+
+
+@contextmanager
+def atomic_write(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path in the same folder, and rename it to `path` on success.
+
+    The path may become a file or a folder. On an exception `path` is as it was. Of two processes
+    that write the same path at once, the later one replaces what the earlier one wrote.
+
+    Raises:
+        InputError: The folder cannot be made or written, or the disk is full.
+    """
+    path = Path(path)
+    with temporary_beside(path) as temporary:
+        yield temporary
+        if not temporary.is_dir():
+            temporary.replace(path)
+            return
+        # A folder with content cannot be replaced at once: it is moved aside before.
+        while not move_new(temporary, path):
+            with temporary_beside(path) as aside, suppress(FileNotFoundError):
+                path.rename(aside)
+
+
+def move_new(temporary: Path, path: Path) -> bool:
+    """Move a file or folder to `path` unless something is there, and return whether it was moved.
+
+    Of several processes that move theirs to one path at once, exactly one is told True. A
+    file's temporary path stays as a second name of it.
+    """
+    try:
+        if temporary.is_dir():
+            # An empty folder is replaced, which loses nothing; one with content is an error.
+            temporary.rename(path)
         else:
-            with suppress(OSError):
-                beside.unlink()
+            path.hardlink_to(temporary)
+    except OSError as error:
+        if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
+            # A network disk may have made the link and lost its answer.
+            return temporary.is_file() and path.is_file() and temporary.samefile(path)
+        if error.errno not in _NO_LINKS:
+            raise
+        return _copy_new(temporary, path)
+    return True
 
 
 def check_folder(folder: str | Path, setting: str, files: Iterable[str] = ()) -> None:
@@ -63,7 +118,8 @@ def check_folder(folder: str | Path, setting: str, files: Iterable[str] = ()) ->
         for path in map(folder.joinpath, files):
             if path.is_dir():
                 raise InputError(f"{path}: is a folder, and a file will be written; {advice}")
-        with tempfile.TemporaryFile(dir=nearest) as file:
+        # Hidden, so that no other run takes it for data.
+        with tempfile.TemporaryFile(prefix=".", dir=nearest) as file:
             # A full disk often still takes an empty file.
             file.write(bytes(4096))
     except OSError as error:
@@ -77,12 +133,22 @@ def check_file(path: str | Path, setting: str) -> None:
 
 
 def remove_leftovers(folder: str | Path) -> None:
-    """Remove the temporary files of killed runs from a folder that no other run writes to."""
+    """Remove the temporary files and folders that killed processes left in a folder.
+
+    Other processes may be writing to the folder, on this host or on another. A temporary file goes
+    only if its process is known to have ended, or if it is a day old.
+    """
+    own_host = f"{host_name()}-{machine_id()}"
     for leftover in Path(folder).glob(".*.partial.*"):
-        if leftover.is_dir():
-            shutil.rmtree(leftover)
+        owner = _TEMPORARY.match(leftover.name)
+        if owner and owner["host"] == own_host:
+            ended = not is_running(int(owner["process"]))
         else:
-            leftover.unlink()
+            ended = False
+        # Another process may have removed it meanwhile.
+        with suppress(OSError):
+            if ended or time.time() - leftover.lstat().st_mtime > LEFTOVER_SECONDS:
+                _remove(leftover)
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -101,3 +167,22 @@ def remove_file(path: str | Path) -> None:
         Path(path).unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"{path}: cannot remove ({error.strerror}); move it away") from None
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or a folder as far as the system lets it; there may be none."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()
+
+
+def _copy_new(temporary: Path, path: Path) -> bool:
+    """Copy a file to `path` unless something is there, on a disk without links."""
+    try:
+        with path.open("xb") as file:
+            file.write(temporary.read_bytes())
+    except FileExistsError:
+        return False
+    return True

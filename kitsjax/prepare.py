@@ -5,12 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kitsjax.data.cache import cache_folder
+from kitsjax.data.cache import cache_folder, count_others
+from kitsjax.data.instances import annotator_numbers
 from kitsjax.data.kits import Case, find_cases
 from kitsjax.data.label_source import annotator_number
 from kitsjax.data.preprocess_cases import PreprocessReport, preprocess_cases
 from kitsjax.data.preprocessed_case import PreprocessedCase
 from kitsjax.errors import InputError
+from kitsjax.files import check_folder
 from kitsjax.labels import CLASSES, FOREGROUND, MAJORITY
 from kitsjax.phantom.dataset import make_phantom
 from kitsjax.settings import DataSettings, PhantomSettings, PreprocessSettings
@@ -32,6 +34,11 @@ class DataSet:
     folder: Path
     report: PreprocessReport
 
+    @property
+    def preprocessed(self) -> dict[str, PreprocessedCase]:
+        """The preprocessed cases by case id, without those that failed."""
+        return self.report.cases
+
 
 def prepare_data(
     data: DataSettings, phantom: PhantomSettings, preprocess: PreprocessSettings
@@ -41,28 +48,43 @@ def prepare_data(
     Cases that fail are listed in the report; all others are ready.
 
     Raises:
-        InputError: The data folder is missing or has another layout, or no case has an annotation
-            by the annotator that `data.label_source` names.
+        InputError: A folder cannot be written, which is tested before any work; the data folder is
+            missing or has another layout; or no case has an annotation by the annotator that
+            `data.label_source` names.
     """
+    # The resolved name: "." and links say nothing of the data set.
+    root = Path(data.root).resolve()
+    folder = cache_folder(data.cache or root.parent / "preprocessed" / root.name, preprocess)
+    if not folder.exists():
+        # One that is there may be complete, and then need not be writable.
+        check_folder(folder, "data.cache")
     if data.make_phantom:
+        check_folder(data.root, "data.root")
         make_phantom(data.root, phantom.cases, phantom.matrix, phantom.seed, data.workers)
     cases = find_cases(data.root)
     _check_annotator(data, cases)
-    cache = data.cache or Path(data.root).resolve().parent / "preprocessed" / Path(data.root).name
-    folder = cache_folder(cache, preprocess)
     annotations = data.label_source != MAJORITY
     report = preprocess_cases(cases, folder, preprocess, data.workers, annotations)
     return DataSet(cases, folder, report)
 
 
 def describe_preparation(data_set: DataSet) -> str:
-    """Describe in one line what was preprocessed, what failed, the peak memory and the folder."""
+    """Describe in one line what was preprocessed, what failed, the peak memory and the folder.
+
+    It counts other folders there, which the user may remove.
+    """
     report = data_set.report
     peak = f", peak memory {report.peak_gib:.2f} GiB a worker" if report.made else ""
     failed = f", {len(report.failures)} failed" if report.failures else ""
+    count = count_others(data_set.folder, data_set.preprocessed.values())
+    others = (
+        f" ({count} more there, of older versions or of another data set: remove them for room)"
+        if count
+        else ""
+    )
     return (
         f"preprocessed: {report.made} cases made, {report.kept} up to date{failed}{peak}; "
-        f"{data_set.folder}"
+        f"{data_set.folder}{others}"
     )
 
 
@@ -114,7 +136,7 @@ def _check_annotator(data: DataSettings, cases: Sequence[Case]) -> None:
     folders = [case.annotations for case in cases if case.annotations]
     if number is None or not folders:
         return
-    if not any(any(folder.glob(f"*_annotation-{number}.nii.gz")) for folder in folders):
+    if not any(number in annotator_numbers(folder) for folder in folders):
         raise InputError(
             f"{data.root}: no case has an annotation {number} (data.label_source = "
             f"{data.label_source}); choose another annotator"

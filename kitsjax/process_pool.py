@@ -14,6 +14,8 @@ from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from logging.handlers import QueueHandler
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 from multiprocessing.synchronize import Event
 from queue import SimpleQueue
 from types import FrameType
@@ -118,8 +120,7 @@ def _in_pool(
                     yield jobs[job], catch(_receive, job)
         except BaseException:
             # A signal, or the iterator is closed: what is running ends now, too.
-            for process in list(pool._processes.values()):
-                process.terminate()
+            _terminate(list(pool._processes.values()))
             pool.shutdown(cancel_futures=True)
             raise
     if not started.is_set():
@@ -127,6 +128,15 @@ def _in_pool(
             "worker processes cannot be started; in a script of your own, call this under "
             "if __name__ == '__main__'"
         )
+
+
+def _terminate(workers: Sequence[BaseProcess]) -> None:
+    """End workers; kill those that take longer than `GRACE_S` to remove their unfinished files."""
+    for worker in workers:
+        worker.terminate()
+    for worker in workers:
+        if not wait([worker.sentinel], GRACE_S):
+            worker.kill()
 
 
 @contextmanager
@@ -161,6 +171,8 @@ def _begin_worker(started: Event) -> None:
         signal.signal(signal.SIGINT, _end_worker)
 
     def watch() -> None:
+        # The handlers run in the main thread, which only a signal of its own wakes.
+        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
         parent = multiprocessing.parent_process()
         if parent is not None:
             parent.join()
@@ -175,10 +187,6 @@ def _end_worker(number: int, _: FrameType | None) -> NoReturn:
     # Ctrl-C comes from the terminal, and SIGTERM then from the parent: one exception is enough.
     for ending in (signal.SIGINT, signal.SIGTERM):
         signal.signal(ending, signal.SIG_IGN)
-    # A library may hold the exception back, as the pool does while it sends a result.
-    last_resort = threading.Timer(GRACE_S, os._exit, [128 + number])
-    last_resort.daemon = True
-    last_resort.start()
     sys.exit(128 + number)
 
 

@@ -1,5 +1,9 @@
 import errno
 import io
+import os
+import subprocess
+import sys
+import threading
 
 import pytest
 
@@ -8,10 +12,13 @@ from kitsjax.files import (
     atomic_write,
     check_file,
     check_folder,
+    move_new,
     remove_file,
     remove_leftovers,
+    temporary_beside,
     write_text,
 )
+from kitsjax.processes import host_name, machine_id
 
 
 def test_failure_leaves_only_the_old_file(tmp_path):
@@ -46,16 +53,101 @@ def test_unwritable_place_is_one_line(tmp_path):
     assert "\n" not in str(error.value)
 
 
+def test_later_of_two_writers_replaces(tmp_path):
+    """Two write one file and one folder at once; neither fails, nothing is mixed or left."""
+    for name, content in (("a.txt", None), ("a", "x")):
+        path = tmp_path / name
+        with atomic_write(path) as first:
+            with atomic_write(path) as second:
+                assert first != second
+                write(second, content, "second")
+            assert read(path, content) == "second"
+            write(first, content, "first")
+        assert read(path, content) == "first"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "a.txt"]
+
+
+def write(path, content, text):
+    if content:
+        path.mkdir()
+    (path / content if content else path).write_text(text)
+
+
+def read(path, content):
+    return (path / content if content else path).read_text()
+
+
+def test_many_writers_of_one_folder(tmp_path):
+    path, failures = tmp_path / "case", []
+
+    def work(number):
+        try:
+            for _ in range(50):
+                with atomic_write(path) as beside:
+                    write(beside, "x", str(number))
+        except InputError as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert read(path, "x") in "0123"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("content", [None, "x"], ids=["file", "folder"])
+@pytest.mark.parametrize("links", [True, False], ids=["links", "no links"])
+def test_first_of_two_movers_wins(tmp_path, monkeypatch, content, links):
+    def refuse(*_):
+        raise OSError(errno.EPERM, "no links on this disk")
+
+    if not links:
+        monkeypatch.setattr(os, "link", refuse)
+    path = tmp_path / "a"
+    moved = []
+    for text in ("first", "second"):
+        with temporary_beside(path) as temporary:
+            write(temporary, content, text)
+            moved.append(move_new(temporary, path))
+    assert moved == [True, False]
+    assert read(path, content) == "first"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_long_names_have_room_for_temporary_ones(tmp_path):
+    name = "\u00e9" * 120 + ".nii.gz"
+    with atomic_write(tmp_path / name) as beside:
+        assert beside.name.endswith(".nii.gz")
+        beside.touch()
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
 def test_only_leftovers_of_killed_runs_go(tmp_path):
-    for name in ("case", "a.txt", ".hidden"):
+    """Those of a process that has ended here, or a day old; not those of a run that goes on."""
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    here, there = f"{host_name()}-{machine_id()}", f"{host_name()}-00000000"
+    dead = f".{here}-{ended.pid}-01234567.partial.a"
+    kept = [
+        "a.txt", ".hidden", f".{there}-{ended.pid}-01234567.partial.b", ".17.partial.c",
+        f".{here}-{os.getpid()}-01234567.partial.d", "b.txt",
+    ]  # fmt: skip
+    old = [f".{there}-{ended.pid}-89abcdef.partial.b", ".18.partial.c"]
+    for name in (dead, *kept, *old):
         (tmp_path / name).touch()
-    with atomic_write(tmp_path / "b.txt") as file, atomic_write(tmp_path / "b") as folder:
+    for name in (*old, "a.txt", ".hidden"):
+        os.utime(tmp_path / name, (1, 1))
+    (tmp_path / dead).unlink()
+    (tmp_path / dead / "deep").mkdir(parents=True)
+    with atomic_write(tmp_path / "b.txt") as file:
         file.touch()
-        (folder / "deep").mkdir(parents=True)
         remove_leftovers(tmp_path)
-        assert sorted(p.name for p in tmp_path.iterdir()) == [".hidden", "a.txt", "case"]
+        assert {path.name for path in tmp_path.iterdir()} == {*kept, file.name}
         file.touch()
-        folder.mkdir()
+    remove_leftovers(tmp_path / "nowhere")
 
 
 def test_checking_a_folder_leaves_it_as_it_was(tmp_path):
@@ -82,7 +174,7 @@ def test_a_full_disk_is_found_by_the_check(tmp_path, monkeypatch):
         def write(self, data):
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("kitsjax.files.tempfile.TemporaryFile", lambda dir: Full())
+    monkeypatch.setattr("kitsjax.files.tempfile.TemporaryFile", lambda **_: Full())
     with pytest.raises(InputError, match=r"cannot write there \(No space.*with run.folder"):
         check_folder(tmp_path, "run.folder")
 

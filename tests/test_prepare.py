@@ -56,3 +56,18 @@ def test_whole_cases_are_not_noted(made, caplog):
     check_classes("data/kits", cases[:1], cases[1:])
     check_classes("data/kits", cases, [])
     assert caplog.records == []
+
+
+def test_places_are_tested_before_any_work(tmp_path, monkeypatch):
+    """The message names the setting that moves the cache, or the phantom's folder."""
+    work = []
+    monkeypatch.setattr("kitsjax.prepare.make_phantom", lambda *_: work.append("phantom"))
+    monkeypatch.setattr("kitsjax.prepare.find_cases", lambda *_: work.append("cases"))
+    (tmp_path / "file").touch()
+    taken, free = str(tmp_path / "file"), str(tmp_path / "free")
+    places = [("data.cache", free, taken), ("data.root", taken, free)]
+    for setting, root, cache in places:
+        asked = DataSettings(root=root, cache=cache, make_phantom=True)
+        with pytest.raises(InputError, match=f"is a file; choose another folder with {setting}$"):
+            prepare_data(asked, PhantomSettings(), PreprocessSettings())
+    assert work == []

@@ -1,60 +1,120 @@
-"""The cache of preprocessed cases: where they lie, and whether they are up to date.
+"""The cache of preprocessed cases: where they lie, and whether they are there.
 
-Each combination of preprocessing settings has a folder of its own. A preprocessed case records the
-input files that it was made from, and is made again when one of them changes.
+    <cache>/<spacing>mm-<key>/case_00000-<stamp>/annotations-<stamp>
+
+Each combination of preprocessing settings has a folder of its own, by its key. The stamp of a case
+stands for the files that it was made from: when one of them changes, the case gets another folder.
+So a preprocessed case never changes once it is made; runs that read it go on reading it, and data
+sets that share a cache do not replace each other's cases.
 """
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from kitsjax.data.kits import Case, list_annotation_files
-from kitsjax.data.stored_instances import INSTANCES_FOLDER, RECORD_NAME
+from kitsjax.data.preprocessed_case import CASE_RECORD, PreprocessedCase
+from kitsjax.data.stored_instances import INSTANCES_FOLDER, INSTANCES_RECORD
+from kitsjax.errors import InputError
 from kitsjax.settings import PreprocessSettings
 
-FORMAT = 1
+FORMAT = 2
 """Version of the stored files; raised when their meaning changes, so that cases are made anew."""
-
-Stamp = list[list[str | int]]
-"""What distinguishes input files from other versions of them without reading them: the path, the
-size in bytes and the time of change of each file."""
 
 
 def cache_folder(cache: str | Path, settings: PreprocessSettings) -> Path:
     """Return the folder under `cache` of the cases that are preprocessed with these settings."""
-    text = f"{FORMAT} {settings.model_dump_json()}"
-    key = hashlib.sha256(text.encode()).hexdigest()[:8]
+    key = _hash(f"{FORMAT} {settings.model_dump_json()}")
     return Path(cache) / f"{settings.spacing_mm:g}mm-{key}"
 
 
-def is_current(case: Case, folder: Path) -> bool:
-    """Check whether the preprocessed case in `folder` was made from the case's present files."""
-    return _is_recorded(folder / "case.json", case_stamp, case)
+def locate_case(case: Case, folder: Path, annotations: bool = False) -> PreprocessedCase:
+    """Locate the preprocessed case of a case's present files, which need not be there yet.
+
+    Args:
+        case: the case.
+        folder: folder of the preprocessed cases.
+        annotations: True also locates its instances.
+
+    Raises:
+        InputError: A file of the case cannot be found.
+    """
+    stored = folder / f"{case.case_id}-{case_stamp(case)}"
+    if not annotations:
+        return PreprocessedCase(stored)
+    return PreprocessedCase(stored, stored / f"{INSTANCES_FOLDER}-{annotations_stamp(case)}")
 
 
-def is_annotated(case: Case, folder: Path) -> bool:
-    """Check whether the instances in `folder` were made from the case's present annotations."""
-    return _is_recorded(folder / INSTANCES_FOLDER / RECORD_NAME, annotations_stamp, case)
+def case_stamp(case: Case) -> str:
+    """Return the stamp of a case's image and label.
+
+    Raises:
+        InputError: One of them cannot be found.
+    """
+    return _stamp(case, [case.image, case.label])
 
 
-def case_stamp(case: Case) -> Stamp:
-    """Return the stamp of a case's image and label."""
-    return _stamp([case.image, case.label])
+def annotations_stamp(case: Case) -> str:
+    """Return the stamp of a case's individual annotations, of which there may be none."""
+    return _stamp(case, list_annotation_files(case.annotations) if case.annotations else [])
 
 
-def annotations_stamp(case: Case) -> Stamp:
-    """Return the stamp of a case's individual annotations; empty if it has none."""
-    return _stamp(list_annotation_files(case.annotations) if case.annotations else [])
+def is_stored(case: PreprocessedCase) -> bool:
+    """Check whether the preprocessed case is there, and its instances if it names them."""
+    return is_whole(case.folder / CASE_RECORD) and (
+        case.annotations is None or is_whole(case.annotations / INSTANCES_RECORD)
+    )
 
 
-def _is_recorded(record: Path, stamp: Callable[[Case], Stamp], case: Case) -> bool:
+def is_whole(record: Path) -> bool:
+    """Check whether the record of a stored folder can be read; a disk may have damaged it."""
     try:
-        return json.loads(record.read_text())["inputs"] == stamp(case)
-    except (OSError, ValueError, KeyError):
-        # The record is missing or damaged, or an input file has gone.
+        return isinstance(json.loads(record.read_text()), dict)
+    except (OSError, ValueError):
         return False
 
 
-def _stamp(paths: Iterable[Path]) -> Stamp:
-    return [[str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns] for p in paths]
+def count_others(folder: Path, cases: Iterable[PreprocessedCase]) -> int:
+    """Count the stored cases and instances beside those of a data set.
+
+    They were made from older versions of its files, by an older version of the program, or from
+    another data set.
+
+    Args:
+        folder: folder of the preprocessed cases.
+        cases: those of the data set.
+    """
+    others = set(folder.glob("case_*"))
+    # Before format 2 the folder of a case had no stamp.
+    others.update(folder.parent.glob("*mm-*/case_?????"))
+    for case in cases:
+        others.discard(case.folder)
+        if case.annotations:
+            others.update(case.folder.glob(f"{INSTANCES_FOLDER}-*"))
+            others.discard(case.annotations)
+    return len(others)
+
+
+def _stamp(case: Case, paths: Iterable[Path]) -> str:
+    """Return what distinguishes files of a case from other versions of them without reading them.
+
+    It is a hash of the name within the case's folder, the size and the time of change of each.
+    """
+    facts = []
+    for path in paths:
+        try:
+            status = path.stat()
+        except OSError as error:
+            raise InputError(
+                f"{path}: cannot find it ({error.strerror}); restore it, or move the case out of "
+                "the data folder"
+            ) from None
+        name = os.path.relpath(path, case.folder)
+        facts.append((name, status.st_size, status.st_mtime_ns))
+    return _hash(json.dumps(facts))
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]

@@ -13,13 +13,14 @@ import numpy as np
 
 from kitsjax.data.kits import list_annotation_files
 from kitsjax.errors import InputError
+from kitsjax.image.file_format import nifti_stem, note_passed_over
 from kitsjax.image.read_nifti import read_label
 from kitsjax.image.volume import Grid, check_same_grid
 from kitsjax.labels import CLASSES, FOREGROUND
 from kitsjax.types import Box
 
-_FILE_NAME = re.compile(
-    r"(kidney|tumor|cyst)_instance-([1-9][0-9]*)_annotation-([1-9][0-9]*)\.nii\.gz"
+_STEM = re.compile(
+    r"(kidney|tumor|cyst)_instance-([1-9][0-9]*)_annotation-([1-9][0-9]*)", re.IGNORECASE
 )
 
 
@@ -61,24 +62,34 @@ def count_instances(folder: str | Path) -> dict[str, int]:
     return {CLASSES[label]: kinds.count(CLASSES[label]) for label in FOREGROUND}
 
 
+def annotator_numbers(folder: Path) -> set[int]:
+    """Return the numbers of the annotators that a `segmentations` folder has files of."""
+    names = map(_parse_name, list_annotation_files(folder))
+    return {int(name[3]) for name in names if name}
+
+
 def read_instances(folder: str | Path, grid: Grid) -> list[Instance]:
     """Read a case's instances, in the order kidney, tumor, cyst, then by number.
 
     Files are read one at a time and only the crops are kept, so memory holds one whole mask.
 
     Args:
-        folder: the `segmentations` folder of a case. Hidden files and files that are not .nii.gz
-            are ignored.
+        folder: the `segmentations` folder of a case. A note names what is not NIfTI there.
         grid: the case's grid, which every annotation must share.
 
     Raises:
         InputError: The folder is missing, or a file does not have the name of an annotation, cannot
             be read, lies on another grid, or holds values other than 0 and 1.
     """
+    note_passed_over(Path(folder), list_annotation_files(Path(folder)))
     return [
         _read_instance(kind, number, files, grid)
         for (kind, number), files in _group_files(Path(folder)).items()
     ]
+
+
+def _parse_name(path: Path) -> re.Match[str] | None:
+    return _STEM.fullmatch(nifti_stem(path.name) or "")
 
 
 def _group_files(folder: Path) -> dict[tuple[str, int], dict[int, Path]]:
@@ -87,17 +98,22 @@ def _group_files(folder: Path) -> dict[tuple[str, int], dict[int, Path]]:
         raise InputError(f"{folder}: no such folder of annotations; copy it from KiTS21")
     found = []
     for path in list_annotation_files(folder):
-        name = _FILE_NAME.fullmatch(path.name)
+        name = _parse_name(path)
         if name is None:
             raise InputError(
                 f"{path}: not named like kidney_instance-1_annotation-1.nii.gz (or tumor_..., "
                 "cyst_...); rename it, or move it out of the folder"
             )
         kind, instance, annotation = name.groups()
-        found.append((CLASSES.index(kind), int(instance), int(annotation), path))
+        found.append((CLASSES.index(kind.lower()), int(instance), int(annotation), path))
     files: dict[tuple[str, int], dict[int, Path]] = {}
     for label, number, annotation, path in sorted(found):
-        files.setdefault((CLASSES[label], number), {})[annotation] = path
+        of_instance = files.setdefault((CLASSES[label], number), {})
+        if annotation in of_instance:
+            raise InputError(
+                f"{of_instance[annotation]} and {path.name} are of one annotation; keep one of them"
+            )
+        of_instance[annotation] = path
     return files
 
 

@@ -15,7 +15,8 @@ from kitsjax.data.instances import Instance
 from kitsjax.data.paint_instances import paint_sample
 from kitsjax.data.patches import read_patch
 from kitsjax.data.preprocessed_case import PreprocessedCase
-from kitsjax.data.stored_instances import INSTANCES_FOLDER, load_instances
+from kitsjax.data.stored_instances import load_instances
+from kitsjax.errors import InputError
 from kitsjax.labels import MAJORITY
 from kitsjax.types import Index, Shape
 
@@ -47,7 +48,11 @@ def read_label_patch(
     """
     if source == MAJORITY:
         return read_patch(case.label(), start, shape)
-    instances = load_instances(case.folder / INSTANCES_FOLDER)
+    if case.annotations is None:
+        raise InputError(
+            f"{case.folder}: has no annotations; preprocess with this run's data.label_source"
+        )
+    instances = load_instances(case.annotations)
     return paint_patch(instances, choose_annotations(instances, source, rng), start, shape)
 
 

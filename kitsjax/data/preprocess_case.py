@@ -5,8 +5,10 @@ A preprocessed case is a folder:
     image.npy         (z, y, x) float16 or float32, normalized
     label.npy         (z, y, x) uint8, the majority label
     foreground_1.npy  (n, 3) int32 positions of some voxels of label value 1; likewise 2 and 3
-    case.json         what it was made from, its shapes and spacings, and its number of voxels
-    annotations/      if asked for: its instances (`kitsjax.data.stored_instances`)
+    case.json         its shapes and spacings, and its number of voxels
+    annotations-*/    if asked for: its instances (`kitsjax.data.stored_instances`)
+
+The folder is written atomically and does not change afterwards.
 
 The foreground positions are those of the majority label, whatever label is trained on.
 """
@@ -20,10 +22,10 @@ from kitsjax.data.cache import annotations_stamp, case_stamp
 from kitsjax.data.instances import read_instances
 from kitsjax.data.kits import ANNOTATIONS_NAME, Case
 from kitsjax.data.preprocess import preprocess
-from kitsjax.data.preprocessed_case import PreprocessedCase
-from kitsjax.data.stored_instances import INSTANCES_FOLDER, resample_instance, write_instances
+from kitsjax.data.preprocessed_case import CASE_RECORD, PreprocessedCase
+from kitsjax.data.stored_instances import resample_instance, write_instances
 from kitsjax.errors import InputError
-from kitsjax.files import atomic_write
+from kitsjax.files import move_new, temporary_beside
 from kitsjax.image.read_nifti import read_grid, read_label, read_volume
 from kitsjax.image.resample import resample_nearest, resampled_spacing
 from kitsjax.image.volume import check_same_grid
@@ -31,20 +33,23 @@ from kitsjax.labels import FOREGROUND
 from kitsjax.settings import PreprocessSettings
 
 
-def preprocess_case(case: Case, folder: Path, settings: PreprocessSettings) -> None:
-    """Write the preprocessed case into `folder`, atomically; it replaces an older one.
+def preprocess_case(case: Case, folder: Path, settings: PreprocessSettings) -> bool:
+    """Write the preprocessed case into `folder`; if another process did so meanwhile, that stays.
+
+    Returns:
+        Whether it is this call's folder that is there.
 
     Raises:
         InputError: A file is bad, image and label lie on different grids, or the folder cannot be
             written.
     """
+    stamp = case_stamp(case)
     volume, label = read_volume(case.image), read_label(case.label)
     check_same_grid(volume.grid, label.grid)
     image = preprocess(volume, settings)
     resampled = resample_nearest(label.array, image.shape)
     description = {
         "case_id": case.case_id,
-        "inputs": case_stamp(case),
         "shape": image.shape,
         # The shape is a whole number of voxels, so their edges are a little off the target.
         "spacing_mm": resampled_spacing(volume.shape, volume.spacing_mm, image.shape),
@@ -52,7 +57,7 @@ def preprocess_case(case: Case, folder: Path, settings: PreprocessSettings) -> N
         "native_spacing_mm": [float(s) for s in volume.spacing_mm],
         "voxels": {str(v): int((resampled == v).sum()) for v in FOREGROUND},
     }
-    with atomic_write(folder) as temporary:
+    with temporary_beside(folder) as temporary:
         temporary.mkdir()
         np.save(temporary / "image.npy", image)
         np.save(temporary / "label.npy", resampled)
@@ -61,23 +66,31 @@ def preprocess_case(case: Case, folder: Path, settings: PreprocessSettings) -> N
                 resampled, value, settings.foreground_voxels, case.number
             )
             np.save(temporary / f"foreground_{value}.npy", positions)
-        (temporary / "case.json").write_text(json.dumps(description, indent=1))
+        _require_unchanged(case, stamp, case_stamp(case))
+        (temporary / CASE_RECORD).write_text(json.dumps(description, indent=1))
+        return move_new(temporary, folder)
 
 
-def annotate_case(case: Case, folder: Path) -> None:
-    """Add a case's instances to its preprocessed case in `folder`, atomically.
+def annotate_case(case: Case, folder: Path) -> bool:
+    """Write a case's instances into a folder of its preprocessed case.
+
+    If another process did so meanwhile, that folder stays.
+
+    Returns:
+        Whether it is this call's folder that is there.
 
     Raises:
         InputError: The case has no individual annotations, one of them is bad or lies on another
             grid than the image, or the folder cannot be written.
     """
-    annotations = require_annotations(case)
-    native, shape = read_grid(case.image), PreprocessedCase(folder).shape
+    annotations, stamp = require_annotations(case), annotations_stamp(case)
+    native, shape = read_grid(case.image), PreprocessedCase(folder.parent).shape
     instances = [
         resample_instance(instance, native.shape, shape)
         for instance in read_instances(annotations, native)
     ]
-    write_instances(folder / INSTANCES_FOLDER, instances, annotations_stamp(case))
+    _require_unchanged(case, stamp, annotations_stamp(case))
+    return write_instances(folder, instances)
 
 
 def require_annotations(case: Case) -> Path:
@@ -92,6 +105,14 @@ def require_annotations(case: Case) -> Path:
             "train on its one label with data.label_source=majority"
         )
     return case.annotations
+
+
+def _require_unchanged(case: Case, before: str, after: str) -> None:
+    """Refuse a case whose files another program wrote while they were read."""
+    if after != before:
+        raise InputError(
+            f"{case.folder}: its files changed while they were read; run again when they are whole"
+        )
 
 
 def foreground_positions(label: np.ndarray, value: int, least: int, seed: int) -> np.ndarray:

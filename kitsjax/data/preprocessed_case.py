@@ -11,6 +11,9 @@ import numpy as np
 from kitsjax.labels import FOREGROUND
 from kitsjax.types import Shape
 
+CASE_RECORD = "case.json"
+"""Name of the file that describes a preprocessed case."""
+
 _HEADER = re.compile(
     rb"'descr': '([<>|][biuf][0-9]+)', 'fortran_order': (True|False), 'shape': \(([0-9, ]*)\)"
 )
@@ -21,20 +24,23 @@ class PreprocessedCase:
     """A case that `data.preprocess_case` wrote; its arrays stay on disk until they are read.
 
     Attributes:
-        folder: the folder of the preprocessed case, named by the case's id.
+        folder: the folder of the preprocessed case, named by the case's id and in a cache a stamp.
+        annotations: the folder of its stored instances (`kitsjax.data.stored_instances`); None if
+            only its majority label is of interest.
     """
 
     folder: Path
+    annotations: Path | None = None
 
     @property
     def case_id(self) -> str:
         """The id of the case, `case_00000`."""
-        return self.folder.name
+        return self.folder.name.partition("-")[0]
 
     @cached_property
     def shape(self) -> Shape:
         """The shape (z, y, x) of the preprocessed image."""
-        z, y, x = json.loads((self.folder / "case.json").read_text())["shape"]
+        z, y, x = json.loads((self.folder / CASE_RECORD).read_text())["shape"]
         return z, y, x
 
     @property

@@ -3,27 +3,26 @@
 They lie in a folder of the preprocessed case:
 
     masks.npy       bool, flat: the masks (annotation, z, y, x) of one instance after the other
-    instances.json  what they were made from, and each instance's kind, number, region, annotations
+    instances.json  each instance's kind, number, region, annotations
 """
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from kitsjax.data.instances import Instance
 from kitsjax.data.preprocessed_case import map_array
 from kitsjax.errors import InputError
-from kitsjax.files import atomic_write
+from kitsjax.files import move_new, temporary_beside
 from kitsjax.image.resample import resample_nearest
 from kitsjax.types import Shape
 
 INSTANCES_FOLDER = "annotations"
-"""Name of the folder of the instances in the folder of a preprocessed case."""
+"""How the names of folders of instances in the folder of a preprocessed case begin."""
 
-RECORD_NAME = "instances.json"
+INSTANCES_RECORD = "instances.json"
 """Name of the file in that folder that describes the instances."""
 
 
@@ -48,13 +47,13 @@ def resample_instance(instance: Instance, shape: Shape, new_shape: Shape) -> Ins
     return Instance(instance.kind, instance.number, (z, y, x), masks, instance.annotations)
 
 
-def write_instances(folder: Path, instances: Sequence[Instance], inputs: Any) -> None:
-    """Write instances into a folder that `load_instances` reads, atomically.
+def write_instances(folder: Path, instances: Sequence[Instance]) -> bool:
+    """Write instances of one case, on its grid, into a folder that `load_instances` reads.
 
-    Args:
-        folder: the folder to write; it replaces an older one.
-        instances: instances of one case, on its grid.
-        inputs: what they were made from, kept as JSON under "inputs".
+    The folder is written atomically. If another process wrote it meanwhile, that one stays.
+
+    Returns:
+        Whether it is this call's folder that is there.
 
     Raises:
         InputError: The folder cannot be written.
@@ -69,11 +68,12 @@ def write_instances(folder: Path, instances: Sequence[Instance], inputs: Any) ->
         for instance in instances
     ]
     masks = [np.zeros(0, bool), *(instance.masks.ravel() for instance in instances)]
-    with atomic_write(folder) as temporary:
+    with temporary_beside(folder) as temporary:
         temporary.mkdir()
         np.save(temporary / "masks.npy", np.concatenate(masks))
-        text = json.dumps({"inputs": inputs, "instances": described}, indent=1)
-        (temporary / RECORD_NAME).write_text(text)
+        text = json.dumps({"instances": described}, indent=1)
+        (temporary / INSTANCES_RECORD).write_text(text)
+        return move_new(temporary, folder)
 
 
 def load_instances(folder: Path) -> list[Instance]:
@@ -85,7 +85,7 @@ def load_instances(folder: Path) -> list[Instance]:
         InputError: The folder or one of its files is missing.
     """
     try:
-        described = json.loads((folder / RECORD_NAME).read_text())["instances"]
+        described = json.loads((folder / INSTANCES_RECORD).read_text())["instances"]
         voxels = map_array(folder / "masks.npy")
     except FileNotFoundError:
         raise InputError(

@@ -15,7 +15,7 @@ from kitsjax.evaluate.lesions import find_lesions
 from kitsjax.evaluate.results import Lesion, Score
 from kitsjax.evaluate.scoring import ClassScore, measure_label, score_case, score_samples
 from kitsjax.image.read_nifti import read_label
-from kitsjax.image.volume import Volume, check_same_grid
+from kitsjax.image.volume import LARGEST_TILT_DEG, Grid, Volume, check_same_grid
 from kitsjax.labels import CLASSES, EVALUATION_CLASSES, FOREGROUND, INDIVIDUAL, MAJORITY
 
 
@@ -39,15 +39,16 @@ def evaluate_case(
         job: The case, and the file of its predicted label map.
 
     Raises:
-        InputError: The case has no truth of the kinds asked for, or a file is unreadable, on
-            another grid or inconsistent with the others.
+        InputError: The case has no truth of the kinds asked for, a file is unreadable, on another
+            grid or inconsistent with the others, or the axes are not perpendicular.
     """
     case, path = job
     _check_truth(case, path, against)
     prediction = read_label(path)
+    _check_straight(prediction.grid)
     spacing_mm = prediction.spacing_mm
     truth, instances = _read_truth(case, prediction, INDIVIDUAL in against)
-    lesions = find_lesions(case.case_id, prediction.array, truth, spacing_mm)
+    lesions = find_lesions(case.case_id, prediction.array, truth, prediction.grid.voxel_mm3)
     tumors = _count_tumors(case, lesions)
     predicted = measure_label(prediction.array, spacing_mm)
     found = CaseEvaluation([], [], lesions)
@@ -80,6 +81,15 @@ def _check_truth(case: Case, path: Path, against: Sequence[str]) -> None:
     if case.annotations is None and INDIVIDUAL in against:
         raise InputError(
             f"{case.folder}: has no individual annotations; add them, or score against the majority"
+        )
+
+
+def _check_straight(grid: Grid) -> None:
+    """Refuse a grid whose axes are not perpendicular: distances between surfaces need them so."""
+    if grid.tilt_deg > LARGEST_TILT_DEG:
+        raise InputError(
+            f"{grid.name}: its axes are {grid.tilt_deg:.3g} degrees off perpendicular (a tilted "
+            "gantry), so surface Dice and HD95 are not computed; score it on a straightened grid"
         )
 
 

@@ -9,6 +9,8 @@ from kitsjax.data.kits import Case
 from kitsjax.errors import InputError
 from kitsjax.evaluate.evaluate_case import CaseEvaluation, evaluate_case
 from kitsjax.evaluate.results import Evaluation, Failure
+from kitsjax.failures import describe_failure
+from kitsjax.image.file_format import list_nifti, nifti_stem, note_passed_over
 from kitsjax.labels import INDIVIDUAL, MAJORITY
 from kitsjax.process_pool import map_cases
 
@@ -16,8 +18,6 @@ BOTH = (MAJORITY, INDIVIDUAL)
 
 PROBABILITIES = "_probabilities"
 """The names of probability files, which predict.py may write beside the masks, end like this."""
-
-_SUFFIXES = (".nii.gz", ".nii")
 
 _Job = tuple[Case, Path]
 """A case and the file of its predicted label map."""
@@ -30,6 +30,7 @@ def evaluate(
     workers: int = 0,
     samples_folder: str | Path | None = None,
     others: Collection[str] = (),
+    log_folder: str | Path | None = None,
 ) -> Evaluation:
     """Score native-space predictions of cases, with a progress bar.
 
@@ -38,7 +39,7 @@ def evaluate(
     annotations, as in KiTS23 and KiTS19, BOTH scores against the single labels as MAJORITY.
 
     A missing, unreadable or misplaced file fails its case alone, as does a prediction without a
-    case.
+    case. A note names what else is in the folder.
 
     Args:
         cases: The cases to score. One without any truth fails only if it has a prediction.
@@ -48,6 +49,8 @@ def evaluate(
         samples_folder: The annotation samples are written to <case id>/group_0/... in this folder;
             None writes none.
         others: Ids of cases that are not to be scored; their predictions are ignored.
+        log_folder: Folder of `errors.log`, with the traceback of an unforeseen error; None: the
+            folder of predictions.
 
     Returns:
         Scores, lesions and failures in the order of the case ids.
@@ -57,13 +60,15 @@ def evaluate(
     """
     folder = Path(predictions)
     files = find_predictions(folder)
+    note_passed_over(folder, list_nifti(folder))
     jobs, unpaired = _pair_files(cases, files, others)
     wanted = tuple(against)
     if MAJORITY in wanted and not any(case.annotations for case in cases):
         wanted = (MAJORITY,)
     scored, failed = _score_cases(
-        jobs, wanted, Path(samples_folder) if samples_folder else None, workers
-    )
+        jobs, wanted, Path(samples_folder) if samples_folder else None, workers,
+        Path(log_folder or folder),
+    )  # fmt: skip
     in_order = [scored[case_id] for case_id in sorted(scored)]
     return Evaluation(
         scores=tuple(score for case in in_order for score in case.scores),
@@ -80,9 +85,9 @@ def evaluate(
 
 
 def find_predictions(folder: str | Path) -> dict[str, list[Path]]:
-    """Find the files <name>.nii.gz and <name>.nii of a folder, as {name: files}.
+    """Find the files <name>.nii.gz and <name>.nii of a folder, as {name in lower case: files}.
 
-    Hidden files and probability files are left out.
+    Probability files are left out.
 
     Raises:
         InputError: The folder is missing, or holds no such file.
@@ -92,11 +97,10 @@ def find_predictions(folder: str | Path) -> dict[str, list[Path]]:
         what = "is a file" if folder.exists() else "no such folder of predictions"
         raise InputError(f"{folder}: {what}; give the folder that predict wrote")
     found: dict[str, list[Path]] = {}
-    for path in sorted(folder.iterdir()):
-        for suffix in _SUFFIXES:
-            name = path.name.removesuffix(suffix)
-            if name != path.name and not name.startswith(".") and not name.endswith(PROBABILITIES):
-                found.setdefault(name, []).append(path)
+    for path in list_nifti(folder):
+        name = str(nifti_stem(path.name)).lower()
+        if not name.endswith(PROBABILITIES):
+            found.setdefault(name, []).append(path)
     if not found:
         raise InputError(f"{folder}: holds no <case id>.nii.gz; give the folder that predict wrote")
     return found
@@ -128,24 +132,20 @@ def _pair_files(
 
 
 def _score_cases(
-    jobs: Sequence[_Job], against: tuple[str, ...], samples_folder: Path | None, workers: int
+    jobs: Sequence[_Job],
+    against: tuple[str, ...],
+    samples_folder: Path | None,
+    workers: int,
+    log_folder: Path,
 ) -> tuple[dict[str, CaseEvaluation], list[Failure]]:
     """Score cases in parallel, as {case id: result}, and list those that failed."""
     work = partial(evaluate_case, against, samples_folder)
     scored: dict[str, CaseEvaluation] = {}
     failures: list[Failure] = []
-    try:
-        for (case, _), result in map_cases(work, jobs, workers, "score"):
-            if isinstance(result, InputError):
-                failures.append(Failure(case.case_id, str(result)))
-            else:
-                scored[case.case_id] = result
-    except InputError as killed:
-        # A killed process takes the others along: every case without a result has failed.
-        done = scored.keys() | {failure.case_id for failure in failures}
-        failures += [
-            Failure(case.case_id, f"{path}: {killed}")
-            for case, path in jobs
-            if case.case_id not in done
-        ]
+    for (case, path), result in map_cases(work, jobs, workers, "score"):
+        if isinstance(result, InputError):
+            message = describe_failure(result, path, log_folder)
+            failures.append(Failure(case.case_id, message))
+        else:
+            scored[case.case_id] = result
     return scored, failures

@@ -14,7 +14,6 @@ import numpy as np
 from kitsjax.evaluate.components import Components, find_components
 from kitsjax.evaluate.results import Lesion
 from kitsjax.labels import CLASSES, CYST, TUMOR
-from kitsjax.types import Spacing
 
 OUTCOMES = {
     "detected": "found, under its own label, and neither far too small nor far too large",
@@ -65,7 +64,7 @@ _FALSE_POSITIVE = _Verdict("false positive", math.nan, math.nan, math.nan)
 
 
 def find_lesions(
-    case_id: str, prediction: np.ndarray, truth: np.ndarray, spacing_mm: Spacing
+    case_id: str, prediction: np.ndarray, truth: np.ndarray, voxel_mm3: float
 ) -> list[Lesion]:
     """List every true lesion with its outcome, then every false positive.
 
@@ -78,7 +77,7 @@ def find_lesions(
         case_id: Copied to every row.
         prediction: Predicted label map (z, y, x), values of `kitsjax.labels`.
         truth: True label map of the same shape.
-        spacing_mm: Voxel edges (z, y, x).
+        voxel_mm3: Volume of a voxel, from `Grid.voxel_mm3`.
 
     Returns:
         True lesions, then false positives; of each kind first tumors, then cysts, each by falling
@@ -93,7 +92,6 @@ def find_lesions(
     places = np.flatnonzero(np.maximum(prediction, truth) >= TUMOR)
     voxels = np.unravel_index(places, truth.shape)
     predicted_labels, true_labels = prediction[voxels], truth[voxels]
-    voxel_mm3 = math.prod(spacing_mm)
     true, predicted = (
         find_components(labels, voxels, truth.shape, LEAST_MM3 / voxel_mm3)
         for labels in (true_labels, predicted_labels)

@@ -14,7 +14,6 @@ import numpy as np
 
 from kitsjax.evaluate.metrics import compare_surfaces, dice
 from kitsjax.evaluate.surfaces import Block, Mask, Surface, cut_blocks, find_surface
-from kitsjax.image.volume import Volume, check_same_grid, check_spacing
 from kitsjax.labels import CLASSES, EVALUATION_CLASSES
 from kitsjax.types import Index, Spacing
 
@@ -52,62 +51,6 @@ class MeasuredMask(NamedTuple):
 
     mask: Mask
     surface: Surface
-
-
-def score(
-    prediction: np.ndarray | Volume,
-    truth: np.ndarray | Volume,
-    spacing_mm: Spacing | None = None,
-) -> dict[str, ClassScore]:
-    """Score a predicted label map against the true one in KiTS21's evaluation classes.
-
-    The classes are "kidney_and_mass" (kidney, tumor and cyst), "mass" (tumor and cyst) and
-    "tumor". Nothing is resampled: the label maps are compared voxel by voxel.
-
-    Args:
-        prediction: Predicted label map (z, y, x), an integer array or a `Volume`, with at least
-            one voxel. Values are 0 (background), 1 (kidney), 2 (tumor) and 3 (cyst); any of them
-            may be absent, and a map of background only is a prediction without any finding.
-        truth: True label map (z, y, x), likewise; on the same grid as the prediction.
-        spacing_mm: Voxel edges (z, y, x) in mm. None takes the spacing of a volume; two arrays
-            have none, so it must be given.
-
-    Returns:
-        The score of each class by its name, in the order above, also of classes that are absent.
-
-    Raises:
-        ValueError: A label map is not three-dimensional, has no voxel, is not of integers or holds
-            other values; the shapes differ; the spacing is missing or not three positive lengths.
-        InputError: Two volumes lie on different grids.
-    """
-    if isinstance(prediction, Volume) and isinstance(truth, Volume):
-        check_same_grid(prediction.grid, truth.grid)
-    predicted, true = (v.array if isinstance(v, Volume) else v for v in (prediction, truth))
-    for volume in (prediction, truth):
-        if spacing_mm is None and isinstance(volume, Volume):
-            spacing_mm = volume.spacing_mm
-    if predicted.shape != true.shape:
-        raise ValueError(
-            f"label maps have shapes {predicted.shape} and {true.shape}; give two of one shape"
-        )
-    if spacing_mm is None:
-        raise ValueError("label maps have no spacing; give the spacing_mm of arrays as (z, y, x)")
-    for label in (predicted, true):
-        _check_label(label)
-    check_spacing(spacing_mm)
-    return score_case(
-        measure_label(predicted, spacing_mm), measure_label(true, spacing_mm), spacing_mm
-    )
-
-
-def _check_label(label: np.ndarray) -> None:
-    """Refuse an array that is no label map."""
-    is_integer_volume = label.ndim == 3 and label.size and label.dtype.kind in "iu"
-    if not is_integer_volume or label.min() < 0 or label.max() >= len(CLASSES):
-        raise ValueError(
-            f"a label map is (z, y, x) integers from 0 to {len(CLASSES) - 1}, not {label.dtype} "
-            f"{label.shape} of other values"
-        )
 
 
 def measure_label(label: np.ndarray, spacing_mm: Spacing) -> dict[str, MeasuredMask]:

@@ -43,6 +43,27 @@ class NiftiHeader:
         """The file's shape in its own axis order, with trailing axes of one if it has them."""
         return tuple(int(n) for n in self.nifti.get_data_shape())
 
+    @cached_property
+    def dtype(self) -> np.dtype[Any]:
+        """The type of the voxels as stored, with their byte order."""
+        return np.dtype(self.nifti.get_data_dtype())
+
+    @cached_property
+    def scaling(self) -> tuple[float, float]:
+        """The slope and the intercept of the stored values; (1, 0) where the file has none."""
+        slope, inter = self.nifti.get_slope_inter()
+        return (1.0, 0.0) if slope is None else (slope, inter)
+
+    @property
+    def offset(self) -> int:
+        """The number of bytes before the first voxel, in the unpacked file."""
+        return int(self.nifti.get_data_offset())
+
+    @property
+    def states_orientation(self) -> bool:
+        """Whether the file says how the patient lies: qform or sform has a code above 0."""
+        return bool(self.nifti["qform_code"] or self.nifti["sform_code"])
+
     @property
     def affine(self) -> np.ndarray:
         """The file's affine, 4x4: from file index to RAS+ world in the file's own unit."""

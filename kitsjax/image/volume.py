@@ -1,7 +1,10 @@
 """A volume and the grid that its voxels lie on, in canonical orientation (see `image.header`)."""
 
+import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import nibabel as nib
 import numpy as np
@@ -10,8 +13,12 @@ from kitsjax.errors import InputError
 from kitsjax.image.header import NiftiHeader, kits_header
 from kitsjax.types import Shape, Spacing
 
-GRID_TOLERANCE_MM = 1e-3
-"""Affines whose entries differ by at most this are the same grid: headers hold rounded numbers."""
+GRID_TOLERANCE = 0.1
+"""Two grids are the same if no corner of one lies further from that of the other than this part of
+the smallest voxel edge: headers hold rounded numbers."""
+
+LARGEST_TILT_DEG = 0.1
+"""Axes count as perpendicular if the angles between them are within this of 90 degrees."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +42,20 @@ class Grid:
     def name(self) -> str:
         """The file that the grid was read from, for messages; "volume" if it came from none."""
         return (self.header and self.header.path) or "volume"
+
+    @cached_property
+    def tilt_deg(self) -> float:
+        """How far the angles between the axes are from 90 degrees: 0, or a tilted gantry's."""
+        axes = self.affine[:3, :3] / np.linalg.norm(self.affine[:3, :3], axis=0)
+        cosines = np.abs(axes.T @ axes)[np.triu_indices(3, 1)]
+        return float(np.degrees(np.arcsin(np.clip(cosines.max(), 0, 1))))
+
+    @property
+    def voxel_mm3(self) -> float:
+        """The volume of a voxel in mm³: of a parallelepiped if the axes are not perpendicular."""
+        if self.tilt_deg <= LARGEST_TILT_DEG:
+            return math.prod(self.spacing_mm)
+        return float(abs(np.linalg.det(self.affine[:3, :3])))
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,12 +123,13 @@ def check_spacing(spacing_mm: Sequence[float]) -> None:
 def check_same_grid(a: Grid, b: Grid) -> None:
     """Raise InputError if two grids (of image and label, prediction and truth) differ.
 
-    Shape and affine are compared in canonical orientation, so that files stored along other axes,
-    or flipped, pass if their voxels lie at the same places in the world.
+    The places of their voxels are compared in canonical orientation, so that files stored along
+    other axes, or flipped, pass if their voxels lie at the same places in the world.
 
     Raises:
-        InputError: The shapes differ, or an entry of the affines by more than 0.001 mm. The
-            message names both files, both values, and both axis codes if they differ.
+        InputError: The shapes differ, or a corner of one grid lies further from that of the other
+            than `GRID_TOLERANCE` of the smallest voxel edge. The message names both files, the
+            distance, both values, and both axis codes if they differ.
     """
     difference = _describe_difference(a, b)
     if difference is None:
@@ -120,17 +142,25 @@ def check_same_grid(a: Grid, b: Grid) -> None:
 
 
 def _describe_difference(a: Grid, b: Grid) -> str | None:
-    """Describe the first of shape, spacing and affine that differs; None if the grids agree."""
+    """Describe how shapes or places differ; None if the grids are the same."""
     if a.shape != b.shape:
         return f"shapes {a.shape} and {b.shape} (z, y, x)"
-    # The affine alone decides. The spacing is computed from it, with one more rounding, and only
-    # makes the message plainer.
-    if np.allclose(a.affine, b.affine, rtol=0, atol=GRID_TOLERANCE_MM):
+    distance_mm = np.linalg.norm(_corners_mm(a) - _corners_mm(b), axis=1).max()
+    allowed_mm = GRID_TOLERANCE * min(*a.spacing_mm, *b.spacing_mm)
+    if distance_mm <= allowed_mm:
         return None
-    if not np.allclose(a.spacing_mm, b.spacing_mm, rtol=0, atol=GRID_TOLERANCE_MM):
+    apart = f"voxels lie up to {distance_mm:.3g} mm apart, more than {allowed_mm:.3g} mm:"
+    stretch_mm = np.subtract(a.spacing_mm, b.spacing_mm) * a.shape
+    if np.abs(stretch_mm).max() > allowed_mm:
         values = f"({format_numbers(a.spacing_mm)}) and ({format_numbers(b.spacing_mm)})"
-        return f"spacings {values} mm (z, y, x)"
-    return f"affines {format_matrix(a.affine)} and {format_matrix(b.affine)} (mm)"
+        return f"{apart} spacings {values} mm (z, y, x)"
+    return f"{apart} affines {format_matrix(a.affine)} and {format_matrix(b.affine)} (mm)"
+
+
+def _corners_mm(grid: Grid) -> np.ndarray:
+    """Return the outer corners of a grid in the RAS+ world in mm, (8, 3)."""
+    index = itertools.product(*((-0.5, n - 0.5) for n in grid.shape), (1.0,))
+    return np.array(list(index)) @ grid.affine[:3].T
 
 
 def _axis_codes(grid: Grid) -> str:

@@ -12,11 +12,17 @@ import numpy as np
 
 from kitsjax.errors import InputError
 from kitsjax.files import atomic_write
+from kitsjax.image.file_format import nifti_stem
 from kitsjax.image.header import NiftiHeader, canonical_header
 from kitsjax.image.volume import Volume
 
 
-def write_label(path: str | Path, label: Volume | np.ndarray, reference: NiftiHeader) -> None:
+def write_label(
+    path: str | Path,
+    label: Volume | np.ndarray,
+    reference: NiftiHeader,
+    description: str = "",
+) -> None:
     """Write a label map in canonical orientation as uint8, with the layout of `reference`.
 
     The file gets the shape of `reference` with its trailing axes of one, so that image and mask
@@ -26,6 +32,7 @@ def write_label(path: str | Path, label: Volume | np.ndarray, reference: NiftiHe
         path: the file, whose name ends in .nii.gz or .nii.
         label: integers (z, y, x) from 0 to 255.
         reference: the header of the file whose layout the mask gets, usually of the image.
+        description: text of the header's field `descrip`; at most 80 bytes.
 
     Raises:
         ValueError: The values are not integers from 0 to 255, or the shape is not the reference's.
@@ -34,7 +41,7 @@ def write_label(path: str | Path, label: Volume | np.ndarray, reference: NiftiHe
     array = label.array if isinstance(label, Volume) else label
     if array.dtype.kind not in "biu" or (array.size and not 0 <= array.min() <= array.max() < 256):
         raise ValueError(f"labels must be integers from 0 to 255, not {array.dtype}")
-    _write(Path(path), array.astype(np.uint8, copy=False), reference)
+    _write(Path(path), array.astype(np.uint8, copy=False), reference, description)
 
 
 def write_volume(
@@ -42,6 +49,7 @@ def write_volume(
     volume: Volume | np.ndarray,
     reference: NiftiHeader | None = None,
     dtype: Any = None,
+    description: str = "",
 ) -> None:
     """Write a volume, or an array with the layout of a reference header; values are not scaled.
 
@@ -52,6 +60,7 @@ def write_volume(
             volume came from; for a volume that came from none, canonical orientation and the
             volume's affine.
         dtype: the stored type. None: uint8 for label maps (uint8, bool), float32 for others.
+        description: text of the header's field `descrip`; at most 80 bytes.
 
     Raises:
         ValueError: An array comes without `reference`, or its shape is not the reference's.
@@ -67,16 +76,17 @@ def write_volume(
             "a bare array needs a reference header; or use make_volume(array, spacing_mm)"
         )
     dtype = dtype or (np.uint8 if volume.dtype in (np.uint8, np.bool_) else np.float32)
-    _write(Path(path), volume.astype(dtype, copy=False), reference)
+    _write(Path(path), volume.astype(dtype, copy=False), reference, description)
 
 
-def _write(path: Path, array: np.ndarray, reference: NiftiHeader) -> None:
+def _write(path: Path, array: np.ndarray, reference: NiftiHeader, description: str) -> None:
     """Write an array in canonical orientation atomically, with the layout of `reference`."""
-    if not path.name.endswith((".nii.gz", ".nii")):
+    if nifti_stem(path.name) is None:
         raise InputError(f"{path}: not the name of a NIfTI file; let it end in .nii.gz")
     image = _make_image(array, reference)
+    image.header["descrip"] = description.encode()
     with atomic_write(path) as temporary, open(temporary, "wb") as stream:
-        if path.suffix == ".gz":
+        if path.suffix.lower() == ".gz":
             # Level 1 is fast, and label maps shrink a hundredfold at any level. Without a name
             # and a time in it, equal voxels give equal bytes.
             with gzip.GzipFile("", "wb", 1, stream, mtime=0) as packed:

@@ -1,24 +1,32 @@
 """Segment CT files, reading the next one while the device computes."""
 
-import os
+import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-import jax
 import numpy as np
 from tqdm import tqdm
 
-from kitsjax.data.kits import IMAGE_NAME
 from kitsjax.data.preprocess import preprocess
 from kitsjax.errors import InputError
+from kitsjax.failures import catch, describe_failure
+from kitsjax.files import check_file
+from kitsjax.image.file_format import nifti_stem
 from kitsjax.image.header import NiftiHeader
 from kitsjax.image.read_nifti import read_volume
 from kitsjax.image.resample import resample_nearest
 from kitsjax.image.write_nifti import write_label, write_volume
+from kitsjax.infer.current_masks import (
+    identify_models,
+    is_current_mask,
+    is_current_probabilities,
+    mask_key,
+)
 from kitsjax.infer.predict import predict_label, predict_probabilities
 from kitsjax.infer.trained_model import Ensemble, Models, stack_models
 from kitsjax.labels import CLASSES
@@ -28,12 +36,16 @@ from kitsjax.types import Shape
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+_File = tuple[Path, Path]
+"""A CT, and the mask to write."""
+
 
 def predict_files(
     models: Models,
-    files: Sequence[tuple[Path, Path]],
+    files: Sequence[_File],
     settings: PredictSettings | None = None,
     probabilities: bool = False,
+    keep_current: bool = False,
     progress: bool = True,
 ) -> list[tuple[Path, str]]:
     """Segment files one after another; a file that fails does not stop the others.
@@ -43,84 +55,58 @@ def predict_files(
 
     Args:
         models: a model, or a sequence of them, whose probabilities are averaged.
-        files: pairs (CT, mask to write), as `find_inputs` lists them.
+        files: pairs (CT, mask to write), as `find_inputs.find_inputs` lists them.
         settings: how to predict; None: as the (first) model's settings say.
         probabilities: also write `<name>_probabilities.nii.gz` beside the mask: float32, 4-D with
             the classes last, resampled to the CT's grid by nearest neighbor, so that its argmax is
             the mask. This takes 16 bytes of memory for each voxel of the CT.
+        keep_current: leave masks as they are that are whole, and were predicted from the same CT
+            file by the same models and settings; a note says how many. With `probabilities`, their
+            file must be so, too.
         progress: show a progress bar.
 
     Returns:
-        (CT, message) of every file that failed.
+        (CT, message) of every file that failed. Tracebacks of unforeseen errors are in `errors.log`
+        beside the masks.
 
     Raises:
         InputError: no model, or models that differ in network, patch shape or preprocessing.
     """
     ensemble = stack_models(models)
     settings = settings or ensemble.model.predict
-    failures = []
-    cases = _map_ahead(partial(_read_case, ensemble), (source for source, _ in files))
+    identity = identify_models(ensemble, settings)
+    work = _Work(ensemble, settings, identity, probabilities, keep_current)
+    failures, kept = [], 0
+    cases = _map_ahead(partial(_read_case, work), files)
     pairs = zip(files, cases, strict=True)
     for (source, target), case in tqdm(
         pairs, "predict", len(files), unit="case", disable=not progress
     ):
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            _predict_case(ensemble, case.result(), target, settings, probabilities)
-        except InputError as error:
-            failures.append((source, str(error)))
-        except (OSError, MemoryError, jax.errors.JaxRuntimeError) as error:
-            reason = next(iter(str(error).splitlines()), "out of memory")
-            failures.append((source, f"{source}: cannot be predicted here ({reason})"))
+        result = catch(_predict_case, work, case, target) if isinstance(case, _Case) else case
+        if isinstance(result, InputError):
+            failures.append((source, describe_failure(result, source, target.parent)))
+        kept += case is None
+    if kept:
+        logging.getLogger(__name__).warning(
+            "%s: %d of %d masks are whole and current, and left as they were",
+            files[0][1].parent, kept, len(files),
+        )  # fmt: skip
     return failures
 
 
-def find_inputs(path: str | Path, folder: str | Path) -> list[tuple[Path, Path]]:
-    """List the CTs at a path, sorted, each with the mask in `folder` that will be written for it.
+@dataclass(frozen=True)
+class _Work:
+    """What prediction needs to know about all files.
 
-    Args:
-        path: a .nii or .nii.gz file; a KiTS case (a folder with imaging.nii.gz, whose mask is named
-            after the folder); or a folder of these.
-        folder: where the masks go; it need not exist.
-
-    Raises:
-        InputError: no CT at the path, two CTs with one mask, or a mask that would replace a CT.
+    Attributes:
+        identity: hash of models and settings.
     """
-    path, folder = Path(path), Path(folder)
-    sources = [path] if path.is_file() else _list_folder(path)
-    if not sources:
-        raise InputError(
-            f"{path}: no CT there; give a .nii or .nii.gz file, a folder of them, or a KiTS folder"
-        )
-    inputs = {source.resolve() for source in sources}
-    targets: dict[Path, Path] = {}
-    for source in sources:
-        target = folder / f"{_output_name(source)}.nii.gz"
-        if target in targets:
-            raise InputError(
-                f"{source} and {targets[target]} would both be written to {target}; rename one"
-            )
-        if target.resolve() in inputs:
-            raise InputError(
-                f"{target}: the mask of {source} would replace an input; choose another output "
-                "folder"
-            )
-        targets[target] = source
-    return [(source, target) for target, source in targets.items()]
 
-
-def _list_folder(folder: Path) -> list[Path]:
-    if (folder / IMAGE_NAME).is_file():
-        return [folder / IMAGE_NAME]
-    files = [path for path in folder.glob("[!.]*") if path.name.endswith((".nii", ".nii.gz"))]
-    return sorted([*files, *folder.glob(f"*/{IMAGE_NAME}")])
-
-
-def _output_name(source: Path) -> str:
-    if source.name == IMAGE_NAME:
-        # Links are not resolved, for the file itself may be a link to a file of another name.
-        return Path(os.path.abspath(source)).parent.name
-    return source.name.removesuffix(".gz").removesuffix(".nii")
+    ensemble: Ensemble
+    settings: PredictSettings
+    identity: str
+    probabilities: bool
+    keep_current: bool
 
 
 class _Case(NamedTuple):
@@ -129,48 +115,69 @@ class _Case(NamedTuple):
     image: np.ndarray
     native_shape: Shape
     header: NiftiHeader
+    key: str
 
 
-def _read_case(ensemble: Ensemble, source: Path) -> _Case:
+def _read_case(work: _Work, file: _File) -> _Case | None:
+    """Read and preprocess a CT; None if its mask is current and to be kept.
+
+    The destination is tested first, so that no CT is read for a mask that cannot be written.
+    """
+    source, target = file
+    outputs = [target, _probabilities_path(target)] if work.probabilities else [target]
+    for path in outputs:
+        check_file(path, "--output")
+    key = mask_key(work.identity, source)
+    if (
+        work.keep_current
+        and is_current_mask(target, source, key)
+        and all(is_current_probabilities(path, key) for path in outputs[1:])
+    ):
+        return None
     volume = read_volume(source)
-    image = preprocess(volume, ensemble.model.preprocess)
+    image = preprocess(volume, work.ensemble.model.preprocess)
     assert volume.header is not None
-    return _Case(image, volume.shape, volume.header)
+    return _Case(image, volume.shape, volume.header, key)
 
 
-def _predict_case(
-    ensemble: Ensemble,
-    case: _Case,
-    target: Path,
-    settings: PredictSettings,
-    probabilities: bool,
-) -> None:
+def _predict_case(work: _Work, case: _Case, target: Path) -> None:
     """Predict the label map of a case and write it, and its probabilities if asked for."""
-    if probabilities:
-        by_class = predict_probabilities(ensemble, case.image, settings)
+    if work.probabilities:
+        by_class = predict_probabilities(work.ensemble, case.image, work.settings)
         label = by_class.argmax(0).astype(np.uint8)
-        _write_probabilities(by_class, case, target)
+        _write_probabilities(by_class, case, _probabilities_path(target))
     else:
-        label = predict_label(ensemble, case.image, settings)
-    write_label(target, resample_nearest(label, case.native_shape), case.header)
+        label = predict_label(work.ensemble, case.image, work.settings)
+    native = resample_nearest(label, case.native_shape)
+    write_label(target, native, case.header, description=case.key)
 
 
-def _write_probabilities(by_class: np.ndarray, case: _Case, target: Path) -> None:
+def _write_probabilities(by_class: np.ndarray, case: _Case, path: Path) -> None:
     native = np.empty((len(CLASSES), *case.native_shape), np.float32)
     for image, out in zip(by_class, native, strict=True):
         out[:] = resample_nearest(image, case.native_shape)
-    name = f"{target.name.removesuffix('.gz').removesuffix('.nii')}_probabilities.nii.gz"
-    write_volume(target.with_name(name), np.moveaxis(native, 0, -1), case.header)
+    write_volume(path, np.moveaxis(native, 0, -1), case.header, description=case.key)
+
+
+def _probabilities_path(target: Path) -> Path:
+    return target.with_name(f"{nifti_stem(target.name)}_probabilities.nii.gz")
 
 
 def _map_ahead(
     function: Callable[[Item], Result], items: Iterable[Item]
-) -> Iterator[Future[Result]]:
-    """Call a function for each item in a thread, one item ahead of the one that is used."""
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        futures: deque[Future[Result]] = deque()
+) -> Iterator[Result | InputError]:
+    """Call a function for each item in a thread, one item ahead of the one that is used.
+
+    An exception takes the place of the result, as `failures.catch` returns it.
+    """
+    futures: deque[Future[Result | InputError]] = deque()
+    pool = ThreadPoolExecutor(max_workers=1)
+    try:
         for item in items:
-            futures.append(pool.submit(function, item))
+            futures.append(pool.submit(catch, function, item))
             if len(futures) > 1:
-                yield futures.popleft()
-        yield from futures
+                yield futures.popleft().result()
+        while futures:
+            yield futures.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)

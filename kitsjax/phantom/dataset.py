@@ -1,6 +1,7 @@
 """The phantom as a data set in KiTS21's layout: case folders, and the record `phantom.json`."""
 
 import json
+import random
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,9 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from kitsjax.errors import InputError
-from kitsjax.files import atomic_write, remove_leftovers, write_text
+from kitsjax.errors import InputError, UnforeseenError
+from kitsjax.failures import describe_failure
+from kitsjax.files import move_new, remove_leftovers, temporary_beside, write_text
 from kitsjax.labels import CLASSES
 from kitsjax.phantom.case import VERSION, make_case
 from kitsjax.process_pool import map_cases
@@ -25,9 +27,10 @@ def make_phantom(
 ) -> None:
     """Write a phantom data set to a folder; cases that it already holds are kept.
 
-    A case is written atomically, so a killed run leaves complete cases only. The voxels do not
-    depend on the number of workers. `root/phantom.json` records the parameters, and spacing,
-    phase and instances of each case.
+    A case is written atomically, so a killed run leaves complete cases only. Several processes may
+    make one phantom at once: they share the work, and each case is made once. The
+    voxels do not depend on the number of workers. `root/phantom.json` records the parameters, and
+    spacing, phase and instances of each case.
 
     Args:
         root: the folder.
@@ -39,25 +42,44 @@ def make_phantom(
 
     Raises:
         InputError: `root` holds other data, or a phantom of another seed, matrix or version, or
-            cannot be written.
+            cannot be written; or a case could not be made, and then all others are.
     """
     root = Path(root)
     parameters = {"version": VERSION, "seed": seed, "matrix": matrix}
     try:
         _claim(root, parameters)
         missing = [n for n in range(cases) if not _case_folder(root, n).is_dir()]
+        # Each process has another order. In the same one they would do the same work twice.
+        random.SystemRandom().shuffle(missing)
         write = partial(_write_case, root, seed, matrix)
-        for _, failure in map_cases(write, missing, workers, "phantom", progress):
-            if failure:
+        failures = []
+        for n, failure in map_cases(write, missing, workers, "phantom", progress):
+            if isinstance(failure, UnforeseenError):
+                failures.append(describe_failure(failure, _case_folder(root, n), root))
+            elif failure:
+                # The disk is full, for example: no other case can be written either.
                 raise failure
-        found = sorted(root.glob("case_*"))
-        records = {folder.name: _read_json(folder / "phantom.json") for folder in found}
-        _write_json(root / "phantom.json", parameters | {"cases": records})
+        _record_cases(root, parameters)
     except OSError as error:
         reason = error.strerror or error
         raise InputError(
             f"{root}: cannot write the phantom ({reason}); free space there or name another folder"
         ) from None
+    if failures:
+        raise InputError(
+            f"{root}: {len(failures)} of {cases} cases could not be made, all others are there; "
+            f"{min(failures)}"
+        )
+
+
+def _record_cases(root: Path, parameters: dict[str, int]) -> None:
+    """Write the record of the phantom's cases, until it has all that are there."""
+    recorded, found = None, sorted(root.glob("case_*"))
+    while found != recorded:
+        records = {folder.name: _read_json(folder / "phantom.json") for folder in found}
+        _write_json(root / "phantom.json", parameters | {"cases": records})
+        # Another process may have made more meanwhile.
+        recorded, found = found, sorted(root.glob("case_*"))
 
 
 def _case_folder(root: Path, n: int) -> Path:
@@ -72,18 +94,21 @@ def _claim(root: Path, parameters: dict[str, int]) -> None:
     """
     record = root / "phantom.json"
     root.mkdir(parents=True, exist_ok=True)
-    if record.exists():
-        found = _read_json(record)
-        for name, value in parameters.items():
-            if found.get(name) != value:
-                raise InputError(
-                    f"{root}: holds a phantom of {name} {found.get(name)}, not {value}; "
-                    "remove it or name another folder"
-                )
-    elif any(not path.name.startswith(".") for path in root.iterdir()):
-        raise InputError(f"{root}: holds other data; name an empty folder for the phantom")
-    else:
-        _write_json(record, parameters | {"cases": {}})
+    # The record comes before the cases, so in this order another process's are no other data.
+    other_data = any(not path.name.startswith(".") for path in root.iterdir())
+    if not record.exists():
+        if other_data:
+            raise InputError(f"{root}: holds other data; name an empty folder for the phantom")
+        with temporary_beside(record) as temporary:
+            _write_json(temporary, parameters | {"cases": {}})
+            move_new(temporary, record)
+    found = _read_json(record)
+    for name, value in parameters.items():
+        if found.get(name) != value:
+            raise InputError(
+                f"{root}: holds a phantom of {name} {found.get(name)}, not {value}; "
+                "remove it or name another folder"
+            )
     remove_leftovers(root)
 
 
@@ -102,7 +127,9 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def _write_case(root: Path, seed: int, matrix: int, n: int) -> None:
-    """Make one case and write its folder atomically."""
+    """Make one case and write its folder atomically, unless another process has made it since."""
+    if _case_folder(root, n).is_dir():
+        return
     case = make_case(seed, n, matrix)
     record = {
         "spacing_mm": case.spacing_mm,
@@ -110,7 +137,7 @@ def _write_case(root: Path, seed: int, matrix: int, n: int) -> None:
         "phase": case.phase,
         "instances": {kind: sum(i.kind == kind for i in case.instances) for kind in CLASSES[1:]},
     }
-    with atomic_write(_case_folder(root, n)) as folder:
+    with temporary_beside(_case_folder(root, n)) as folder:
         (folder / "segmentations").mkdir(parents=True)
         _write_nifti(folder / "imaging.nii.gz", case.image, case.affine)
         for rule, label in case.labels.items():
@@ -123,6 +150,7 @@ def _write_case(root: Path, seed: int, matrix: int, n: int) -> None:
                 name = f"{stem}_annotation-{annotation}.nii.gz"
                 _write_nifti(folder / "segmentations" / name, full_mask, case.affine)
         _write_json(folder / "phantom.json", record)
+        move_new(folder, _case_folder(root, n))
 
 
 def _write_nifti(path: Path, array: np.ndarray, affine: np.ndarray) -> None:

@@ -1,5 +1,6 @@
 """Views of a case for Figures 3 and 6: its files, the slice to show, and the part of it to show."""
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -7,11 +8,12 @@ from typing import NamedTuple
 import numpy as np
 
 from kitsjax.data.kits import find_cases
-from kitsjax.errors import InputError
+from kitsjax.errors import InputError, UnforeseenError
 from kitsjax.evaluate.evaluation import find_predictions
 from kitsjax.evaluate.results import Lesion
+from kitsjax.failures import catch
 from kitsjax.image.read_nifti import read_label, read_volume
-from kitsjax.image.volume import check_same_grid
+from kitsjax.image.volume import Grid, Volume, check_same_grid
 from kitsjax.labels import CYST, KIDNEY, TUMOR
 
 MARGIN_MM = 12.0
@@ -121,25 +123,45 @@ def cut_view(files: Files | None, choose: Callable[[np.ndarray, np.ndarray], int
     """
     if files is None or files.truth is None:
         return f"there is no {'majority label' if files else 'file'} of it"
-    try:
-        prediction, truth = read_label(files.prediction), read_label(files.truth)
-        check_same_grid(prediction.grid, truth.grid)
-    except InputError as error:
-        return str(error)
+    view = catch(_cut_view, files.image, files.prediction, files.truth, choose)
+    return _explain(view, files.prediction) if isinstance(view, InputError) else view
+
+
+def _cut_view(
+    image_file: Path | None,
+    prediction_file: Path,
+    truth_file: Path,
+    choose: Callable[[np.ndarray, np.ndarray], int],
+) -> View:
+    prediction, truth = read_label(prediction_file), read_label(truth_file)
+    check_same_grid(prediction.grid, truth.grid)
     z = choose(prediction.array, truth.array)
     # All slices together, so that the view holds every kidney of the case.
     labeled = np.maximum(prediction.array.max(axis=0), truth.array.max(axis=0)) > 0
     window = _find_window(labeled, truth.spacing_mm[1:])
     image, why_no_image = None, "there is no CT"
-    if files.image is not None:
-        try:
-            volume = read_volume(files.image)
-            check_same_grid(volume.grid, truth.grid)
+    if image_file is not None:
+        volume = catch(_read_image, image_file, truth.grid)
+        if isinstance(volume, InputError):
+            why_no_image = _explain(volume, image_file)
+        else:
             image, why_no_image = _cut(volume.array[z], window, AIR_HU), ""
-        except InputError as error:
-            why_no_image = str(error)
     labels = [_cut(volume.array[z], window, 0) for volume in (prediction, truth)]
     return View(image, labels[0], labels[1], truth.spacing_mm[1:], why_no_image)
+
+
+def _read_image(path: Path, grid: Grid) -> Volume:
+    volume = read_volume(path)
+    check_same_grid(volume.grid, grid)
+    return volume
+
+
+def _explain(error: InputError, path: Path) -> str:
+    """Give the reason for a caption; the traceback of an unforeseen error is logged."""
+    if not isinstance(error, UnforeseenError):
+        return str(error)
+    logging.getLogger(__name__).warning("%s: %s\n%s", path, error, error.trace.rstrip())
+    return f"{path}: {error}"
 
 
 def _find_window(labeled: np.ndarray, spacing_mm: tuple[float, float]) -> list[tuple[int, int]]:

@@ -1,26 +1,26 @@
 """A whole run: raw cases -> preprocessed cases -> trained model -> scored native masks."""
 
-import logging
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 
 from kitsjax.data.kits import Case
-from kitsjax.data.preprocessed_case import PreprocessedCase
-from kitsjax.data.split import Split
 from kitsjax.devices import barrier, is_main, start_devices
 from kitsjax.errors import InputError
-from kitsjax.infer.bundle import BUNDLE_NAME, Bundle, load_model, read_bundle, save_bundle
+from kitsjax.files import check_folder
+from kitsjax.infer.bundle import BUNDLE_NAME, load_model, save_bundle
 from kitsjax.infer.predict_files import predict_files
 from kitsjax.model.arrays import Params
-from kitsjax.prepare import DataSet, check_classes, describe_preparation, prepare_data
-from kitsjax.run_record import KeptEpoch, RunRecord, read_record, write_record
+from kitsjax.prepare import DataSet, describe_preparation, prepare_data
+from kitsjax.run_lock import lock_folder
+from kitsjax.run_record import RECORD_NAME, KeptEpoch, RunRecord, read_record, write_record
 from kitsjax.settings import Settings
 from kitsjax.signals import Stopped
-from kitsjax.train.loop import TrainingLoop
+from kitsjax.train.make_loop import DescribeRun, make_loop, read_trained
 from kitsjax.train.run_folder import (
     begin_run,
     check_files,
@@ -29,33 +29,6 @@ from kitsjax.train.run_folder import (
     package_versions,
 )
 from kitsjax.train.summary import SUMMARY_NAME, report_scores
-
-_logger = logging.getLogger(__name__)
-
-
-class DescribeRun(Protocol):
-    """A function that describes a run before it starts: `kitsjax.plan` has it."""
-
-    def __call__(
-        self,
-        settings: Settings,
-        params: Params,
-        compiled: jax.stages.Compiled | None,
-        folder: Path,
-        cases: tuple[int, int],
-        done: int,
-        /,
-    ) -> str:
-        """Describe in a few lines what a run is about to do.
-
-        Args:
-            settings: all settings of the run.
-            params: the parameters of one device.
-            compiled: the compiled train step; None where several processes share it.
-            folder: run folder.
-            cases: number of training and of held-out cases.
-            done: steps that a resumed run has already done.
-        """
 
 
 def run(
@@ -77,8 +50,11 @@ def run(
     """
     start_devices(settings.run, keep_memory=True)
     folder = Path(settings.run.folder)
+    if is_main():
+        check_folder(folder, "run.folder", (RECORD_NAME, BUNDLE_NAME, SUMMARY_NAME))
     try:
-        return _run(settings, folder, resume, describe_run)
+        with lock_folder(folder) if is_main() else nullcontext():
+            return _run(settings, folder, resume, describe_run)
     except Stopped as stopped:
         raise Stopped(stopped.number, stopped.text or _describe_stop(folder)) from None
 
@@ -95,9 +71,9 @@ def _run(settings: Settings, folder: Path, resume: bool, describe_run: DescribeR
     train, held_out = ([cases[name] for name in side] for side in (split.train, split.held_out))
     if record is not None:
         check_files(record, settings, [*train, *held_out])
-    bundle = _read_trained(folder, record)
+    bundle = read_trained(folder, record)
     if bundle is None:
-        loop = _make_loop(settings, data, split, record, describe_run)
+        loop = make_loop(settings, data, split, record, describe_run)
     # All that can be wrong was looked at, so that a folder holds no run that cannot go on.
     if is_main():
         record = begin_run(settings, split, [*train, *held_out], record)
@@ -134,60 +110,14 @@ def _prepare(settings: Settings) -> DataSet:
 def _prepare_here(settings: Settings) -> DataSet:
     """Preprocess the cases; a case that failed ends the run."""
     data = prepare_data(settings.data, settings.phantom, settings.preprocess)
-    if data.report.failures:
-        more = len(data.report.failures) - 1
-        others = f" (and {more} more: bin/preprocess.py lists them)" if more else ""
-        raise InputError(f"{data.report.failures[0][1]}{others}")
-    return data
-
-
-def _read_trained(folder: Path, record: RunRecord | None) -> Bundle | None:
-    """Read the model file of a run whose training is done; None if it is to be made."""
-    if record is None or record.stage == "training":
-        return None
-    try:
-        bundle = read_bundle(folder)
-    except InputError as error:
-        _logger.warning("%s; it is made again from the checkpoints", error)
-        return None
-    if is_main():
-        print(f"training is done: {folder / BUNDLE_NAME}")
-    return bundle
-
-
-def _make_loop(
-    settings: Settings,
-    data: DataSet,
-    split: Split,
-    record: RunRecord | None,
-    describe_run: DescribeRun | None,
-) -> TrainingLoop:
-    """Make the training loop, compile its step, and print the plan."""
-    folder = Path(settings.run.folder)
-    train, held_out = (
-        [PreprocessedCase(data.folder / name) for name in side]
-        for side in (split.train, split.held_out)
-    )
-    if is_main():
-        check_classes(settings.data.root, train, held_out)
-    # With no held-out cases, validation uses the training cases, as in nnU-Net's fold "all".
-    loop = TrainingLoop(settings, folder, train, held_out or train)
-    if record is not None and record.stage != "training" and loop.progress.step == 0:
+    if failures := data.report.failures:
+        for _, message in failures:
+            print(f"failed: {message}", file=sys.stderr)
         raise InputError(
-            f"{folder}: its training is done, but {BUNDLE_NAME} and the checkpoints are gone; put "
-            "one of them back, or begin another run"
+            f"{settings.data.root}: {len(failures)} of {len(data.cases)} cases cannot be used, as "
+            "listed above; correct them, or move them out of the data folder"
         )
-    if not loop.finished:
-        # One process alone cannot compile what all processes are to run together.
-        compiled = loop.compile() if jax.process_count() == 1 else None
-        if describe_run is not None and is_main():
-            params, done, counts = (
-                loop.state.params,
-                loop.progress.step,
-                (len(train), len(held_out)),
-            )
-            print(describe_run(settings, params, compiled, folder, counts, done), flush=True)
-    return loop
+    return data
 
 
 def _save_model(
@@ -216,14 +146,14 @@ def _save_model(
 
 
 def _predict(folder: Path, held_out: Sequence[Case]) -> list[str]:
-    """Predict this process's share of the held-out cases, as `bin/predict.py` does.
+    """Predict this process's share of the held-out cases, as `bin/predict.py --continue` does.
 
     Returns:
         One line for each case that failed.
     """
     share = held_out[jax.process_index() :: jax.process_count()]
     files = [(c.image, folder / "predictions" / f"{c.case_id}.nii.gz") for c in share]
-    failures = predict_files(load_model(folder), files) if files else []
+    failures = predict_files(load_model(folder), files, keep_current=True) if files else []
     return [message for _, message in failures]
 
 

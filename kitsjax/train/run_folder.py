@@ -14,7 +14,7 @@ from kitsjax.config import parse_stored_settings, to_toml
 from kitsjax.data.kits import Case, list_annotation_files
 from kitsjax.data.split import Split, check_split, read_split, split_cases, split_text
 from kitsjax.errors import InputError
-from kitsjax.files import check_folder, remove_file, write_text
+from kitsjax.files import remove_file, write_text
 from kitsjax.labels import MAJORITY
 from kitsjax.run_record import RECORD_NAME, FileSizes, RunRecord, read_record, write_record
 from kitsjax.settings import Settings
@@ -47,8 +47,8 @@ def open_run(settings: Settings, resume: bool) -> RunRecord | None:
     training began, for instance because of a wrong path, holds no run yet. Nothing is written.
 
     Raises:
-        InputError: the folder holds a run and `resume` is off, the run's settings differ, the
-            folder holds parts of a run without its record, or it cannot be written.
+        InputError: the folder holds a run and `resume` is off, the run's settings differ, or the
+            folder holds parts of a run without its record.
     """
     folder = Path(settings.run.folder)
     record = load_record(folder)
@@ -60,7 +60,6 @@ def open_run(settings: Settings, resume: bool) -> RunRecord | None:
     if record is not None:
         stored = parse_stored_settings(record.settings, f"{folder / RECORD_NAME}, its settings")
         _check_same(stored, settings, folder)
-    check_folder(folder, "run.folder")
     return record
 
 

@@ -3,20 +3,22 @@
 import hashlib
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 from kitsjax.data.kits import Case, list_annotation_files
+from kitsjax.errors import InputError
 from kitsjax.evaluate.evaluation import BOTH, evaluate
 from kitsjax.evaluate.hu_threshold import fit_windows, threshold_scores
 from kitsjax.evaluate.results import FORMAT, Evaluation
 from kitsjax.evaluate.write_results import write_evaluation
+from kitsjax.failures import catch, describe_failure
 from kitsjax.files import write_text
 from kitsjax.image.read_nifti import read_label, read_volume
-from kitsjax.image.volume import Volume
+from kitsjax.image.volume import Volume, check_same_grid
 from kitsjax.labels import EVALUATION_CLASSES, MAJORITY
 from kitsjax.report.report import PAGE_NAME, write_report
 from kitsjax.report.result_tables import Means, means_table, score_table
@@ -62,15 +64,18 @@ def report_scores(
         )  # fmt: skip
     failures: list[str] = []
     if held_out:
-        found = evaluate(held_out, folder / "predictions", BOTH, settings.data.workers)
+        workers = settings.data.workers
+        found = evaluate(held_out, folder / "predictions", BOTH, workers, log_folder=folder)
         failures = [message for _, message in found.failures]
         failures += [f"{case_id}: has no prediction" for case_id in found.missing]
         if found.scores:
             write_evaluation(folder / "scores", found)
             write_report(found, folder / "report", epochs, kept=record.kept)
             means = {"network": _network_means(found)}
-            if settings.train.threshold_baseline:
-                means["best HU threshold"] = _threshold_means(train_cases, held_out)
+            if settings.train.threshold_baseline and (
+                threshold := _threshold_means(train_cases, held_out, folder)
+            ):
+                means["best HU threshold"] = threshold
             print(f"\n{to_text(score_table(found))}\n\n{to_text(means_table(means))}\n")
             summary |= _summarize_scores(means, len(found.case_ids))
     write_text(folder / SUMMARY_NAME, json.dumps(summary, indent=1) + "\n")
@@ -131,18 +136,38 @@ def _network_means(found: Evaluation) -> Means:
     }
 
 
-def _threshold_means(train_cases: Sequence[Case], held_out: Sequence[Case]) -> Means:
-    """Fit the HU windows to the training cases and average their scores on the held-out cases."""
-    windows = fit_windows((image.array, label.array) for image, label in map(_read, train_cases))
-    rows = []
-    for case in held_out:
-        image, label = _read(case)
-        rows.append(threshold_scores(image.array, label.array, label.spacing_mm, windows))
+def _threshold_means(train_cases: Sequence[Case], held_out: Sequence[Case], folder: Path) -> Means:
+    """Fit the HU windows to the training cases and average their scores on the held-out cases.
+
+    Cases that cannot be read are left out, and a note names each. Without any held-out case the
+    means are empty.
+    """
+    train = _read_cases(train_cases, folder)
+    windows = fit_windows((image.array, label.array) for image, label in train)
+    rows = [
+        threshold_scores(image.array, label.array, label.spacing_mm, windows)
+        for image, label in _read_cases(held_out, folder)
+    ]
+    if not rows:
+        return {}
     return {
         name: {c: mean(getattr(row[name], c) for row in rows) for c in _COLUMNS}
         for name in EVALUATION_CLASSES
     }
 
 
+def _read_cases(cases: Sequence[Case], folder: Path) -> Iterator[tuple[Volume, Volume]]:
+    """Read image and label of each case that can be read; `folder` gets the log of errors."""
+    for case in cases:
+        found = catch(_read, case)
+        if isinstance(found, InputError):
+            line = describe_failure(found, case.image, folder)
+            logging.getLogger(__name__).warning("%s; the HU threshold is without it", line)
+        else:
+            yield found
+
+
 def _read(case: Case) -> tuple[Volume, Volume]:
-    return read_volume(case.image), read_label(case.label)
+    image, label = read_volume(case.image), read_label(case.label)
+    check_same_grid(image.grid, label.grid)
+    return image, label

@@ -3,7 +3,7 @@ import pytest
 
 from benchmarks import inputs, score
 from benchmarks.definition import Job
-from kitsjax.evaluate.scoring import score as score_labels
+from kitsjax.evaluate.score_volumes import score as score_labels
 from kitsjax.labels import KIDNEY, TUMOR
 
 SMALL = (250, 32, 32)

@@ -9,7 +9,8 @@ from kitsjax.data.instances import Instance
 from kitsjax.data.paint_instances import paint_sample
 from kitsjax.data.patches import read_patch
 from kitsjax.data.pipeline import batches
-from kitsjax.data.stored_instances import INSTANCES_FOLDER, load_instances, write_instances
+from kitsjax.data.preprocessed_case import PreprocessedCase
+from kitsjax.data.stored_instances import load_instances, write_instances
 from kitsjax.errors import InputError
 from kitsjax.settings import SamplingSettings
 
@@ -84,12 +85,12 @@ def annotated(cases):
         masks = rng.random((2, 3, *(n - 3 for n in case.shape))) < 0.4
         kinds = zip(("kidney", "cyst"), masks, strict=True)
         instances = [Instance(kind, 1, region, drawn) for kind, drawn in kinds]
-        write_instances(case.folder / INSTANCES_FOLDER, instances, [])
-    return cases
+        write_instances(case.folder / "annotations", instances)
+    return [PreprocessedCase(case.folder, case.folder / "annotations") for case in cases]
 
 
 def whole_label(case, choice):
-    return paint_sample(load_instances(case.folder / INSTANCES_FOLDER), choice, case.shape)
+    return paint_sample(load_instances(case.annotations), choice, case.shape)
 
 
 def visits(cases, stream):
@@ -147,5 +148,5 @@ def test_samples_ignore_threads_resumes_and_hosts(annotated):
 
 
 def test_case_without_annotations_is_named(cases):
-    with pytest.raises(InputError, match=r"case_0000.*annotations: no such annotations"):
+    with pytest.raises(InputError, match=r"case_0000.*: has no annotations; preprocess"):
         take(cases, 1, label_source="sample")

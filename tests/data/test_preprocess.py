@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from raw_cases import AFFINE, SETTINGS
 
-from kitsjax.data.preprocess import normalize, preprocess
-from kitsjax.image.volume import Grid, Volume
+from kitsjax.data.preprocess import NOTED_SHARE, normalize, preprocess
+from kitsjax.errors import InputError
+from kitsjax.image.volume import Grid, Volume, make_volume
 from kitsjax.settings import PreprocessSettings
 
 
@@ -36,3 +37,57 @@ def test_half_precision_is_the_stored_number():
     assert half.dtype == np.float16
     assert (half == full.astype(np.float16)).all()
     assert np.abs(half - full).max() <= 2**-11 * np.abs(full).max()
+
+
+UNCLIPPED = SETTINGS.model_copy(update={"hu_range": ()})
+
+
+def padded_ct(padding, dtype=np.float32):
+    """A CT whose scanner saw a circle: the corners of each slice, 21 % of it, hold the padding."""
+    rng = np.random.default_rng(0)
+    array = np.clip(rng.normal(0, 300, (10, 40, 40)), -1024, 1500)
+    y, x = np.mgrid[:40, :40] - 19.5
+    array[:, np.hypot(y, x) > 20] = padding
+    return make_volume(array.astype(dtype), (3.0, 1.5, 1.5))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int16])
+@pytest.mark.parametrize("padding", [-2048, -3024, -32768])
+def test_padding_below_air_is_air(padding, dtype, caplog):
+    air = preprocess(padded_ct(-1024, dtype), SETTINGS)
+    assert caplog.messages == []
+    volume = padded_ct(padding, dtype)
+    np.testing.assert_array_equal(preprocess(volume, SETTINGS), air)
+    (note,) = caplog.messages
+    assert "21.0 % of its voxels lie beyond -1024 to 3071 HU" in note
+    assert f"the file has {padding} to " in note
+    assert volume.array.min() == padding, "the input was changed"
+    assert np.abs(preprocess(volume, UNCLIPPED) - air).max() > 0.3
+
+
+def test_hu_in_range_are_unchanged():
+    """Numbers of ordinary CTs are equal to the bit with and without the range."""
+    volume = padded_ct(-1024)
+    np.testing.assert_array_equal(preprocess(volume, SETTINGS), preprocess(volume, UNCLIPPED))
+
+
+def test_a_few_clipped_voxels_make_no_note(caplog):
+    """Metal reaches 30,000 HU in some voxels; it counts as the range's end."""
+    volume, expected = padded_ct(-1024), padded_ct(-1024)
+    count = int(NOTED_SHARE * volume.array.size)
+    volume.array.flat[:count], expected.array.flat[:count] = 30_000, 3071
+    np.testing.assert_array_equal(preprocess(volume, SETTINGS), preprocess(expected, SETTINGS))
+    assert caplog.messages == []
+    volume.array.flat[count] = 30_000
+    preprocess(volume, SETTINGS)
+    assert len(caplog.messages) == 1
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_voxels_that_are_not_finite_are_refused(value):
+    """Also where clipping would make a number of them."""
+    volume = padded_ct(-2048)
+    volume.array[3, 20, 20] = value
+    for settings in (SETTINGS, UNCLIPPED):
+        with pytest.raises(InputError, match="not finite"):
+            preprocess(volume, settings)

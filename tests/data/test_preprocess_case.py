@@ -14,7 +14,7 @@ from kitsjax.data.paint_instances import paint_sample
 from kitsjax.data.preprocess import preprocess
 from kitsjax.data.preprocess_case import annotate_case, foreground_positions, preprocess_case
 from kitsjax.data.preprocessed_case import PreprocessedCase
-from kitsjax.data.stored_instances import INSTANCES_FOLDER, load_instances
+from kitsjax.data.stored_instances import load_instances
 from kitsjax.errors import InputError
 from kitsjax.image.read_nifti import read_label, read_volume
 from kitsjax.image.resample import resample_nearest
@@ -51,13 +51,13 @@ def test_preprocessed_case_on_disk(tmp_path):
 def test_annotations_are_resampled_as_labels_are(phantom, tmp_path):
     (case,), folder = find_cases(phantom), tmp_path / "case_00000"
     preprocess_case(case, folder, PreprocessSettings(spacing_mm=4.0))
-    annotate_case(case, folder)
+    annotate_case(case, folder / "annotations")
     truth, shape = read_label(case.label), PreprocessedCase(folder).shape
     native = read_instances(case.annotations, truth.grid)
     choice = random_choice(np.random.default_rng(0), native)
     expected = resample_nearest(paint_sample(native, choice, truth.shape), shape)
     assert set(np.unique(expected)) > {0, 1}
-    whole = paint_patch(load_instances(folder / INSTANCES_FOLDER), choice, (0, 0, 0), shape)
+    whole = paint_patch(load_instances(folder / "annotations"), choice, (0, 0, 0), shape)
     np.testing.assert_array_equal(whole, expected)
 
 
@@ -68,7 +68,7 @@ def test_failed_annotations_leave_the_case_alone(tmp_path, monkeypatch):
     before = made_at(folder)
     monkeypatch.setattr("kitsjax.data.stored_instances.np.concatenate", full_disk)
     with pytest.raises(InputError, match="No space left"):
-        annotate_case(case, folder / "case_00000")
+        annotate_case(case, folder / "case_00000" / "annotations")
     assert made_at(folder) == before
 
 

@@ -12,9 +12,10 @@ import pytest
 from raw_cases import SETTINGS, made_at, write_case
 
 from kitsjax.data.kits import find_cases
-from kitsjax.data.preprocess_case import preprocess_case
+from kitsjax.data.preprocess import preprocess
 from kitsjax.data.preprocess_cases import preprocess_cases
-from kitsjax.data.stored_instances import INSTANCES_FOLDER, load_instances
+from kitsjax.data.stored_instances import load_instances
+from kitsjax.errors import InputError
 
 
 @pytest.mark.usefixtures("in_process")
@@ -23,13 +24,17 @@ def test_only_what_changed_is_made_again(tmp_path):
         write_case(tmp_path / "raw", number)
     cases = find_cases(tmp_path / "raw")
     folder = tmp_path / "out"
-    assert preprocess_cases(cases, folder, SETTINGS).made == 3
-    assert preprocess_cases(cases, folder, SETTINGS).kept == 3
-    before = {c.case_id: (folder / c.case_id / "image.npy").stat().st_ino for c in cases}
+    first = preprocess_cases(cases, folder, SETTINGS)
+    assert (first.made, list(first.cases)) == (3, [case.case_id for case in cases])
+    files = made_at(folder)
+    again = preprocess_cases(cases, folder, SETTINGS)
+    assert (again.made, again.kept, again.cases) == (0, 3, first.cases)
     os.utime(cases[1].image)
-    assert preprocess_cases(cases, folder, SETTINGS).made == 1
-    after = {c.case_id: (folder / c.case_id / "image.npy").stat().st_ino for c in cases}
-    assert [before[c] == after[c] for c in sorted(before)] == [True, False, True]
+    changed = preprocess_cases(cases, folder, SETTINGS)
+    assert (changed.made, changed.kept) == (1, 2)
+    assert [changed.cases[i] == first.cases[i] for i in first.cases] == [True, False, True]
+    # A run that reads the case as it was goes on reading it.
+    assert made_at(folder).items() > files.items()
 
 
 @pytest.mark.usefixtures("in_process")
@@ -37,27 +42,107 @@ def test_annotations_follow_their_files(tmp_path):
     for number in range(3):
         write_case(tmp_path / "raw", number, annotations=2)
     cases, folder = find_cases(tmp_path / "raw"), tmp_path / "out"
-    for case in cases:
-        preprocess_case(case, folder / case.case_id, SETTINGS)
+    preprocess_cases(cases, folder, SETTINGS)
     before = made_at(folder)
     report = preprocess_cases(cases, folder, SETTINGS, annotations=True)
     assert (report.made, report.failures) == (3, [])
     added = made_at(folder)
     assert {name: added[name] for name in before} == before
-    assert {name.parent.name for name in set(added) - set(before)} == {"annotations"}
+    own = {case.annotations.relative_to(folder) for case in report.cases.values()}
+    assert {name.parent for name in set(added) - set(before)} == own
     assert preprocess_cases(cases, folder, SETTINGS, annotations=True).kept == 3
     assert preprocess_cases(cases, folder, SETTINGS).kept == 3
     (cases[1].annotations / "kidney_instance-1_annotation-2.nii.gz").unlink()
     assert preprocess_cases(cases, folder, SETTINGS).kept == 3
-    assert preprocess_cases(cases, folder, SETTINGS, annotations=True).made == 1
-    changed = {name for name, when in made_at(folder).items() if when != added[name]}
-    assert {name.parent.as_posix() for name in changed} == {"case_00001/annotations"}
-    (kidney,) = load_instances(folder / "case_00001" / INSTANCES_FOLDER)
+    fewer = preprocess_cases(cases, folder, SETTINGS, annotations=True)
+    assert fewer.made == 1
+    ours = fewer.cases["case_00001"]
+    new = set(made_at(folder)) - set(added)
+    assert {name.parent for name in new} == {ours.annotations.relative_to(folder)}
+    (kidney,) = load_instances(ours.annotations)
     assert kidney.annotations == (1,)
-    # A case whose image changed loses its old annotations with all the rest.
-    os.utime(cases[2].image)
-    assert preprocess_cases(cases, folder, SETTINGS).made == 1
-    assert not (folder / "case_00002" / "annotations").exists()
+    # A run that reads the annotations as they were goes on reading them.
+    (kidney,) = load_instances(report.cases["case_00001"].annotations)
+    assert kidney.annotations == (1, 2)
+
+
+@pytest.mark.usefixtures("in_process")
+def test_damaged_case_is_made_again(tmp_path):
+    write_case(tmp_path / "raw", 0, annotations=1)
+    cases, folder = find_cases(tmp_path / "raw"), tmp_path / "out"
+    stored = preprocess_cases(cases, folder, SETTINGS, annotations=True).cases["case_00000"]
+    for record in (stored.folder / "case.json", stored.annotations / "instances.json"):
+        whole = record.read_text()
+        record.write_text(whole[:10])
+        assert preprocess_cases(cases, folder, SETTINGS, annotations=True).made == 1
+        assert record.read_text() == whole
+    assert [path.name for path in folder.iterdir()] == [stored.folder.name]
+
+
+@pytest.mark.usefixtures("in_process")
+def test_first_of_two_makes_the_case(tmp_path, monkeypatch):
+    """Another process finishes the case while this one is at work on it."""
+    write_case(tmp_path / "raw", 0, annotations=1)
+    cases, folder = find_cases(tmp_path / "raw"), tmp_path / "out"
+    others = []
+
+    def overtaken(volume, settings):
+        monkeypatch.undo()
+        others.append(preprocess_cases(cases, folder, SETTINGS, 1, annotations=True))
+        others.append(made_at(folder))
+        return preprocess(volume, settings)
+
+    monkeypatch.setattr("kitsjax.data.preprocess_case.preprocess", overtaken)
+    ours = preprocess_cases(cases, folder, SETTINGS, annotations=True)
+    first, files = others
+    assert (first.made, first.kept, first.failures) == (1, 0, [])
+    assert (ours.made, ours.kept, ours.failures) == (0, 1, [])
+    assert made_at(folder) == files
+
+
+def test_processes_take_cases_in_other_orders(tmp_path, monkeypatch):
+    """In the same order, two processes would do the same work."""
+    for number in range(12):
+        write_case(tmp_path / "raw", number, shape=(6, 12, 12))
+    cases, orders = find_cases(tmp_path / "raw"), []
+
+    def record(function, items, *_, **__):
+        orders.append([case.case_id for case in items])
+        return iter(())
+
+    monkeypatch.setattr("kitsjax.data.preprocess_cases.map_cases", record)
+    for _ in range(3):
+        preprocess_cases(cases, tmp_path / "out", SETTINGS)
+    assert {tuple(sorted(order)) for order in orders} == {tuple(c.case_id for c in cases)}
+    assert len({tuple(order) for order in orders}) > 1
+
+
+@pytest.mark.usefixtures("in_process")
+def test_files_written_meanwhile_are_no_case(tmp_path, monkeypatch):
+    write_case(tmp_path / "raw", 0)
+    cases, folder = find_cases(tmp_path / "raw"), tmp_path / "out"
+
+    def rewritten(volume, settings):
+        os.utime(cases[0].label)
+        return preprocess(volume, settings)
+
+    monkeypatch.setattr("kitsjax.data.preprocess_case.preprocess", rewritten)
+    ((_, message),) = preprocess_cases(cases, folder, SETTINGS).failures
+    assert "case_00000: its files changed while they were read" in message
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.usefixtures("in_process")
+def test_file_that_has_gone_is_its_cases_failure(tmp_path):
+    for number in range(2):
+        write_case(tmp_path / "raw", number)
+    cases = find_cases(tmp_path / "raw")
+    cases[0].label.unlink()
+    report = preprocess_cases(cases, tmp_path / "out", SETTINGS)
+    assert (report.made, report.kept, list(report.cases)) == (1, 0, ["case_00001"])
+    ((case_id, message),) = report.failures
+    assert case_id == "case_00000"
+    assert message.startswith(f"{cases[0].label}: cannot find it")
 
 
 @pytest.mark.usefixtures("in_process")
@@ -71,7 +156,7 @@ def test_case_without_annotations_fails_early(tmp_path):
     assert case_id == "case_00000"
     assert message.startswith(f"{cases[0].folder}: has no individual annotations")
     assert "data.label_source=majority" in message
-    assert [p.name for p in folder.iterdir()] == ["case_00001"]
+    assert [p.name[:10] for p in folder.iterdir()] == ["case_00001"]
 
 
 def shrink(image, label):
@@ -101,7 +186,44 @@ def test_bad_cases_are_reported_others_go_on(tmp_path):
         assert case_id in message
         assert words[case_id] in message
         assert "\n" not in message
-    assert [p.name for p in (tmp_path / "out").iterdir()] == ["case_00003"]
+    assert [p.name[:10] for p in (tmp_path / "out").iterdir()] == ["case_00003"]
+
+
+def fail_on_case_1(image, *_):
+    if image.grid.name.endswith("case_00001/imaging.nii.gz"):
+        raise KeyError("no such unit")
+    return np.zeros((4, 4, 4), np.float16)
+
+
+@pytest.mark.usefixtures("in_process")
+def test_no_exception_takes_other_cases_along(tmp_path, monkeypatch):
+    """The line names case and class, and says where the traceback is."""
+    for number in range(3):
+        write_case(tmp_path / "raw", number)
+    monkeypatch.setattr("kitsjax.data.preprocess_case.preprocess", fail_on_case_1)
+    cases, out = find_cases(tmp_path / "raw"), tmp_path / "out"
+    report = preprocess_cases(cases, out, SETTINGS)
+    log = out / "errors.log"
+    line = f"{cases[1].folder}: KeyError: 'no such unit'; the full traceback is in {log}"
+    assert (report.made, report.failures) == (2, [("case_00001", line)])
+    assert "in fail_on_case_1" in log.read_text()
+
+
+@pytest.mark.usefixtures("in_process")
+def test_the_cache_is_tested_if_cases_are_to_do(tmp_path, monkeypatch):
+    """A complete cache need not be writable, as on a shared disk."""
+    write_case(tmp_path / "raw", 0)
+    cases, out = find_cases(tmp_path / "raw"), tmp_path / "out"
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"file: is a file; .*with data.cache$"):
+        preprocess_cases(cases, tmp_path / "file", SETTINGS)
+    assert preprocess_cases(cases, out, SETTINGS).made == 1
+
+    def refuse(folder, setting):
+        raise InputError(f"{folder}: cannot write")
+
+    monkeypatch.setattr("kitsjax.data.preprocess_cases.check_folder", refuse)
+    assert preprocess_cases(cases, out, SETTINGS).kept == 1
 
 
 SCRIPT = """
@@ -112,7 +234,8 @@ from kitsjax.data.preprocess_cases import preprocess_cases
 from kitsjax.settings import PreprocessSettings
 if __name__ == "__main__":
     raw, out = map(Path, sys.argv[1:])
-    preprocess_cases(find_cases(raw), out, PreprocessSettings(spacing_mm=3.0), 1)
+    report = preprocess_cases(find_cases(raw), out, PreprocessSettings(spacing_mm=3.0), 1)
+    print(report.made, report.kept, len(report.failures))
 """
 
 
@@ -141,4 +264,18 @@ def test_killed_run_leaves_whole_cases_only(tmp_path, request):
     request.getfixturevalue("in_process")
     report = preprocess_cases(find_cases(tmp_path / "raw"), out, SETTINGS)
     assert (report.kept, report.failures) == (len(finished), [])
-    assert len(list(out.glob("case_*"))) == 12
+    assert len(list(out.glob("case_*"))) == len(list(out.iterdir())) == 12
+
+
+def test_two_runs_at_once_share_the_cases(tmp_path):
+    for number in range(12):
+        write_case(tmp_path / "raw", number)
+    script, out = tmp_path / "run.py", tmp_path / "out"
+    script.write_text(SCRIPT)
+    command = [sys.executable, script, tmp_path / "raw", out]
+    jobs = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    counts = [[int(n) for n in job.communicate(timeout=120)[0].split()] for job in jobs]
+    assert [made + kept for made, kept, _ in counts] == [12, 12]
+    assert sum(made for made, _, _ in counts) == 12, "each case is made once"
+    assert [failed for _, _, failed in counts] == [0, 0]
+    assert len(list(out.iterdir())) == 12

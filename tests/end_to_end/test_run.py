@@ -223,7 +223,7 @@ def test_loss_that_is_not_finite_is_explained(finished, tmp_path):
     folder, _ = finished
     shutil.copytree(folder / "data" / "preprocessed" / "phantom", tmp_path / "preprocessed")
     bad = json.loads((folder / "run" / "split.json").read_text())["train"][0]
-    (path,) = (tmp_path / "preprocessed").glob(f"*/{bad}/image.npy")
+    (path,) = (tmp_path / "preprocessed").glob(f"*/{bad}-*/image.npy")
     np.load(path, mmap_mode="r+")[:] = np.nan
     done = run(
         "train", "--config", folder / "tiny.toml", "--set", f"run.folder={tmp_path}/diverged",

@@ -9,6 +9,7 @@ from predicted_folder import draw, merge, run, write, write_case
 from kitsjax.data.kits import find_cases
 from kitsjax.errors import InputError
 from kitsjax.evaluate import evaluation
+from kitsjax.evaluate.evaluate_case import evaluate_case
 from kitsjax.evaluate.evaluation import evaluate
 from kitsjax.labels import EVALUATION_CLASSES
 
@@ -62,6 +63,24 @@ def test_killed_processes_fail_their_cases(shared_folders, monkeypatch):
     assert found.scores == ()
     assert [f.case_id for f in found.failures] == [f"case_0000{i}" for i in range(3)]
     assert "fewer workers" in found.failures[0].message
+
+
+def fail_on_case_1(*arguments):
+    if arguments[-1][0].case_id == "case_00001":
+        raise KeyError("no such unit")
+    return evaluate_case(*arguments)
+
+
+def test_no_exception_takes_other_cases_along(shared_folders, tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluation, "evaluate_case", fail_on_case_1)
+    cases = find_cases(shared_folders.data, images=False)
+    predictions = shared_folders.predictions
+    found = evaluate(cases, predictions, ["majority"], 1, log_folder=tmp_path)
+    assert found.case_ids == ["case_00000", "case_00002"]
+    path, log = predictions / "case_00001.nii.gz", tmp_path / "errors.log"
+    line = f"{path}: KeyError: 'no such unit'; the full traceback is in {log}"
+    assert found.failures == (("case_00001", line),)
+    assert "in fail_on_case_1" in log.read_text()
 
 
 def test_a_bad_case_fails_alone(folders):

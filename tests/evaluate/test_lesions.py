@@ -31,7 +31,7 @@ def draw(*boxes):
 
 
 def find(prediction, truth, spacing_mm=SPACING_MM):
-    return find_lesions("case_00007", prediction, truth, spacing_mm)
+    return find_lesions("case_00007", prediction, truth, math.prod(spacing_mm))
 
 
 def outcomes(prediction, truth, spacing_mm=SPACING_MM):
@@ -287,7 +287,7 @@ def test_a_case_in_words():
 def test_a_real_case():
     truth = read_label(DATA / "kits21/case_00021/aggregated_MAJ_seg.nii.gz")
     prediction = read_label(DATA / "predictions/case_00021.nii.gz")
-    rows = find_lesions("case_00021", prediction.array, truth.array, truth.spacing_mm)
+    rows = find_lesions("case_00021", prediction.array, truth.array, truth.grid.voxel_mm3)
     assert [(row.label, row.outcome, round(row.volume_cm3, 1)) for row in rows] == [
         ("tumor", "detected", 26.5),
         ("cyst", "detected", 8.0),

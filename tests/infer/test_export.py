@@ -57,6 +57,7 @@ def test_an_exported_model_is_described(folder, models):
     content = (folder / "model.stablehlo").read_bytes()
     assert description["sha256"] == sha256(content).hexdigest()
     assert description["preprocess"]["spacing_mm"] == models[0].preprocess.spacing_mm
+    assert description["preprocess"]["hu_range"] == [-1024, 3071]
     assert description["labels"] == ["background", "kidney", "tumor", "cyst"]
     assert description["members"] == 2
     exported = jax.export.deserialize(content)

@@ -1,14 +1,17 @@
+import dataclasses
+import os
+
 import nibabel
 import numpy as np
 import pytest
 from threshold_model import bright_cube, threshold_model
 
-from kitsjax.errors import InputError
 from kitsjax.image.header import kits_header
 from kitsjax.image.read_nifti import read_volume
-from kitsjax.image.write_nifti import write_volume
+from kitsjax.image.write_nifti import write_label, write_volume
+from kitsjax.infer.find_inputs import find_inputs
 from kitsjax.infer.predict import segment
-from kitsjax.infer.predict_files import find_inputs, predict_files
+from kitsjax.infer.predict_files import predict_files
 
 
 def test_masks_have_the_grid_of_their_ct(tmp_path):
@@ -44,50 +47,170 @@ def read_probabilities(path):
     return np.asanyarray(image.dataobj)
 
 
-def test_files_that_fail_to_be_written_are_listed(tmp_path):
-    source = tmp_path / "ct.nii.gz"
-    write_volume(source, bright_cube(), kits_header((20, 30, 30), (3.0, 1.0, 1.0)))
-    (tmp_path / "file").write_text("not a folder")
-    model = threshold_model()
-    failures = predict_files(model, find_inputs(source, tmp_path / "file"))
-    assert [path for path, _ in failures] == [source]
-    assert (tmp_path / "file").read_text() == "not a folder"
+@pytest.mark.parametrize("where", ["read_volume", "write_label"])
+def test_no_exception_takes_other_files_along(cts, tmp_path, monkeypatch, where):
+    """Whatever is raised for a file is its line: class, file, and where the traceback is."""
+    module = "kitsjax.infer.predict_files"
+    real = {"read_volume": read_volume, "write_label": write_label}[where]
 
+    def failing(path, *args, **kwargs):
+        if path.name == "b.nii.gz":
+            raise KeyError("no such unit")
+        return real(path, *args, **kwargs)
 
-def test_find_inputs_lists_cts_and_their_masks(tmp_path):
-    for name in ("kits/case_00001", "kits/case_00000", "flat"):
-        (tmp_path / name).mkdir(parents=True)
-    cts = [tmp_path / f"kits/case_0000{n}/imaging.nii.gz" for n in (0, 1)]
-    flat = [tmp_path / "flat" / name for name in ("a.nii", "b.nii.gz")]
-    mask = tmp_path / "kits/case_00000/aggregated_MAJ_seg.nii.gz"
-    for path in [*cts, *flat, mask, tmp_path / "flat/._b.nii.gz", tmp_path / "flat/x.txt"]:
-        path.touch()
+    monkeypatch.setattr(f"{module}.{where}", failing)
     out = tmp_path / "out"
-    masks = [out / f"case_0000{n}.nii.gz" for n in (0, 1)]
-    assert find_inputs(tmp_path / "kits", out) == list(zip(cts, masks, strict=True))
-    assert find_inputs(cts[0].parent, out) == [(cts[0], masks[0])]
-    assert find_inputs(cts[1], out) == [(cts[1], masks[1])]
-    link = tmp_path / "links/case_00009/imaging.nii.gz"
-    link.parent.mkdir(parents=True)
-    link.symlink_to(cts[0])
-    assert find_inputs(link, out) == [(link, out / "case_00009.nii.gz")]
-    assert find_inputs(flat[0], out) == [(flat[0], out / "a.nii.gz")]
-    assert find_inputs(tmp_path / "flat", out) == [
-        (flat[0], out / "a.nii.gz"),
-        (flat[1], out / "b.nii.gz"),
+    ((path, line),) = predict_files(threshold_model(), find_inputs(cts, out))
+    assert path == cts / "b.nii.gz"
+    log = out / "errors.log"
+    assert line == f"{path}: KeyError: 'no such unit'; the full traceback is in {log}"
+    assert {p.name for p in out.iterdir()} == {"a.nii.gz", "c.nii.gz", "errors.log"}
+    assert "in failing" in log.read_text()
+
+
+def test_destinations_are_tested_before_reading(cts, tmp_path, monkeypatch):
+    read = []
+    monkeypatch.setattr(
+        "kitsjax.infer.predict_files.read_volume",
+        lambda path: read.append(path.name) or read_volume(path),
+    )
+    (tmp_path / "file").write_text("not a folder")
+    failures = predict_files(threshold_model(), find_inputs(cts, tmp_path / "file"))
+    assert [path.name for path, _ in failures] == ["a.nii.gz", "b.nii.gz", "c.nii.gz"]
+    assert all("file: is a file; choose another folder with --output" in m for _, m in failures)
+    assert (tmp_path / "file").read_text() == "not a folder"
+    out = tmp_path / "out"
+    (out / "a.nii.gz").mkdir(parents=True)
+    (out / "b_probabilities.nii.gz").mkdir()
+    failures = predict_files(threshold_model(), find_inputs(cts, out), probabilities=True)
+    assert [path.name for path, _ in failures] == ["a.nii.gz", "b.nii.gz"]
+    assert all("is a folder, and a file will be written" in m for _, m in failures)
+    assert read == ["c.nii.gz"]
+
+
+@pytest.fixture
+def cts(tmp_path):
+    """A folder of three CTs."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in "abc":
+        header = kits_header((20, 30, 30), (3.0, 1.0, 1.0))
+        write_volume(folder / f"{name}.nii.gz", bright_cube(), header)
+    return folder
+
+
+@pytest.fixture
+def predicted(monkeypatch):
+    """The names of the masks that were predicted and written since the list was last cleared."""
+    names = []
+
+    def record(path, *args, **kwargs):
+        names.append(path.name.removesuffix(".nii.gz"))
+        write_label(path, *args, **kwargs)
+
+    monkeypatch.setattr("kitsjax.infer.predict_files.write_label", record)
+    return names
+
+
+def other_model():
+    model = threshold_model()
+    return dataclasses.replace(model, params={"cut": model.params["cut"] + 1})
+
+
+def unclipped_model():
+    model = threshold_model()
+    preprocess = model.preprocess.model_copy(update={"hu_range": ()})
+    return dataclasses.replace(model, preprocess=preprocess)
+
+
+def test_continue_leaves_what_is_current(cts, tmp_path, predicted, caplog):
+    """Without it everything is predicted again; a note says how many masks were left."""
+    model, files = threshold_model(), find_inputs(cts, tmp_path / "out")
+    assert predict_files(model, files) == []
+    key = nibabel.load(tmp_path / "out/a.nii.gz").header["descrip"].item()
+    assert len(key) <= 80
+    assert key.startswith(b"kitsjax ")
+    predicted.clear()
+    assert predict_files(model, files, keep_current=True) == []
+    assert predicted == []
+    assert caplog.messages == [
+        f"{tmp_path / 'out'}: 3 of 3 masks are whole and current, and left as they were"
     ]
+    assert predict_files(model, files) == []
+    assert predicted == ["a", "b", "c"]
 
 
-def test_find_inputs_refuses_clashes(tmp_path):
-    """It refuses paths without a CT, two CTs with one mask, and masks that would replace a CT."""
-    with pytest.raises(InputError, match="no CT there"):
-        find_inputs(tmp_path / "absent", tmp_path / "out")
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="no CT there"):
-        find_inputs(tmp_path / "empty", tmp_path / "out")
-    (tmp_path / "a.nii.gz").touch()
-    with pytest.raises(InputError, match="would replace an input"):
-        find_inputs(tmp_path / "a.nii.gz", tmp_path)
-    (tmp_path / "a.nii").touch()
-    with pytest.raises(InputError, match="would both be written"):
-        find_inputs(tmp_path, tmp_path / "out")
+@pytest.mark.parametrize(
+    ("make_model", "update"),
+    [
+        (other_model, {}),
+        (unclipped_model, {}),
+        (lambda: [threshold_model(), other_model()], {}),
+        (threshold_model, {"mirror": True}),
+    ],
+    ids=["parameters", "preprocessing", "ensemble", "settings"],
+)
+def test_continue_sees_another_model(cts, tmp_path, predicted, make_model, update):
+    model, files = threshold_model(), find_inputs(cts, tmp_path / "out")
+    predict_files(model, files)
+    predicted.clear()
+    settings = model.predict.model_copy(update=update)
+    predict_files(make_model(), files, settings, keep_current=True)
+    assert predicted == ["a", "b", "c"]
+    predict_files(make_model(), files, settings, keep_current=True)
+    assert predicted == ["a", "b", "c"]
+
+
+def touch(source, mask):
+    os.utime(source)
+
+
+def cut_short(source, mask):
+    mask.write_bytes(mask.read_bytes()[:-20])
+
+
+def remove(source, mask):
+    mask.unlink()
+
+
+def forget(source, mask):
+    write_volume(mask, read_volume(mask).array.astype(np.uint8), read_volume(source).header)
+
+
+def shift(source, mask):
+    """Keep the key, but move the grid."""
+    image = nibabel.load(mask)
+    array, header = np.asanyarray(image.dataobj), image.header
+    affine = image.affine + np.array([[0, 0, 0, 40.0]] + 3 * [[0, 0, 0, 0]])
+    nibabel.save(nibabel.Nifti1Image(array, affine, header), mask)
+
+
+@pytest.mark.parametrize("change", [touch, cut_short, remove, forget, shift])
+def test_continue_sees_what_changed(cts, tmp_path, predicted, change):
+    model, files = threshold_model(), find_inputs(cts, tmp_path / "out")
+    predict_files(model, files)
+    expected = (tmp_path / "out" / "b.nii.gz").read_bytes()
+    predicted.clear()
+    change(*files[1])
+    assert predict_files(model, files, keep_current=True) == []
+    assert predicted == ["b"]
+    if change is not touch:
+        assert (tmp_path / "out" / "b.nii.gz").read_bytes() == expected
+
+
+def test_continue_wants_whole_probabilities(cts, tmp_path, predicted):
+    model, files = threshold_model(), find_inputs(cts, tmp_path / "out")
+    predict_files(model, files)
+    predicted.clear()
+    for expected in (["a", "b", "c"], []):
+        predict_files(model, files, probabilities=True, keep_current=True)
+        assert predicted == expected
+        predicted.clear()
+    path = tmp_path / "out" / "b_probabilities.nii.gz"
+    cut_short(None, path)
+    predict_files(model, files, probabilities=True, keep_current=True)
+    assert predicted == ["b"]
+    assert read_probabilities(path).shape[-1] == 4
+    # The mask itself is current either way.
+    predict_files(model, files, keep_current=True)
+    assert predicted == ["b"]

@@ -1,5 +1,6 @@
 """The phantom's data set: KiTS21's layout and rules, restartable, and refusals."""
 
+import json
 import re
 import shutil
 import signal
@@ -16,6 +17,7 @@ from kitsjax.errors import InputError
 from kitsjax.phantom import dataset
 from kitsjax.phantom.case import make_case
 from kitsjax.phantom.dataset import make_phantom
+from kitsjax.processes import host_name, machine_id
 
 MATRIX = 64
 CASE_FILE = re.compile(
@@ -94,28 +96,100 @@ def test_merged_labels_follow_from_annotations(root):
         assert low.sum() < middle.sum() < high.sum()
 
 
+def fail_on_case_1(seed, n, matrix):
+    if n == 1:
+        raise KeyError("no such organ")
+    return make_case(seed, n, matrix)
+
+
+def test_one_case_fails_the_others_are_made(tmp_path, monkeypatch):
+    monkeypatch.setattr(dataset, "make_case", fail_on_case_1)
+    data = tmp_path / "data"
+    with pytest.raises(InputError, match=r"1 of 3 cases could not be made.*KeyError.*errors.log"):
+        make_phantom(data, 3, 32, workers=1, progress=False)
+    assert set(case_times(data)) == {"case_00000", "case_00002"}
+    assert list(json.loads((data / "phantom.json").read_text())["cases"]) == [
+        "case_00000", "case_00002",
+    ]  # fmt: skip
+    monkeypatch.undo()
+    make_phantom(data, 3, 32, workers=1, progress=False)
+    assert len(case_times(data)) == 3
+
+
+PROGRAM = """
+import sys
+from kitsjax.phantom.dataset import make_phantom
+make_phantom(sys.argv[1], int(sys.argv[2]), 32, workers=1, progress=False)
+"""
+
+
+def start(folder, cases):
+    return subprocess.Popen([sys.executable, "-c", PROGRAM, folder, str(cases)])
+
+
+def case_times(folder):
+    return {path.name: path.stat().st_mtime_ns for path in folder.glob("case_*")}
+
+
 def test_finished_cases_survive_a_kill(tmp_path):
-    many = 1000
-    program = (
-        "from kitsjax.phantom.dataset import make_phantom;"
-        f"make_phantom({str(tmp_path / 'data')!r}, {many}, 32, workers=1, progress=False)"
-    )
-    run = subprocess.Popen([sys.executable, "-c", program])
-    wait_until((tmp_path / "data" / "case_00001").exists, seconds=60)
+    many, data = 40, tmp_path / "data"
+    run = start(data, many)
+    wait_until(lambda: len(case_times(data)) > 1, seconds=60)
     run.send_signal(signal.SIGKILL)
     run.wait()
-    cases = sorted((tmp_path / "data").glob("case_*"))
-    assert 2 <= len(cases) < many
-    dates = {case.name: case.stat().st_mtime_ns for case in cases}
-    (tmp_path / "data" / ".1.partial.case_00999" / "segmentations").mkdir(parents=True)
-    make_phantom(tmp_path / "data", len(cases) + 1, 32, workers=1, progress=False)
-    assert not list((tmp_path / "data").glob(".*"))
-    for n in range(len(cases) + 1):
-        folder = tmp_path / "data" / f"case_{n:05d}"
-        assert dates.get(folder.name, folder.stat().st_mtime_ns) == folder.stat().st_mtime_ns
-        expected = make_case(0, n, 32)
+    before = case_times(data)
+    assert 2 <= len(before) < many
+    leftover = f".{host_name()}-{machine_id()}-{run.pid}-01234567.partial.case_00999"
+    (data / leftover / "segmentations").mkdir(parents=True)
+    make_phantom(data, many, 32, workers=1, progress=False)
+    assert not list(data.glob(".*"))
+    after = case_times(data)
+    assert len(after) == many
+    assert after.items() >= before.items()
+    for name in before:
+        folder, expected = data / name, make_case(0, int(name[-5:]), 32)
         assert len(list((folder / "segmentations").iterdir())) == 3 * len(expected.instances)
         np.testing.assert_array_equal(read(folder / "imaging.nii.gz"), expected.image)
+
+
+def test_two_runs_make_one_phantom(tmp_path):
+    """The second asks for more cases; the record has those of both."""
+    data = tmp_path / "data"
+    runs = [start(data, cases) for cases in (10, 12)]
+    assert [run.wait(timeout=120) for run in runs] == [0, 0]
+    names = [f"case_{n:05d}" for n in range(12)]
+    assert sorted(path.name for path in data.iterdir()) == [*names, "phantom.json"]
+    assert list(json.loads((data / "phantom.json").read_text())["cases"]) == names
+
+
+def test_first_of_two_makes_the_phantoms_case(tmp_path, monkeypatch):
+    """Another process finishes the case while this one draws it."""
+
+    def overtaken(*arguments):
+        monkeypatch.undo()
+        make_phantom(tmp_path / "data", 1, 32, workers=1, progress=False)
+        times.update(case_times(tmp_path / "data"))
+        return make_case(*arguments)
+
+    times = {}
+    monkeypatch.setattr(dataset, "make_case", overtaken)
+    make_phantom(tmp_path / "data", 1, 32, workers=1, progress=False)
+    assert list(times) == ["case_00000"]
+    assert case_times(tmp_path / "data") == times
+
+
+def test_phantom_begun_meanwhile_is_no_other_data(tmp_path, monkeypatch):
+    """Another process claims the folder and makes a case after this one found it empty."""
+
+    def overtaken(folder):
+        monkeypatch.undo()
+        empty = list(folder.iterdir())
+        make_phantom(folder, 1, 32, workers=1, progress=False)
+        return iter(empty)
+
+    monkeypatch.setattr(Path, "iterdir", overtaken)
+    make_phantom(tmp_path / "data", 2, 32, workers=1, progress=False)
+    assert len(case_times(tmp_path / "data")) == 2
 
 
 def test_a_removed_case_is_made_again_alike(root, tmp_path):

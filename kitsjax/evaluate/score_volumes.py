@@ -1,0 +1,94 @@
+"""Score one label map against another: the function for notebooks and scripts."""
+
+import logging
+
+import numpy as np
+
+from kitsjax.evaluate.scoring import ClassScore, measure_label, score_case
+from kitsjax.image.volume import (
+    LARGEST_TILT_DEG,
+    Grid,
+    Volume,
+    check_same_grid,
+    check_spacing,
+)
+from kitsjax.labels import CLASSES
+from kitsjax.types import Spacing
+
+_log = logging.getLogger(__name__)
+
+
+def score(
+    prediction: np.ndarray | Volume,
+    truth: np.ndarray | Volume,
+    spacing_mm: Spacing | None = None,
+) -> dict[str, ClassScore]:
+    """Score a predicted label map against the true one in KiTS21's evaluation classes.
+
+    The classes are "kidney_and_mass" (kidney, tumor and cyst), "mass" (tumor and cyst) and
+    "tumor". Nothing is resampled: the label maps are compared voxel by voxel.
+
+    Args:
+        prediction: Predicted label map (z, y, x), an integer array or a `Volume`, with at least
+            one voxel. Values are 0 (background), 1 (kidney), 2 (tumor) and 3 (cyst); any of them
+            may be absent, and a map of background only is a prediction without any finding.
+        truth: True label map (z, y, x), likewise; on the same grid as the prediction.
+        spacing_mm: Voxel edges (z, y, x) in mm. None takes the spacing of a volume; two arrays
+            have none, so it must be given.
+
+    Returns:
+        The score of each class by its name, in the order above, also of classes that are absent.
+        For volumes whose axes are not perpendicular (a tilted gantry) the volumes are right, but
+        surface Dice and distance are nan, and a note says so.
+
+    Raises:
+        ValueError: A label map is not three-dimensional, has no voxel, is not of integers or holds
+            other values; the shapes differ; the spacing is missing or not three positive lengths.
+        InputError: Two volumes lie on different grids.
+    """
+    if isinstance(prediction, Volume) and isinstance(truth, Volume):
+        check_same_grid(prediction.grid, truth.grid)
+    predicted, true = (v.array if isinstance(v, Volume) else v for v in (prediction, truth))
+    for volume in (prediction, truth):
+        if spacing_mm is None and isinstance(volume, Volume):
+            spacing_mm = volume.spacing_mm
+    if predicted.shape != true.shape:
+        raise ValueError(
+            f"label maps have shapes {predicted.shape} and {true.shape}; give two of one shape"
+        )
+    if spacing_mm is None:
+        raise ValueError("label maps have no spacing; give the spacing_mm of arrays as (z, y, x)")
+    for label in (predicted, true):
+        _check_label(label)
+    check_spacing(spacing_mm)
+    scores = score_case(
+        measure_label(predicted, spacing_mm), measure_label(true, spacing_mm), spacing_mm
+    )
+    grids = [v.grid for v in (prediction, truth) if isinstance(v, Volume)]
+    tilted = [grid for grid in grids if grid.tilt_deg > LARGEST_TILT_DEG]
+    return _leave_out_surfaces(scores, tilted[0]) if tilted else scores
+
+
+def _leave_out_surfaces(scores: dict[str, ClassScore], grid: Grid) -> dict[str, ClassScore]:
+    """Correct the volumes of a tilted grid, and replace what needs perpendicular axes by nan."""
+    _log.warning(
+        "%s: its axes are %.3g degrees off perpendicular (a tilted gantry), so surface Dice and "
+        "HD95 are nan; score it on a straightened grid to have them", grid.name, grid.tilt_deg
+    )  # fmt: skip
+    share = grid.voxel_mm3 / float(np.prod(grid.spacing_mm))
+    return {
+        name: ClassScore(
+            one.dice, np.nan, np.nan, one.prediction_cm3 * share, one.truth_cm3 * share
+        )
+        for name, one in scores.items()
+    }
+
+
+def _check_label(label: np.ndarray) -> None:
+    """Refuse an array that is no label map."""
+    is_integer_volume = label.ndim == 3 and label.size and label.dtype.kind in "iu"
+    if not is_integer_volume or label.min() < 0 or label.max() >= len(CLASSES):
+        raise ValueError(
+            f"a label map is (z, y, x) integers from 0 to {len(CLASSES) - 1}, not {label.dtype} "
+            f"{label.shape} of other values"
+        )

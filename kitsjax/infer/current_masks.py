@@ -1,0 +1,80 @@
+"""Masks that an earlier prediction left: whole, and of the present models, settings and CT or not.
+
+The header of each mask and of each probability file holds a key in its field `descrip`: a hash of
+everything that the voxels depend on.
+"""
+
+import hashlib
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import jax
+import nibabel as nib
+import numpy as np
+from isal import igzip
+
+from kitsjax.image.read_nifti import read_grid, read_label
+from kitsjax.image.volume import check_same_grid
+from kitsjax.infer.trained_model import Ensemble
+from kitsjax.settings import PredictSettings
+
+
+def identify_models(ensemble: Ensemble, settings: PredictSettings) -> str:
+    """Hash the parameters and settings of all models, and the settings of prediction."""
+    model = ensemble.model
+    about = [model.preprocess, settings]
+    text = [repr(model.network), model.patch_shape, *(s.model_dump(mode="json") for s in about)]
+    digest = hashlib.sha256(json.dumps(text).encode())
+    for path, leaf in jax.tree_util.tree_leaves_with_path(ensemble.params):
+        array = np.asarray(leaf, order="C")
+        name = jax.tree_util.keystr(path)
+        digest.update(json.dumps([name, str(array.dtype), array.shape]).encode())
+        digest.update(array.data)
+    return digest.hexdigest()
+
+
+def mask_key(models: str, source: Path) -> str:
+    """Make the key of the mask of a CT file, which fits the 80 bytes of `descrip`.
+
+    Args:
+        models: what `identify_models` returns.
+        source: the CT file; its name, size and time of change count.
+    """
+    found = source.stat()
+    text = json.dumps([models, source.name, found.st_size, found.st_mtime_ns])
+    return f"kitsjax {hashlib.sha256(text.encode()).hexdigest()}"
+
+
+def is_current_mask(mask: Path, source: Path, key: str) -> bool:
+    """Check that a mask has this key, and reads without error on the grid of its CT."""
+    try:
+        header = read_grid(mask).header
+        if header is None or not _has_key(header.nifti, key):
+            return False
+        check_same_grid(read_grid(source), read_label(mask).grid)
+    except Exception:
+        # Whatever is wrong with a mask, a new one is made.
+        return False
+    return True
+
+
+def is_current_probabilities(path: Path, key: str) -> bool:
+    """Check that a probability file has this key, and unpacks to the size that its header says."""
+    try:
+        image: Any = nib.load(path)
+        if not _has_key(image.header, key):
+            return False
+        proxy = image.dataobj
+        size = proxy.offset + math.prod(proxy.shape) * proxy.dtype.itemsize
+        with igzip.open(path) as stream:
+            while block := stream.read(2**20):
+                size -= len(block)
+    except Exception:
+        return False
+    return size == 0
+
+
+def _has_key(header: Any, key: str) -> bool:
+    return bytes(header["descrip"].item()).rstrip(b"\0") == key.encode()

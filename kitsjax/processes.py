@@ -1,0 +1,68 @@
+"""Processes of this host and of others: which one wrote something, and whether it still runs."""
+
+import hashlib
+import os
+import re
+import socket
+from functools import cache
+from pathlib import Path
+
+
+@cache
+def host_name() -> str:
+    """Return the name of this host, with characters that a file name may have; at most 32."""
+    return re.sub(r"[^\w.-]", "_", socket.gethostname(), flags=re.ASCII)[:32]
+
+
+@cache
+def machine_id() -> str:
+    """Return 8 hexadecimal digits for this boot of this machine and its PID namespace.
+
+    A process id names a process only within them: hosts may share a name, and a container may have
+    the name of its host.
+    """
+    parts = []
+    for read in (
+        lambda: Path("/proc/sys/kernel/random/boot_id").read_text(),
+        lambda: os.readlink("/proc/self/ns/pid"),
+    ):
+        try:
+            parts.append(read().strip())
+        except OSError:
+            # Systems other than Linux have neither; there the host's name has to do.
+            parts.append("")
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:8]
+
+
+def process_start(process: int) -> str:
+    """Return when a process of this machine began, in the kernel's clock ticks; "" if unknown."""
+    return _state_and_start(process)[1]
+
+
+def is_running(process: int, start: str = "") -> bool:
+    """Check whether a process of this machine runs.
+
+    Args:
+        process: the process id.
+        start: when it began, as `process_start` said; a later process with its id is another one.
+            Empty: any process with that id.
+    """
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        # It is another user's, and runs.
+        pass
+    state, began = _state_and_start(process)
+    # A zombie has ended; its parent has not asked for its exit status yet.
+    return state != "Z" and (not start or not began or start == began)
+
+
+def _state_and_start(process: int) -> tuple[str, str]:
+    try:
+        # The name of the program, in brackets, may hold anything.
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return "", ""
+    return fields[0], fields[19]
