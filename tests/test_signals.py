@@ -95,7 +95,7 @@ def test_a_compiler_does_not_hold_up_the_end(number):
     assert process.returncode == STATUS[number]
 
 
-def test_stopped_is_raised_as_a_keyboard_interrupt():
+def test_stopped_is_a_keyboard_interrupt():
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(KeyboardInterrupt) as stopped, stop_on_signals():
         os.kill(os.getpid(), signal.SIGTERM)

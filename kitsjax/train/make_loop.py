@@ -83,10 +83,7 @@ def make_loop(
         # One process alone cannot compile what all processes are to run together.
         compiled = loop.compile() if jax.process_count() == 1 else None
         if describe_run is not None and is_main():
-            params, done, counts = (
-                loop.state.params,
-                loop.progress.step,
-                (len(train), len(held_out)),
-            )
+            params, done = loop.state.params, loop.progress.step
+            counts = len(train), len(held_out)
             print(describe_run(settings, params, compiled, folder, counts, done), flush=True)
     return loop

@@ -111,6 +111,18 @@ def copied(finished, tmp_path):
     return tmp_path / "run", arguments
 
 
+def test_a_finished_run_is_not_done_again(copied):
+    out, arguments = copied
+    made = sorted(p for name in ("predictions", "scores", "report") for p in out.glob(f"{name}/*"))
+    before = [path.stat().st_mtime_ns for path in made]
+    done = run("train", *arguments)
+    assert done.returncode == 0, done.stderr
+    for words in ("training is done", "scores are up to date: 1 held-out cases"):
+        assert words in done.stdout
+    assert "1 of 1 masks are whole and current" in done.stderr
+    assert [path.stat().st_mtime_ns for path in made] == before
+
+
 def test_a_moved_log_changes_nothing_else(finished, copied):
     """Split, settings and the best epoch are the record's; what the log alone told is missing."""
     (folder, _), (out, arguments) = finished, copied

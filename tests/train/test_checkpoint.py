@@ -99,7 +99,7 @@ def test_checkpoint_within_an_epoch_is_not_best(checkpoints):
     assert (checkpoints.best, checkpoints.latest) == (2, 4)
 
 
-def test_an_epochs_last_step_does_not_block_its_end(checkpoints):
+def test_the_last_step_does_not_block_its_epoch(checkpoints):
     """The step is saved before its validation, as a signal has it, and again with its score."""
     checkpoints.save(state(3, scaled(1)), Progress(3, 0, None, [0.1] * 3), scored=False)
     checkpoints.wait()
