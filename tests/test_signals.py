@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import pytest
 from processes import wait_until
@@ -63,16 +64,20 @@ sys.exit(run_command(main))
 """
 
 
-def start(code, *arguments):
-    return subprocess.Popen(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+@contextmanager
+def start(*command):
+    """Start Python; whatever a test finds, the process does not outlive it."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, *map(str, command)], **pipes) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 @pytest.mark.parametrize("number", STATUS)
 def test_a_signal_leaves_nothing_half_written(tmp_path, number):
-    with start(WRITE, tmp_path / "file.txt") as process:
+    with start("-c", WRITE, tmp_path / "file.txt") as process:
         assert process.stdout.readline() == "ready\n"
         process.send_signal(number)
         _, printed = process.communicate(timeout=30)
@@ -85,9 +90,7 @@ def test_a_signal_leaves_nothing_half_written(tmp_path, number):
 def test_a_signal_ends_the_workers(tmp_path, number):
     script = tmp_path / "script.py"
     script.write_text(POOL)
-    command = [sys.executable, str(script), str(tmp_path)]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, **pipes) as process:
+    with start(script, tmp_path) as process:
         assert wait_until(lambda: (tmp_path / "a").exists() and (tmp_path / "b").exists())
         process.send_signal(number)
         # The pipes end with the last process that holds them.
@@ -99,7 +102,7 @@ def test_a_signal_ends_the_workers(tmp_path, number):
 
 @pytest.mark.parametrize("number", STATUS)
 def test_a_command_that_is_done_keeps_its_status(number):
-    with start(END) as process:
+    with start("-c", END) as process:
         assert process.stdout.readline() == "ready\n"
         process.send_signal(number)
         _, printed = process.communicate(timeout=30)
@@ -108,7 +111,7 @@ def test_a_command_that_is_done_keeps_its_status(number):
 
 @pytest.mark.parametrize("number", STATUS)
 def test_a_compiler_does_not_hold_up_the_end(number):
-    with start(COMPILE) as process:
+    with start("-c", COMPILE) as process:
         assert process.stdout.readline() == "ready\n"
         process.send_signal(number)
         process.communicate(timeout=30)
