@@ -21,7 +21,7 @@ def main() -> int:
         help="run folder or model file; stablehlo averages several",
     )  # fmt: skip
     formats, dtypes = ("bundle", "stablehlo"), ("float32", "bfloat16")
-    parser.add_argument("--format", choices=formats, default="bundle", help="model file or StableHLO")
+    parser.add_argument("--format", choices=formats, default="bundle", help="model or StableHLO")
     parser.add_argument("--output", required=True, metavar="PATH", help=".safetensors or folder")
     parser.add_argument("--dtype", choices=dtypes, default="float32", help="type of a stablehlo")
     parser.add_argument("--mirror", action="store_true", help="stablehlo: average over mirrorings")
