@@ -190,3 +190,21 @@ def test_predict_goes_on_past_a_bad_file(finished, tmp_path):
     assert [p.name for p in (tmp_path / "some").iterdir()] == ["b.nii.gz"]
     assert "a.nii.gz" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
+
+
+def test_predict_continues_a_folder(finished, held_out, tmp_path):
+    """What is current stays as it is, and a line says how many masks that are."""
+    folder, _ = finished
+    ct, output = held_out[1], tmp_path / "out"
+    arguments = ("--model", folder / "run", "--input", ct, "--output", output, "--continue")
+    first = predict(*arguments)
+    assert first.returncode == 0, first.stderr
+    assert "note: " not in first.stderr
+    (mask,) = output.iterdir()
+    made = mask.stat()
+    again = predict(*arguments)
+    assert again.returncode == 0, again.stderr
+    assert f"note: {output}: 1 of 1 masks are whole and current, and left as they" in again.stderr
+    for done in (first, again):
+        assert done.stdout == f"1 of 1 masks are whole: {output.resolve()}\n"
+    assert (mask.stat().st_ino, mask.stat().st_mtime_ns) == (made.st_ino, made.st_mtime_ns)
