@@ -1,4 +1,5 @@
 import dataclasses
+import gzip
 import os
 
 import nibabel
@@ -198,7 +199,12 @@ def test_continue_sees_what_changed(cts, tmp_path, predicted, change):
         assert (tmp_path / "out" / "b.nii.gz").read_bytes() == expected
 
 
-def test_continue_wants_whole_probabilities(cts, tmp_path, predicted):
+def pack_fewer_bytes(source, mask):
+    mask.write_bytes(gzip.compress(gzip.decompress(mask.read_bytes())[:-16]))
+
+
+@pytest.mark.parametrize("damage", [cut_short, pack_fewer_bytes])
+def test_continue_wants_whole_probabilities(cts, tmp_path, predicted, damage):
     model, files = threshold_model(), find_inputs(cts, tmp_path / "out")
     predict_files(model, files)
     predicted.clear()
@@ -207,7 +213,7 @@ def test_continue_wants_whole_probabilities(cts, tmp_path, predicted):
         assert predicted == expected
         predicted.clear()
     path = tmp_path / "out" / "b_probabilities.nii.gz"
-    cut_short(None, path)
+    damage(None, path)
     predict_files(model, files, probabilities=True, keep_current=True)
     assert predicted == ["b"]
     assert read_probabilities(path).shape[-1] == 4
