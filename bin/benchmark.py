@@ -5,7 +5,6 @@ python bin/benchmark.py --output benchmark/
 python bin/benchmark.py --output benchmark/ --only resample score
 """
 
-import signal
 import sys
 from pathlib import Path
 
@@ -40,8 +39,6 @@ def main() -> int:
     if not args.output and not args.list:
         parser.error("--output is needed, or --list")
 
-    # A scheduler ends a job with SIGTERM. As an exception it also ends the child processes.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     from benchmarks.suite import list_benchmarks, run_suite
 
     if args.list:

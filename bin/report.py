@@ -32,15 +32,19 @@ def main() -> int:
     from kitsjax.report.report import write_report
     from kitsjax.report.result_tables import score_table
     from kitsjax.report.table_format import to_text
+    from kitsjax.run_record import read_record
 
     check_folder(args.output, "--output")
     evaluation = read_evaluation(args.scores)
-    log = Path(args.run or Path(args.scores).resolve().parent) / LOG_NAME
+    run = Path(args.run or Path(args.scores).resolve().parent)
+    log = run / LOG_NAME
     if args.run and not log.is_file():
         raise InputError(f"{log}: no such training log; give --run the folder of a training run")
     epochs = read_epochs(log)
+    record = read_record(run)
+    kept = record.kept if record else None
     *_, page = write_report(
-        evaluation, args.output, epochs, args.compare, args.predictions, args.dataset
+        evaluation, args.output, epochs, args.compare, args.predictions, args.dataset, kept
     )
     print(f"{to_text(score_table(evaluation, args.compare))}\n\nreport: {page.resolve()}")
     return 0

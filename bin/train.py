@@ -5,7 +5,6 @@ python bin/train.py --config configs/kits21_paper.toml --set data.root=/data/kit
 python bin/train.py --config configs/kits21_paper.toml --plan --target v5e:2x2
 """
 
-import signal
 import sys
 
 from kitsjax.command import resolve_settings, run_command, settings_parser
@@ -38,10 +37,10 @@ def main() -> int:
     if args.plan:
         from kitsjax.plan.describe import describe_plan
         from kitsjax.plan.forecast import forecast
+        from kitsjax.signals import end_at_once_on_signals
 
-        # The compiler ignores Ctrl-C for minutes; this ends the process at once. Nothing is lost.
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        found = forecast(settings, args.target)
+        with end_at_once_on_signals():
+            found = forecast(settings, args.target)
         print(describe_plan(found, settings))
         return 0 if found.fits else 1
     from kitsjax.plan.describe import describe_run

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from kitsjax.config import load_settings, to_toml
 from kitsjax.errors import InputError
 from kitsjax.settings import Settings
+from kitsjax.signals import Stopped, stop_on_signals
 
 USAGE_STATUS = 2
 """Exit status for a user's mistake; argparse uses the same."""
@@ -100,13 +101,14 @@ def run_command(main: Callable[[], int]) -> int:
     """Run a command and return its exit status.
 
     A user's mistake, or a disk that is full or not writable, gives one line and status 2. A reader
-    that closes the output early (`| head`) is no mistake: nothing is printed.
+    that closes the output early (`| head`) is no mistake: nothing is printed. SIGTERM gives status
+    143 and Ctrl-C 130, after temporary files are removed and worker processes have ended.
     """
     # XLA and absl report their own workings at WARNING and below; errors still show.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     try:
-        with _printed_notes():
+        with _printed_notes(), stop_on_signals():
             status = main()
         # It is None where the shell closed it (>&-).
         if sys.stdout:
@@ -123,6 +125,9 @@ def run_command(main: Callable[[], int]) -> int:
         if advice is None:
             raise
         message = f"{error.filename or 'output'}: {error.strerror}; {advice}"
+    except Stopped as stopped:
+        print(stopped, file=sys.stderr)
+        return stopped.status
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

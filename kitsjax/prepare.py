@@ -1,5 +1,6 @@
 """Prepare a data set from its settings: make the phantom if asked for, find cases, preprocess."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +13,11 @@ from kitsjax.data.preprocess_cases import PreprocessReport, preprocess_cases
 from kitsjax.data.preprocessed_case import PreprocessedCase
 from kitsjax.errors import InputError
 from kitsjax.files import check_folder
-from kitsjax.labels import MAJORITY
+from kitsjax.labels import CLASSES, FOREGROUND, MAJORITY
 from kitsjax.phantom.dataset import make_phantom
 from kitsjax.settings import DataSettings, PhantomSettings, PreprocessSettings
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,44 @@ def describe_preparation(data_set: DataSet) -> str:
         f"preprocessed: {report.made} cases made, {report.kept} up to date{failed}{peak}; "
         f"{data_set.folder}{others}"
     )
+
+
+def check_classes(
+    root: str, train: Sequence[PreprocessedCase], held_out: Sequence[PreprocessedCase]
+) -> None:
+    """Refuse training cases without any labeled voxel; note classes that no case of a side has.
+
+    KiTS19, for example, has no cysts.
+
+    Args:
+        root: the data set, for messages.
+        train: the cases to train on.
+        held_out: the cases held out; may be empty.
+
+    Raises:
+        InputError: The labels of all training cases are empty.
+    """
+    if absent := _absent_classes(train):
+        if len(absent) == len(FOREGROUND):
+            raise InputError(
+                f"{root}: the labels of all {len(train)} training cases are empty, so there is "
+                "nothing to learn; check that data.root has the right labels"
+            )
+        _logger.warning(
+            "%s: no training case has any voxel of %s, so the network cannot learn it",
+            root, " or ".join(absent),
+        )  # fmt: skip
+    if held_out and (absent := _absent_classes(held_out)):
+        _logger.warning(
+            "%s: no held-out case has any voxel of %s, so the scores cannot tell whether it is "
+            "found", root, " or ".join(absent),
+        )  # fmt: skip
+
+
+def _absent_classes(cases: Sequence[PreprocessedCase]) -> list[str]:
+    """Name the foreground classes that occur in none of the cases."""
+    counts = [case.voxels for case in cases]
+    return [CLASSES[value] for value in FOREGROUND if not any(c[value] for c in counts)]
 
 
 def _check_annotator(data: DataSettings, cases: Sequence[Case]) -> None:

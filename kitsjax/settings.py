@@ -47,6 +47,13 @@ class DataSettings(Section):
         "",
         description="JSON file {'train': [...], 'held_out': [...]}; empty: a seeded random split",
     )
+    split_seed: int = Field(
+        0,
+        ge=0,
+        le=2**31 - 1,
+        description="seed of the random split; runs that share it hold out the same cases, "
+        "whatever their train.seed",
+    )
     workers: int = Field(0, ge=0, description="worker processes; 0: one per core")
     label_source: str = Field(
         "majority",

@@ -1,9 +1,12 @@
 """Preparing a data set from its settings."""
 
+import json
+
 import pytest
 
+from kitsjax.data.preprocessed_case import PreprocessedCase
 from kitsjax.errors import InputError
-from kitsjax.prepare import prepare_data
+from kitsjax.prepare import check_classes, prepare_data
 from kitsjax.settings import DataSettings, PhantomSettings, PreprocessSettings
 
 
@@ -15,6 +18,44 @@ def test_unknown_annotator_is_refused(tmp_path):
     asked = DataSettings(root=str(tmp_path), label_source="annotator_9")
     with pytest.raises(InputError, match=r"no case has an annotation 9 .*another annotator"):
         prepare_data(asked, PhantomSettings(), PreprocessSettings())
+
+
+@pytest.fixture
+def made(tmp_path):
+    """Make preprocessed cases with these numbers of kidney, tumor and cyst voxels."""
+
+    def make(*counts):
+        cases = []
+        for number, (kidney, tumor, cyst) in enumerate(counts):
+            folder = tmp_path / f"case_{number:05d}"
+            folder.mkdir(exist_ok=True)
+            voxels = {"1": kidney, "2": tumor, "3": cyst}
+            (folder / "case.json").write_text(json.dumps({"voxels": voxels}))
+            cases.append(PreprocessedCase(folder))
+        return cases
+
+    return make
+
+
+def test_empty_labels_of_all_cases_are_refused(made):
+    with pytest.raises(InputError, match="data/kits: the labels of all 2 training cases are empty"):
+        check_classes("data/kits", made((0, 0, 0), (0, 0, 0)), [])
+
+
+def test_classes_that_are_nowhere_are_noted(made, caplog):
+    """KiTS19 has no cysts; and chance may hold out cases without any tumor."""
+    cases = made((5, 1, 0), (0, 2, 0), (9, 0, 0))
+    check_classes("data/kits", cases[:2], cases[2:])
+    train, held_out = (record.getMessage() for record in caplog.records)
+    assert train.startswith("data/kits: no training case has any voxel of cyst,")
+    assert held_out.startswith("data/kits: no held-out case has any voxel of tumor or cyst,")
+
+
+def test_whole_cases_are_not_noted(made, caplog):
+    cases = made((5, 1, 2), (1, 1, 1))
+    check_classes("data/kits", cases[:1], cases[1:])
+    check_classes("data/kits", cases, [])
+    assert caplog.records == []
 
 
 def test_places_are_tested_before_any_work(tmp_path, monkeypatch):

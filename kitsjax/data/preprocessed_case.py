@@ -44,6 +44,12 @@ class PreprocessedCase:
         return z, y, x
 
     @property
+    def voxels(self) -> dict[int, int]:
+        """The number of voxels of each foreground value in the majority label."""
+        stored = json.loads((self.folder / "case.json").read_text())["voxels"]
+        return {value: stored[str(value)] for value in FOREGROUND}
+
+    @property
     def foreground(self) -> dict[int, np.ndarray]:
         """Stored voxel positions (n, 3) for each foreground label value present in the case.
 

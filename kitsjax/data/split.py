@@ -46,12 +46,15 @@ def split_cases(case_ids: Sequence[str], held_out: int, seed: int) -> Split:
     return Split(tuple(i for i in ids if i not in held), tuple(sorted(held)))
 
 
-def read_split(path: str | Path, case_ids: Sequence[str]) -> Split:
-    """Read a split file and check it against the ids of the cases in the data folder.
+def read_split(path: str | Path, case_ids: Sequence[str] | None = None) -> Split:
+    """Read a split file and check it.
+
+    Args:
+        path: JSON file.
+        case_ids: ids of the cases in the data folder; None: the split may name any case.
 
     Raises:
-        InputError: The file cannot be read or is no split, or the split names an unknown case, has
-            a case on both sides, or has no case to train on.
+        InputError: The file cannot be read or is no split, or as `check_split`.
     """
     try:
         content = _SplitFile.model_validate_json(Path(path).read_bytes())
@@ -64,15 +67,31 @@ def read_split(path: str | Path, case_ids: Sequence[str]) -> Split:
             f'{path}: not a split; write {{"train": ["case_00000", ...], "held_out": [...]}}'
         ) from None
     split = Split(tuple(sorted(content.train)), tuple(sorted(content.held_out)))
-    problem = _find_problem(split, set(case_ids))
-    if problem:
-        raise InputError(f"{path}: {problem}; correct the split")
+    check_split(split, case_ids, path)
     return split
+
+
+def check_split(split: Split, case_ids: Sequence[str] | None, source: str | Path) -> None:
+    """Check a split against the ids of the cases in the data folder; None: against itself only.
+
+    Raises:
+        InputError: It names an unknown case, has a case on both sides, or has no case to train on;
+            the message begins with `source`.
+    """
+    known = {*split.train, *split.held_out} if case_ids is None else set(case_ids)
+    problem = _find_problem(split, known)
+    if problem:
+        raise InputError(f"{source}: {problem}; correct the split")
+
+
+def split_text(split: Split) -> str:
+    """Return the text of a split file, which `read_split` reads."""
+    return json.dumps(asdict(split), indent=1) + "\n"
 
 
 def write_split(path: str | Path, split: Split) -> None:
     """Write a split file that `read_split` reads."""
-    write_text(path, json.dumps(asdict(split), indent=1) + "\n")
+    write_text(path, split_text(split))
 
 
 def _find_problem(split: Split, known: set[str]) -> str | None:

@@ -126,6 +126,7 @@ def read_bundle(path: str | Path) -> Bundle:
             )
     tensors, metadata = _read(path)
     settings = _read_settings(path, metadata)
+    _check_labels(path, metadata)
     bundle = Bundle(unflatten_dict(tensors, sep="/"), settings, json.loads(metadata["provenance"]))
     _check_network(path, settings, tensors)
     return bundle
@@ -155,7 +156,7 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
 
 def _check_format(path: Path, metadata: Mapping[str, str]) -> None:
     version = metadata.get("kitsjax_format", "")
-    if not version.isdecimal():
+    if not version.isdecimal() or not {"settings", "labels", "provenance"} <= metadata.keys():
         raise InputError(f"{path}: not a kitsjax model; give a {BUNDLE_NAME} written by training")
     if int(version) > FORMAT:
         raise InputError(
@@ -172,6 +173,16 @@ def _read_settings(path: Path, metadata: Mapping[str, str]) -> Settings:
         raise InputError(
             f"{path}: written by another version of kitsjax ({error}); use that version"
         ) from None
+
+
+def _check_labels(path: Path, metadata: Mapping[str, str]) -> None:
+    """Refuse a model whose outputs are other classes, or the same ones in another order."""
+    stored = json.loads(metadata["labels"])
+    if stored != list(CLASSES):
+        raise InputError(
+            f"{path}: its labels are {', '.join(map(str, stored))}, and this kitsjax writes "
+            f"{', '.join(CLASSES)}; use the version of kitsjax that wrote it"
+        )
 
 
 def _check_network(path: Path, settings: Settings, tensors: Mapping[str, np.ndarray]) -> None:

@@ -32,7 +32,8 @@ def describe_run(
     rows = {
         "devices": f"{jax.device_count()} x {device.device_kind} ({device.platform}) "
         f"in {jax.process_count()} process(es)",
-        "cases": f"{cases[0]} to train on, {cases[1]} held out",
+        "cases": f"{cases[0]} to train on, "
+        + (f"{cases[1]} held out" if cases[1] else "none held out; validation uses these, too"),
         "network": _describe_network(count_parameters(params), settings),
         "batch": f"{sampling.batch_size} patches of {_join(sampling.patch_shape)} voxels at "
         f"{settings.preprocess.spacing_mm:g} mm",

@@ -21,6 +21,7 @@ from kitsjax.report.slices import plot_best, plot_worst
 from kitsjax.report.table_format import Table, to_csv, to_latex, to_markdown
 from kitsjax.report.training_curves import plot_training
 from kitsjax.report.views import find_files
+from kitsjax.run_record import KeptEpoch
 
 PAGE_NAME = "report.html"
 
@@ -32,6 +33,7 @@ def write_report(
     compare: str | None = None,
     predictions: str | Path | None = None,
     dataset: str | Path | None = None,
+    kept: KeptEpoch | None = None,
 ) -> list[Path]:
     """Write tables (Markdown, CSV, LaTeX), figures (PNG, PDF) and `report.html` to a folder.
 
@@ -46,6 +48,7 @@ def write_report(
         compare: a key of `mean_scores.PUBLISHED`, to show those scores beside ours.
         predictions, dataset: present places of the folders that were scored, if they have moved.
             Only Figures 3 and 6 read them.
+        kept: the epoch whose parameters the run kept, for Figure 2; None if it is not known.
 
     Returns:
         The files written, the page last.
@@ -60,7 +63,7 @@ def write_report(
         )
     folder = Path(folder)
     tables = make_tables(evaluation, compare)
-    drawings = draw_figures(evaluation, epochs, predictions, dataset)
+    drawings = draw_figures(evaluation, epochs, predictions, dataset, kept)
     written = []
     for name, table in tables.items():
         contents = {"md": to_markdown(table), "csv": to_csv(table), "tex": to_latex(table)}
@@ -95,6 +98,7 @@ def draw_figures(
     epochs: Sequence[Mapping[str, Any]],
     predictions: str | Path | None = None,
     dataset: str | Path | None = None,
+    kept: KeptEpoch | None = None,
 ) -> list[Drawing]:
     """Draw every figure of the report.
 
@@ -102,11 +106,12 @@ def draw_figures(
         evaluation: scores of the cases.
         epochs: rows of the training log, for Figure 2; empty without a log.
         predictions, dataset: present places of the folders that were scored, if they have moved.
+        kept: the epoch whose parameters the run kept, for Figure 2; None if it is not known.
 
     Raises:
         InputError: `predictions` or `dataset` is not such a folder.
     """
-    training = plot_training(epochs)
+    training = plot_training(epochs, kept)
     if not epochs:
         why = "no training log, or no epoch in it; give the run's folder with --run"
         training = training._replace(caption=f"Not drawn: {why}.")

@@ -1,51 +1,36 @@
 """Checkpoints of a run: its state and progress, written by Orbax in the background."""
 
-import hashlib
 import logging
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import orbax.checkpoint as ocp
-from orbax.checkpoint import checkpoint_managers
 
+from kitsjax.devices import barrier, is_main
 from kitsjax.errors import InputError
 from kitsjax.model.arrays import Params
+from kitsjax.train.checkpoint_errors import DamagedCheckpointError, explain_restore, explain_save
+from kitsjax.train.checkpoint_record import (
+    Progress,
+    Record,
+    describe_leaves,
+    first_difference,
+    flatten,
+    record_from_json,
+    record_to_json,
+)
 from kitsjax.train.step import TrainState
 
 Tree = TypeVar("Tree")
 
-_UNSCORED = -1.0
-"""The metric of a checkpoint within an epoch. Every real pseudo-Dice is larger, so such a
-checkpoint is never the best."""
-
-
-@dataclass
-class Progress:
-    """Where a run stands, beside its parameters.
-
-    Attributes:
-        step: optimizer steps done; also the position of the training pipeline.
-        epoch: epochs completed, validation included.
-        pseudo_dice_average: moving average of the pseudo-Dice; None until the first epoch ends.
-        losses: losses of the steps done in the current epoch.
-        grad_norms: gradient norms of the same steps.
-    """
-
-    step: int = 0
-    epoch: int = 0
-    pseudo_dice_average: float | None = None
-    losses: list[float] = field(default_factory=list)
-    grad_norms: list[float] = field(default_factory=list)
+_logger = logging.getLogger(__name__)
 
 
 class Checkpoints:
-    """The checkpoints of a run folder: the latest one, and the one of the best pseudo-Dice average.
+    """The checkpoints of a run folder: the latest two, and the one of the best pseudo-Dice average.
 
     Orbax verifies that files are complete but not what is in them. So the hash, shape and type of
     each leaf are stored beside the arrays and compared before a checkpoint is used.
@@ -57,53 +42,58 @@ class Checkpoints:
         # one line. So its log is silenced.
         for name in ("absl", "asyncio", "concurrent.futures"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
-        policy = checkpoint_managers.AnyPreservationPolicy(
-            [
-                checkpoint_managers.LatestN(1),
-                checkpoint_managers.BestN(get_metric_fn=_pseudo_dice_average, n=1, reverse=False),
-            ]
-        )
-        # With the policy alone the metrics would be lost at a restart; best_fn has them stored.
-        options = ocp.CheckpointManagerOptions(
-            preservation_policy=policy, best_fn=_pseudo_dice_average, best_mode="max"
-        )
+        options = ocp.CheckpointManagerOptions(preservation_policy=self)
         self._manager = ocp.CheckpointManager(self.folder, options=options)
+        self._scores: dict[int, float] = {}
+        for number in self._manager.all_steps():
+            try:
+                self._note_score(number, self._read_record(number))
+            except DamagedCheckpointError:
+                # It is reported when it would be used.
+                continue
+
+    @property
+    def numbers(self) -> list[int]:
+        """Numbers of the checkpoints (`Progress.number`), in ascending order."""
+        return sorted(self._manager.all_steps())
 
     @property
     def latest(self) -> int | None:
-        """Step of the latest checkpoint, None if there is none."""
-        return self._manager.latest_step()
+        """Number of the latest checkpoint, None if there is none."""
+        return max(self.numbers, default=None)
 
     @property
     def best(self) -> int | None:
-        """Step of the best checkpoint, None if there is none."""
-        return self._manager.best_step()
+        """Number of the best checkpoint, None if none was scored."""
+        return max(self._scores, key=lambda number: (self._scores[number], number), default=None)
 
     def save(self, state: TrainState, progress: Progress, *, scored: bool) -> None:
         """Copy a state to the host and write it in the background.
 
         Args:
             state: without the leading axis of devices.
-            progress: where the run stands; `progress.step` becomes the checkpoint's number.
+            progress: where the run stands; its number becomes the checkpoint's.
             scored: whether `progress.pseudo_dice_average` was measured with these parameters, as
                 at the end of an epoch. Only such a checkpoint can be the best.
 
         Raises:
             InputError: this or an earlier write failed, for instance because the disk is full.
         """
-        trees = {"params": _flatten(state.params), "optimizer": _flatten(state.opt_state)}
-        record = {
-            "progress": asdict(progress),
-            "leaves": {name: _describe(leaves, hashed=True) for name, leaves in trees.items()},
-        }
-        dice = progress.pseudo_dice_average if scored else None
-        items = {name: ocp.args.StandardSave(leaves) for name, leaves in trees.items()}
-        with self._explain_save():
+        trees = {"params": flatten(state.params), "optimizer": flatten(state.opt_state)}
+        leaves = {name: describe_leaves(arrays, hashed=True) for name, arrays in trees.items()}
+        record = Record(progress, scored, leaves)
+        items = {name: ocp.args.StandardSave(arrays) for name, arrays in trees.items()}
+        self._note_score(progress.number, record)
+        with explain_save(self.folder):
             self._manager.save(
-                progress.step,
-                args=ocp.args.Composite(**items, record=ocp.args.JsonSave(record)),
-                metrics={"dice": _UNSCORED if dice is None else dice},
+                progress.number,
+                args=ocp.args.Composite(**items, record=ocp.args.JsonSave(record_to_json(record))),
             )
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        """Tell Orbax which checkpoints to keep, in its order: from the oldest to the latest."""
+        kept = {*[checkpoint.step for checkpoint in checkpoints][-2:], self.best}
+        return [checkpoint.step in kept for checkpoint in checkpoints]
 
     def wait(self) -> None:
         """Wait until everything is written.
@@ -111,7 +101,7 @@ class Checkpoints:
         Raises:
             InputError: a write failed, for instance because the disk is full.
         """
-        with self._explain_save():
+        with explain_save(self.folder):
             self._manager.wait_until_finished()
             self._manager.check_for_errors()
 
@@ -119,104 +109,112 @@ class Checkpoints:
         """Release the manager's threads, even if its last write failed."""
         self._manager.close()
 
-    def restore(self, like_state: TrainState, step: int) -> tuple[TrainState, Progress]:
-        """Read the state and progress of a step.
+    def restore_latest(self, like_state: TrainState) -> tuple[TrainState, Progress] | None:
+        """Read the latest checkpoint that is whole; None if there is no checkpoint at all.
+
+        Later ones, which are damaged, are moved to the folder `<folder>.damaged` and reported.
 
         Args:
             like_state: a state of one device with the structure, shapes and types to expect.
-            step: the checkpoint's number.
 
         Raises:
-            InputError: the checkpoint is damaged, or of another network or optimizer.
+            InputError: all checkpoints are damaged, or one is of another network or optimizer.
         """
-        record = self._read_record(step)
-        params = self._restore_tree("params", like_state.params, step, record)
-        opt_state = self._restore_tree("optimizer", like_state.opt_state, step, record)
-        progress = Progress(**record["progress"])
-        return TrainState(jnp.int32(progress.step), params, opt_state), progress
+        damaged: list[tuple[int, InputError]] = []
+        for number in reversed(self.numbers):
+            try:
+                found = self.restore(like_state, number)
+            except DamagedCheckpointError as error:
+                damaged.append((number, error))
+            else:
+                self._set_aside(damaged, found[1])
+                return found
+        if damaged:
+            raise InputError(
+                f"{damaged[0][1]}, and no older one is whole; move {self.folder} away to train "
+                "this run from its first step"
+            )
+        return None
 
-    def restore_params(self, like_params: Params, step: int) -> Params:
-        """Read only the parameters of a step.
+    def restore(self, like_state: TrainState, number: int) -> tuple[TrainState, Progress]:
+        """Read the state and progress of a checkpoint; see `restore_latest`.
+
+        Raises:
+            DamagedCheckpointError: it is damaged.
+            InputError: it is of another network or optimizer, or cannot be read here.
+        """
+        record = self._read_record(number)
+        params = self._restore_tree("params", like_state.params, number, record)
+        opt_state = self._restore_tree("optimizer", like_state.opt_state, number, record)
+        return TrainState(jnp.int32(record.progress.step), params, opt_state), record.progress
+
+    def restore_best(self, like_params: Params) -> tuple[Params, Progress]:
+        """Read the parameters of the best checkpoint that is whole, and where the run stood then.
+
+        Better ones, which are damaged, are reported.
 
         Args:
             like_params: parameters with the structure, shapes and types to expect.
-            step: the checkpoint's number.
 
         Raises:
-            InputError: the checkpoint is damaged, or of another network.
+            InputError: no scored checkpoint is whole, or one is of another network.
         """
-        return self._restore_tree("params", like_params, step, self._read_record(step))
+        while (number := self.best) is not None:
+            try:
+                record = self._read_record(number)
+                return self._restore_tree("params", like_params, number, record), record.progress
+            except DamagedCheckpointError as error:
+                del self._scores[number]
+                _logger.warning("%s; the next best checkpoint is used", error)
+        raise InputError(
+            f"{self.folder}: no checkpoint of a whole epoch can be read; move the folder away to "
+            "train this run from its first step"
+        )
 
-    def _read_record(self, step: int) -> dict[str, Any]:
+    def _note_score(self, number: int, record: Record) -> None:
+        if record.scored and record.progress.pseudo_dice_average is not None:
+            self._scores[number] = record.progress.pseudo_dice_average
+
+    def _set_aside(self, damaged: Sequence[tuple[int, InputError]], good: Progress) -> None:
+        """Move damaged checkpoints away, whose numbers the run will use again, and report it."""
+        barrier("damaged checkpoints are known")
+        aside = self.folder.with_name(f"{self.folder.name}.damaged")
+        for number, error in damaged:
+            self._scores.pop(number, None)
+            if is_main():
+                place = _free_name(aside / str(number))
+                aside.mkdir(exist_ok=True)
+                (self.folder / str(number)).rename(place)
+                _logger.warning(
+                    "%s; moved to %s; the run goes on from step %d, so that later steps are made "
+                    "again", error, place, good.step,
+                )  # fmt: skip
+        barrier("damaged checkpoints are moved")
+        if damaged:
+            self._manager.reload()
+
+    def _read_record(self, number: int) -> Record:
         args = ocp.args.Composite(record=ocp.args.JsonRestore())
-        with self._explain_restore(step):
-            return self._manager.restore(step, args=args).record
+        with explain_restore(self.folder / str(number)):
+            return record_from_json(self._manager.restore(number, args=args).record)
 
-    def _restore_tree(self, name: str, like: Tree, step: int, record: Mapping[str, Any]) -> Tree:
-        expected, stored = _flatten(like), record["leaves"][name]
-        different = _first_difference(_describe(expected), stored)
+    def _restore_tree(self, name: str, like: Tree, number: int, record: Record) -> Tree:
+        expected, stored = flatten(like), record.leaves[name]
+        different = first_difference(describe_leaves(expected), stored)
         if different:
             raise InputError(
-                f"{self.folder}/{step}: a checkpoint of another network ({different}); use the "
+                f"{self.folder}/{number}: a checkpoint of another network ({different}); use the "
                 "settings that it was trained with"
             )
         args = ocp.args.Composite(**{name: ocp.args.StandardRestore(expected)})
-        with self._explain_restore(step):
-            leaves = dict(self._manager.restore(step, args=args)[name])
-        if _describe(leaves, hashed=True) != stored:
-            raise InputError(
-                f"{self.folder}/{step}: the checkpoint's content has changed on disk; remove its "
-                "folder to use another"
-            )
+        with explain_restore(self.folder / str(number)):
+            leaves = dict(self._manager.restore(number, args=args)[name])
+            if describe_leaves(leaves, hashed=True) != stored:
+                raise ValueError("its content has changed on disk")
         return jax.tree.unflatten(jax.tree.structure(like), [leaves[k] for k in expected])
 
-    def _explain_save(self) -> AbstractContextManager[None]:
-        return _explain(f"{self.folder}: cannot save a checkpoint", "free the disk, then --resume")
 
-    def _explain_restore(self, step: int) -> AbstractContextManager[None]:
-        what = f"{self.folder}/{step}: the checkpoint is damaged"
-        return _explain(what, "remove its folder to use another")
-
-
-@contextmanager
-def _explain(what: str, advice: str) -> Iterator[None]:
-    """Turn whatever Orbax and TensorStore raise about files into one line."""
-    try:
-        yield
-    except Exception as error:
-        text = str(error)
-        full = "RESOURCE_EXHAUSTED" in text or "No space left" in text
-        reason = "the disk is full" if full else text.partition("\n")[0][:200]
-        raise InputError(f"{what} ({reason or type(error).__name__}); {advice}") from None
-
-
-def _pseudo_dice_average(metrics: Mapping[str, float]) -> float:
-    return metrics["dice"]
-
-
-def _flatten(tree: Any) -> dict[str, np.ndarray]:
-    """Copy the leaves of a tree to the host, under dotted names, in the tree's order."""
-    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    names = [jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in leaves]
-    return dict(zip(names, jax.device_get([leaf for _, leaf in leaves]), strict=True))
-
-
-def _describe(leaves: Mapping[str, np.ndarray], *, hashed: bool = False) -> dict[str, list[Any]]:
-    """List the shape and type of each leaf, and its hash if asked, as JSON stores them."""
-
-    def describe(leaf: np.ndarray) -> list[Any]:
-        digest = [hashlib.blake2b(leaf.tobytes(), digest_size=16).hexdigest()] if hashed else []
-        return [list(leaf.shape), str(leaf.dtype), *digest]
-
-    return {name: describe(leaf) for name, leaf in leaves.items()}
-
-
-def _first_difference(expected: Mapping[str, list], stored: Mapping[str, list]) -> str:
-    """Describe the first difference in names or shapes; empty if there is none."""
-    for name in [*expected, *stored]:
-        ours, theirs = expected.get(name), stored.get(name)
-        if ours is None or theirs is None:
-            return f"{name} is only in the {'checkpoint' if ours is None else 'settings'}"
-        if ours[0] != theirs[0]:
-            return f"{name} has shape {tuple(theirs[0])}, the settings ask for {tuple(ours[0])}"
-    return ""
+def _free_name(path: Path) -> Path:
+    """Return the path, or one with a number behind it if something is there already."""
+    names = (path.with_name(f"{path.name}-{n}") if n else path for n in range(10_000))
+    return next(name for name in names if not name.exists())

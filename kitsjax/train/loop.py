@@ -2,38 +2,32 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kitsjax.data.pipeline import Batch, batches
-from kitsjax.data.preprocessed_case import PreprocessedCase
+from kitsjax.data.pipeline import Batch
 from kitsjax.devices import is_main
 from kitsjax.errors import InputError
 from kitsjax.labels import CLASSES, FOREGROUND
 from kitsjax.model.arrays import Params
 from kitsjax.model.pseudo_dice import pseudo_dice
 from kitsjax.settings import Settings
-from kitsjax.train.augment import oversized_shape
-from kitsjax.train.checkpoint import Checkpoints, Progress
+from kitsjax.signals import Stopped, watch_signals
+from kitsjax.train.checkpoint import Checkpoints
+from kitsjax.train.checkpoint_record import Progress
 from kitsjax.train.optimizer import learning_rate
-from kitsjax.train.program import build_program
+from kitsjax.train.program import build_program, lower_train_step
 from kitsjax.train.replication import first_replica, replicate, shard
-from kitsjax.train.signals import Stopped, watch_signals
+from kitsjax.train.run_folder import CHECKPOINTS
 from kitsjax.train.step import Metrics, TrainState, init_state
+from kitsjax.train.streams import Cases, OpenStreams, Streams, open_pipelines
 from kitsjax.train.tracking import Tracker
 from kitsjax.training_log import Row
-
-Cases = Sequence[PreprocessedCase]
-
-Streams = tuple[Iterator[Batch], Iterator[Batch]]
-"""Endless training batches, and endless validation batches."""
-
-OpenStreams = Callable[[Settings, Cases, Cases, Progress], Streams]
-"""(settings, training cases, validation cases, progress) -> the streams from there on."""
 
 
 class TrainingLoop:
@@ -49,7 +43,7 @@ class TrainingLoop:
         progress: where the run stands.
 
     Raises:
-        InputError: the batch does not fit the devices, or the latest checkpoint is damaged or of
+        InputError: the batch does not fit the devices, all checkpoints are damaged, or one is of
             another network.
     """
 
@@ -65,25 +59,33 @@ class TrainingLoop:
         self.progress = Progress()
         self._steps = settings.train.epochs * settings.train.batches
         self._learning_rate = learning_rate(settings.optimizer, self._steps)
-        self._checkpoints = Checkpoints(folder / "checkpoints")
-        if self._checkpoints.latest is not None:
-            latest = self._checkpoints.latest
-            self.state, self.progress = self._checkpoints.restore(self.state, latest)
+        self._checkpoints = Checkpoints(folder / CHECKPOINTS)
+        if found := self._checkpoints.restore_latest(self.state):
+            self.state, self.progress = found
 
     @property
     def finished(self) -> bool:
         """Whether all epochs are done."""
         return self.progress.epoch >= self.settings.train.epochs
 
-    def fit(self, open_streams: OpenStreams | None = None) -> Params:
-        """Train until all epochs are done and return the best parameters.
+    def compile(self) -> jax.stages.Compiled:
+        """Compile the train step, which training then uses, and return it for analysis."""
+        compiled = lower_train_step(self.settings, self.program, self.state).compile()
+        self.program = replace(self.program, train_step=compiled)
+        return compiled
+
+    def fit(self, open_streams: OpenStreams | None = None) -> tuple[Params, Progress]:
+        """Train until all epochs are done.
 
         Args:
             open_streams: opens the streams of batches, if they come from elsewhere than the cases.
 
+        Returns:
+            The best parameters, and where the run stood when they were saved.
+
         Raises:
             InputError: a checkpoint is damaged, the disk is full, or the loss is no longer finite.
-            Stopped: SIGTERM or SIGINT came.
+            Stopped: SIGTERM or SIGINT came. A checkpoint of all that is done was saved.
         """
         if not self.finished:
             progress = self.progress
@@ -95,11 +97,9 @@ class TrainingLoop:
                     self.settings, self.train_cases, self.validation_cases, progress
                 )
                 self._run_epochs(streams, tracker, signals)
-        best = self._checkpoints.best
-        assert best is not None
-        params = self._checkpoints.restore_params(self.state.params, best)
+        best = self._checkpoints.restore_best(self.state.params)
         self._checkpoints.close()
-        return params
+        return best
 
     def _run_epochs(self, streams: Streams, tracker: Tracker, signals: list[int]) -> None:
         """Train, validate, log and save, epoch by epoch."""
@@ -109,9 +109,10 @@ class TrainingLoop:
         for epoch in range(progress.epoch, train.epochs):
             began = time.perf_counter()
             state, speed = self._train_epoch(state, train_stream, tracker, signals)
+            scores = self._validate(state.params, validation_stream, signals)
             if signals:
+                # A validation that was broken off is made again as a whole.
                 self._save_and_stop(state, tracker, signals[0])
-            scores = self._validate(state.params, validation_stream)
             progress.epoch = epoch + 1
             progress.pseudo_dice_average = self._average(scores["pseudo_dice"])
             tracker.epoch({
@@ -129,6 +130,8 @@ class TrainingLoop:
             if self.finished or progress.epoch % train.checkpoint_epochs == 0:
                 self._save(state, tracker, scored=True)
         self._checkpoints.wait()
+        if signals:
+            raise Stopped(signals[0], "all epochs are done; --resume predicts and scores")
 
     def _train_epoch(
         self, state: TrainState, stream: Iterator[Batch], tracker: Tracker, signals: list[int]
@@ -179,10 +182,15 @@ class TrainingLoop:
             f"last good checkpoint: {good}; check these cases or lower optimizer.learning_rate"
         )
 
-    def _validate(self, params: Params, stream: Iterator[Batch]) -> Row:
-        """Compute the loss and the pseudo-Dice over an epoch's validation patches."""
+    def _validate(self, params: Params, stream: Iterator[Batch], signals: list[int]) -> Row:
+        """Compute the loss and the pseudo-Dice over an epoch's validation patches.
+
+        At a signal it breaks off and returns nothing.
+        """
         losses, counts = [], np.zeros((len(CLASSES), 3))
         for _ in range(self.settings.train.validation_batches):
+            if signals:
+                return {}
             batch = next(stream)
             arrays = {name: batch[name] for name in ("image", "label")}
             metrics = self.program.eval_step(params, shard(arrays, jax.local_device_count()))
@@ -207,30 +215,8 @@ class TrainingLoop:
         self._checkpoints.save(first_replica(state), self.progress, scored=scored)
 
     def _save_and_stop(self, state: TrainState, tracker: Tracker, signal: int) -> None:
-        """Save a checkpoint of this step and raise `Stopped`."""
-        # At the very start of an epoch the last epoch's checkpoint may be of this same step.
-        if self._checkpoints.latest != self.progress.step:
+        """Save a checkpoint of where the run stands, unless there is one, and raise `Stopped`."""
+        if self._checkpoints.latest != self.progress.number:
             self._save(state, tracker, scored=False)
         self._checkpoints.wait()
-        raise Stopped(signal, self.progress.step)
-
-
-def open_pipelines(
-    settings: Settings, train_cases: Cases, validation_cases: Cases, progress: Progress
-) -> Streams:
-    """Open this host's share of the training and validation batches, from a run's progress on."""
-    train, sampling = settings.train, settings.sampling
-    host, hosts = jax.process_index(), jax.process_count()
-    training = batches(
-        train_cases, sampling, oversized_shape(sampling.patch_shape, settings.augment),
-        seed=train.seed, start=progress.step, host=host, hosts=hosts,
-        label_source=settings.data.label_source,
-    )  # fmt: skip
-    # Validation uses the majority label, so that runs on other label sources can be compared.
-    validation = batches(
-        validation_cases, sampling, sampling.patch_shape,
-        # Another seed than the training's gives other random patches, even of the same cases.
-        seed=train.seed + 1, start=progress.epoch * train.validation_batches,
-        host=host, hosts=hosts,
-    )  # fmt: skip
-    return training, validation
+        raise Stopped(signal, f"saved at step {self.progress.step}; --resume goes on from there")

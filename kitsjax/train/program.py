@@ -88,9 +88,6 @@ def lower_train_step(
 ) -> Any:
     """Lower the train step, so that it can be compiled and analyzed without running it.
 
-    What is compiled for this machine's devices goes to the compilation cache, where the run finds
-    it again.
-
     Args:
         settings: all settings of the run.
         program: built of these settings.

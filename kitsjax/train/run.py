@@ -4,50 +4,31 @@ import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
 import jax
 
 from kitsjax.data.kits import Case
-from kitsjax.data.split import Split
 from kitsjax.devices import barrier, is_main, start_devices
 from kitsjax.errors import InputError
+from kitsjax.files import check_folder
 from kitsjax.infer.bundle import BUNDLE_NAME, load_model, save_bundle
 from kitsjax.infer.predict_files import predict_files
 from kitsjax.model.arrays import Params
 from kitsjax.prepare import DataSet, describe_preparation, prepare_data
 from kitsjax.run_lock import lock_folder
+from kitsjax.run_record import RECORD_NAME, KeptEpoch, RunRecord, read_record, write_record
 from kitsjax.settings import Settings
-from kitsjax.train.loop import TrainingLoop
-from kitsjax.train.program import lower_train_step
-from kitsjax.train.run_folder import choose_split, open_run, package_versions
-from kitsjax.train.signals import Stopped
-from kitsjax.train.summary import report_scores
-
-
-class DescribeRun(Protocol):
-    """A function that describes a run before it starts: `kitsjax.plan` has it."""
-
-    def __call__(
-        self,
-        settings: Settings,
-        params: Params,
-        compiled: jax.stages.Compiled | None,
-        folder: Path,
-        cases: tuple[int, int],
-        done: int,
-        /,
-    ) -> str:
-        """Describe in a few lines what a run is about to do.
-
-        Args:
-            settings: all settings of the run.
-            params: the parameters of one device.
-            compiled: the compiled train step; None where several processes share it.
-            folder: run folder.
-            cases: number of training and of validation cases.
-            done: steps that a resumed run has already done.
-        """
+from kitsjax.signals import Stopped
+from kitsjax.train.make_loop import DescribeRun, make_loop, read_trained
+from kitsjax.train.run_folder import (
+    begin_run,
+    check_files,
+    choose_split,
+    open_run,
+    package_versions,
+)
+from kitsjax.train.summary import SUMMARY_NAME, report_scores
 
 
 def run(
@@ -61,58 +42,73 @@ def run(
         describe_run: its text is printed before training starts; None: nothing is printed.
 
     Returns:
-        The exit status: 0, 2 if a held-out case failed, or 128 + the number of a signal that
-        stopped the run.
+        The exit status: 0, or 2 if a held-out case failed.
 
     Raises:
         InputError: anything that the user can correct, in one line.
+        Stopped: SIGTERM or SIGINT came; the message says what --resume will do.
     """
     start_devices(settings.run, keep_memory=True)
     folder = Path(settings.run.folder)
-    with lock_folder(folder) if is_main() else nullcontext():
-        return _run(settings, folder, resume, describe_run)
+    if is_main():
+        check_folder(folder, "run.folder", (RECORD_NAME, BUNDLE_NAME, SUMMARY_NAME))
+    try:
+        with lock_folder(folder) if is_main() else nullcontext():
+            return _run(settings, folder, resume, describe_run)
+    except Stopped as stopped:
+        raise Stopped(stopped.number, stopped.text or _describe_stop(folder)) from None
 
 
 def _run(settings: Settings, folder: Path, resume: bool, describe_run: DescribeRun | None) -> int:
-    """Do what `run` does, in a folder that this run holds."""
+    record = open_run(settings, resume)
     if is_main():
-        open_run(settings, resume)
+        if resume and record is None:
+            print(f"{folder}: nothing to resume, a new run begins")
         print(f"run folder: {folder.resolve()}", flush=True)
-    data, split = _prepare(settings, folder)
-    try:
-        params = _train(settings, folder, data, split, describe_run)
-    except Stopped as stopped:
-        print(stopped, flush=True)
-        return stopped.status
-    if is_main():
-        save_bundle(folder / BUNDLE_NAME, params, settings, {"versions": package_versions()})
-    barrier("trained")
+    data = _prepare(settings)
+    split = choose_split(settings, [case.case_id for case in data.cases], record)
     cases = {case.case_id: case for case in data.cases}
-    train_cases = [cases[name] for name in split.train]
-    held_out = [cases[name] for name in split.held_out]
+    train, held_out = ([cases[name] for name in side] for side in (split.train, split.held_out))
+    if record is not None:
+        check_files(record, settings, [*train, *held_out])
+    bundle = read_trained(folder, record)
+    if bundle is None:
+        loop = make_loop(settings, data, split, record, describe_run)
+    # All that can be wrong was looked at, so that a folder holds no run that cannot go on.
+    if is_main():
+        record = begin_run(settings, split, [*train, *held_out], record)
+    if bundle is None:
+        params, progress = loop.fit()
+        assert progress.pseudo_dice_average is not None
+        dice = progress.pseudo_dice_average
+        kept = KeptEpoch(epoch=progress.epoch, pseudo_dice_average=dice)
+        _save_model(settings, record, params, {"versions": package_versions()}, kept)
+    else:
+        _save_model(settings, record, bundle.params, bundle.provenance, None)
+    barrier("trained")
     failures = _predict(folder, held_out)
     barrier("predicted")
     if is_main():
-        failures += report_scores(settings, folder, train_cases, held_out)
+        failures += report_scores(settings, folder, train, held_out)
         for message in failures:
             print(f"failed: {message}", file=sys.stderr)
-        print(f"model, masks, scores and report/report.html: {folder.resolve()}")
+        print(_describe_outputs(folder, len(held_out)))
     return 2 if failures else 0
 
 
-def _prepare(settings: Settings, folder: Path) -> tuple[DataSet, Split]:
+def _prepare(settings: Settings) -> DataSet:
     """Prepare the data in the main process; the others find it on the shared disk afterwards."""
     if is_main():
-        data, split = _prepare_here(settings, folder)
+        data = _prepare_here(settings)
         print(describe_preparation(data), flush=True)
     barrier("prepared")
     if not is_main():
-        data, split = _prepare_here(settings, folder)
-    return data, split
+        data = _prepare_here(settings)
+    return data
 
 
-def _prepare_here(settings: Settings, folder: Path) -> tuple[DataSet, Split]:
-    """Preprocess the cases and choose the run's split; a case that failed ends the run."""
+def _prepare_here(settings: Settings) -> DataSet:
+    """Preprocess the cases; a case that failed ends the run."""
     data = prepare_data(settings.data, settings.phantom, settings.preprocess)
     if failures := data.report.failures:
         for _, message in failures:
@@ -121,38 +117,59 @@ def _prepare_here(settings: Settings, folder: Path) -> tuple[DataSet, Split]:
             f"{settings.data.root}: {len(failures)} of {len(data.cases)} cases cannot be used, as "
             "listed above; correct them, or move them out of the data folder"
         )
-    return data, choose_split(settings, [case.case_id for case in data.cases], folder)
+    return data
 
 
-def _train(
+def _save_model(
     settings: Settings,
-    folder: Path,
-    data: DataSet,
-    split: Split,
-    describe_run: DescribeRun | None,
-) -> Params:
-    """Print the plan and train; returns the best parameters."""
-    train_cases = [data.preprocessed[name] for name in split.train]
-    held_out = [data.preprocessed[name] for name in split.held_out]
-    # With no held-out cases, validation uses the training cases, as in nnU-Net's fold "all".
-    loop = TrainingLoop(settings, folder, train_cases, held_out or train_cases)
-    if describe_run is not None and is_main() and not loop.finished:
-        # One process alone cannot compile what all processes are to run together.
-        alone = jax.process_count() == 1
-        compiled = lower_train_step(settings, loop.program, loop.state).compile() if alone else None
-        counts = len(loop.train_cases), len(loop.validation_cases)
-        params, done = loop.state.params, loop.progress.step
-        print(describe_run(settings, params, compiled, folder, counts, done), flush=True)
-    return loop.fit()
+    record: RunRecord | None,
+    params: Params,
+    provenance: dict[str, Any],
+    kept: KeptEpoch | None,
+) -> None:
+    """Write the model file and note in the run's record that training is done.
+
+    Args:
+        settings: all settings of the run.
+        record: the run's record; only the main process has it for certain, and only that writes.
+        params: the best parameters.
+        provenance: see `save_bundle`.
+        kept: the epoch of these parameters; None if the record has it already.
+    """
+    if not is_main():
+        return
+    assert record is not None
+    folder = Path(settings.run.folder)
+    save_bundle(folder / BUNDLE_NAME, params, settings, provenance)
+    news = {"stage": "predicting", "kept": kept or record.kept}
+    write_record(folder, record.model_copy(update=news))
 
 
 def _predict(folder: Path, held_out: Sequence[Case]) -> list[str]:
-    """Predict this process's share of the held-out cases, as `bin/predict.py` does.
+    """Predict this process's share of the held-out cases, as `bin/predict.py --continue` does.
 
     Returns:
         One line for each case that failed.
     """
     share = held_out[jax.process_index() :: jax.process_count()]
     files = [(c.image, folder / "predictions" / f"{c.case_id}.nii.gz") for c in share]
-    failures = predict_files(load_model(folder), files) if files else []
+    failures = predict_files(load_model(folder), files, keep_current=True) if files else []
     return [message for _, message in failures]
+
+
+def _describe_outputs(folder: Path, held_out: int) -> str:
+    """Name what the run has made; without held-out cases there are no masks and no scores."""
+    names = (BUNDLE_NAME, "predictions/*", "scores/scores.csv", "report/report.html", SUMMARY_NAME)
+    made = [name.removesuffix("/*") for name in names if any(folder.glob(name))]
+    text = f"{', '.join(made)}: {folder.resolve()}"
+    return text if held_out else f"{text} (no case is held out, so none is predicted and scored)"
+
+
+def _describe_stop(folder: Path) -> str:
+    """Say what --resume does with a run that was stopped outside of its training loop."""
+    record = read_record(folder)
+    if record is None:
+        return "stopped before training began; --resume, or the same command, begins it"
+    if record.stage == "training":
+        return "stopped; --resume goes on from the latest checkpoint"
+    return "stopped after training; --resume predicts and scores what is left"

@@ -1,4 +1,4 @@
-"""The folder of a run: its settings, package versions and split, and the rules for resuming it."""
+"""The folder of a run: its record with copies to read, and the rules for resuming it."""
 
 import hashlib
 import json
@@ -10,12 +10,18 @@ from typing import Any
 
 import jax
 
-from kitsjax.config import load_settings, to_toml
-from kitsjax.data.split import Split, read_split, split_cases, write_split
+from kitsjax.config import parse_stored_settings, to_toml
+from kitsjax.data.kits import Case, list_annotation_files
+from kitsjax.data.split import Split, check_split, read_split, split_cases, split_text
 from kitsjax.errors import InputError
-from kitsjax.files import write_text
+from kitsjax.files import remove_file, write_text
+from kitsjax.labels import MAJORITY
+from kitsjax.run_record import RECORD_NAME, FileSizes, RunRecord, read_record, write_record
 from kitsjax.settings import Settings
 from kitsjax.training_log import LOG_NAME
+
+CHECKPOINTS = "checkpoints"
+"""Name of the folder of checkpoints in a run folder."""
 
 _PACKAGES = (
     "kitsjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "scipy",
@@ -30,56 +36,152 @@ _FREE_ON_RESUME = {
 """Settings that may change when a run is resumed, because they do not change what is computed. All
 settings of [predict] and [run] may change too."""
 
+_SETTINGS, _SPLIT, _VERSIONS = "settings.toml", "split.json", "versions.json"
 
-def open_run(settings: Settings, resume: bool) -> Path:
-    """Make the run folder, or check that it holds the run to resume.
+
+def open_run(settings: Settings, resume: bool) -> RunRecord | None:
+    """Read the record of the run to resume; None if a new run is to begin.
 
     With `resume` and no run in the folder, a new run begins, so that a scheduler can repeat one
     command without knowing whether it is the first time. A folder whose run failed before its
-    training began, for instance because of a wrong path, holds no run yet.
+    training began, for instance because of a wrong path, holds no run yet. Nothing is written.
 
     Raises:
         InputError: the folder holds a run and `resume` is off, the run's settings differ, or the
-            folder cannot be written.
+            folder holds parts of a run without its record.
     """
     folder = Path(settings.run.folder)
-    stored = folder / "settings.toml"
-    begun = (folder / LOG_NAME).exists()
-    if not begun and resume:
-        print(f"{folder}: nothing to resume, a new run begins")
-    if begun and not resume:
+    record = load_record(folder)
+    if record is not None and not resume:
         raise InputError(
             f"{folder}: already holds a run; add --resume to go on with it, or choose another "
             "folder with --set run.folder=..."
         )
-    if begun:
-        _check_same(load_settings(stored), settings, folder)
-    write_text(stored, to_toml(settings))
-    if not begun:
-        (folder / "split.json").unlink(missing_ok=True)
-    write_text(folder / "versions.json", json.dumps(package_versions(), indent=1) + "\n")
-    return folder
+    if record is not None:
+        stored = parse_stored_settings(record.settings, f"{folder / RECORD_NAME}, its settings")
+        _check_same(stored, settings, folder)
+    return record
 
 
-def choose_split(settings: Settings, case_ids: Sequence[str], folder: Path) -> Split:
-    """Read the run's split; the first time, choose it and write it to the run folder.
+def load_record(folder: str | Path) -> RunRecord | None:
+    """Read the record of a run folder, or make it for a run of an older version.
 
-    A new run takes the split in the file `data.split`, or a random one of `train.seed` if no file
-    is given.
+    Such a run has `settings.toml` and `split.json`; what its data set was is not known.
+
+    Returns:
+        The record; None if the folder holds no run.
 
     Raises:
-        InputError: the split file cannot be read or does not fit the cases, or no case is left to
-            train on.
+        InputError: the record cannot be read, or the folder holds checkpoints or a training log,
+            but neither the record nor what an older version left in its place.
     """
-    own = folder / "split.json"
-    if own.exists():
-        return read_split(own, case_ids)
+    folder = Path(folder)
+    record = read_record(folder)
+    if record is not None:
+        return record
+    parts = [LOG_NAME] if (folder / LOG_NAME).exists() else []
+    if any(path.name.isdecimal() for path in folder.glob(f"{CHECKPOINTS}/*")):
+        parts.append(CHECKPOINTS)
+    if not parts:
+        return None
+    try:
+        settings = (folder / _SETTINGS).read_text(encoding="utf-8")
+        split = read_split(folder / _SPLIT)
+    except (OSError, UnicodeDecodeError, InputError):
+        raise InputError(
+            f"{folder}: holds {' and '.join(parts)} of a run, but not its {RECORD_NAME}; put that "
+            "file back, or choose another folder with --set run.folder=..."
+        ) from None
+    return RunRecord(
+        settings=settings,
+        versions=_read_versions(folder),
+        train=list(split.train),
+        held_out=list(split.held_out),
+    )
+
+
+def choose_split(settings: Settings, case_ids: Sequence[str], record: RunRecord | None) -> Split:
+    """Return the split of the run's record, or choose the one of a new run.
+
+    A new run takes the split in the file `data.split`, or a random one of `data.split_seed` if no
+    file is given.
+
+    Raises:
+        InputError: the split file cannot be read, the split does not fit the cases, or no case is
+            left to train on.
+    """
+    if record is not None:
+        split = Split(tuple(record.train), tuple(record.held_out))
+        check_split(split, case_ids, f"{settings.run.folder}: the run's split")
+        return split
     if settings.data.split:
-        split = read_split(settings.data.split, case_ids)
-    else:
-        split = split_cases(case_ids, settings.data.held_out, settings.train.seed)
-    write_split(own, split)
-    return split
+        return read_split(settings.data.split, case_ids)
+    return split_cases(case_ids, settings.data.held_out, settings.data.split_seed)
+
+
+def begin_run(
+    settings: Settings, split: Split, cases: Sequence[Case], record: RunRecord | None
+) -> RunRecord:
+    """Write the record of a run that begins or goes on, and copies of it to read.
+
+    The file of versions that an older version of kitsjax left there is removed.
+
+    Args:
+        settings: those that the run goes on with.
+        split: the run's split.
+        cases: the cases of the split, whose files must be those that the run was begun with.
+        record: the run's record so far; None for a new run.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    folder = Path(settings.run.folder)
+    new = RunRecord(
+        stage=record.stage if record else "training",
+        settings=to_toml(settings),
+        versions=package_versions(),
+        train=list(split.train),
+        held_out=list(split.held_out),
+        files=list_files(settings, cases),
+        kept=record.kept if record else None,
+        scored=record.scored if record else "",
+    )
+    write_record(folder, new)
+    write_text(folder / _SETTINGS, new.settings)
+    write_text(folder / _SPLIT, split_text(split))
+    remove_file(folder / _VERSIONS)
+    return new
+
+
+def check_files(record: RunRecord, settings: Settings, cases: Sequence[Case]) -> None:
+    """Compare the files of a run's cases with those that the run was begun with.
+
+    Raises:
+        InputError: one is missing, new or of another size; the message names it.
+    """
+    found = list_files(settings, cases)
+    for case in cases:
+        before, now = record.files.get(case.case_id, {}), found[case.case_id]
+        for name in sorted(before.keys() | now.keys()) if before else ():
+            old, new = before.get(name), now.get(name)
+            if old != new:
+                raise InputError(
+                    f"{case.folder / name}: {_size(new)} now, {_size(old)} when the run in "
+                    f"{settings.run.folder} began; put the old file back, or begin another run"
+                )
+
+
+def list_files(settings: Settings, cases: Sequence[Case]) -> FileSizes:
+    """List the files that training reads of each case, with their sizes in bytes."""
+    sizes = {}
+    for case in cases:
+        files = [case.image, case.label]
+        if case.annotations is not None and settings.data.label_source != MAJORITY:
+            files += list_annotation_files(case.annotations)
+        sizes[case.case_id] = {
+            path.relative_to(case.folder).as_posix(): path.stat().st_size for path in files
+        }
+    return sizes
 
 
 def package_versions() -> dict[str, str]:
@@ -96,31 +198,48 @@ def read_provenance(folder: str | Path) -> dict[str, Any]:
         InputError: the run is not finished.
     """
     folder = Path(folder)
+    record = load_record(folder)
     try:
-        split = (folder / "split.json").read_bytes()
-        versions = json.loads((folder / "versions.json").read_text())
         summary = json.loads((folder / "summary.json").read_text())
-        cases = {name: len(case_ids) for name, case_ids in json.loads(split).items()}
-    except (OSError, ValueError, AttributeError, TypeError):
+    except (OSError, ValueError):
+        summary = None
+    if record is None or summary is None:
         raise InputError(
-            f"{folder}: not a finished run (split.json, versions.json or summary.json is missing "
-            "or damaged); go on with it: bin/train.py --resume"
-        ) from None
+            f"{folder}: not a finished run ({RECORD_NAME} or summary.json is missing or damaged); "
+            "go on with it: bin/train.py --resume"
+        )
+    split = split_text(Split(tuple(record.train), tuple(record.held_out)))
     return {
-        "versions": versions,
-        "split": {"sha256": hashlib.sha256(split).hexdigest(), **cases},
+        "versions": record.versions,
+        "split": {
+            "sha256": hashlib.sha256(split.encode()).hexdigest(),
+            "train": len(record.train),
+            "held_out": len(record.held_out),
+        },
         "scores": summary,
     }
+
+
+def _read_versions(folder: Path) -> dict[str, str]:
+    """Read the versions that an older version of kitsjax wrote to a file of their own."""
+    try:
+        return {str(k): str(v) for k, v in json.loads((folder / _VERSIONS).read_text()).items()}
+    except (OSError, ValueError, AttributeError):
+        return {}
+
+
+def _size(size: int | None) -> str:
+    return "absent" if size is None else f"{size:,} bytes"
 
 
 def _check_same(stored: Settings, asked: Settings, folder: Path) -> None:
     """Refuse settings that would change what the stored run computes."""
     for section in sorted(set(Settings.model_fields) - {"predict", "run"}):
-        old, new = getattr(stored, section), getattr(asked, section)
-        for name in type(old).model_fields:
-            before, now = getattr(old, name), getattr(new, name)
-            if before != now and f"{section}.{name}" not in _FREE_ON_RESUME:
+        old, new = (getattr(s, section).model_dump(mode="json") for s in (stored, asked))
+        for name in old:
+            if old[name] != new[name] and f"{section}.{name}" not in _FREE_ON_RESUME:
+                before, now = json.dumps(old[name]), json.dumps(new[name])
                 raise InputError(
                     f"{folder}: the run was started with {section}.{name} = {before}, not {now}; "
-                    "resume it with its own settings, or choose another run.folder"
+                    f"resume it with --set {section}.{name}={before}, or choose another run.folder"
                 )

@@ -1,28 +1,36 @@
 """The end of a run: score the held-out masks, write their report and `summary.json`."""
 
+import hashlib
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from kitsjax.data.kits import Case
+from kitsjax.data.kits import Case, list_annotation_files
 from kitsjax.errors import InputError
 from kitsjax.evaluate.evaluation import BOTH, evaluate
 from kitsjax.evaluate.hu_threshold import fit_windows, threshold_scores
-from kitsjax.evaluate.results import Evaluation
+from kitsjax.evaluate.results import FORMAT, Evaluation
 from kitsjax.evaluate.write_results import write_evaluation
 from kitsjax.failures import catch, describe_failure
 from kitsjax.files import write_text
 from kitsjax.image.read_nifti import read_label, read_volume
 from kitsjax.image.volume import Volume, check_same_grid
 from kitsjax.labels import EVALUATION_CLASSES, MAJORITY
-from kitsjax.report.report import write_report
+from kitsjax.report.report import PAGE_NAME, write_report
 from kitsjax.report.result_tables import Means, means_table, score_table
 from kitsjax.report.table_format import to_text
-from kitsjax.settings import Settings
+from kitsjax.run_record import KeptEpoch, read_record, write_record
+from kitsjax.settings import Settings, TrainSettings
 from kitsjax.training_log import LOG_NAME, Row, read_epochs
+
+SUMMARY_NAME = "summary.json"
+"""File name of the summary in a run folder."""
+
+_logger = logging.getLogger(__name__)
 
 _COLUMNS = ("dice", "surface_dice")
 
@@ -35,11 +43,25 @@ def report_scores(
     With `train.threshold_baseline`, the best plain HU threshold on the training cases is also
     scored on the held-out cases, and its means stand beside the network's.
 
+    If masks, true labels and all that was made from them are as the run's record says, nothing is
+    scored again. The record is written last.
+
     Returns:
         One line for each case that could not be scored.
     """
+    record = read_record(folder)
+    assert record is not None
+    if record.scored and record.scored == _hash_scored(settings, folder, held_out):
+        print(f"scores are up to date: {len(held_out)} held-out cases")
+        write_record(folder, record.model_copy(update={"stage": "finished"}))
+        return []
     epochs = read_epochs(folder / LOG_NAME)
-    summary = _summarize_epochs(epochs)
+    summary = _summarize_epochs(settings.train, epochs, record.kept)
+    if missing := summary.get("epochs_missing_in_log"):
+        _logger.warning(
+            "%s: %d of %d epochs are missing, so summary.json and Figure 2 are without them",
+            folder / LOG_NAME, missing, settings.train.epochs,
+        )  # fmt: skip
     failures: list[str] = []
     if held_out:
         workers = settings.data.workers
@@ -48,7 +70,7 @@ def report_scores(
         failures += [f"{case_id}: has no prediction" for case_id in found.missing]
         if found.scores:
             write_evaluation(folder / "scores", found)
-            write_report(found, folder / "report", epochs)
+            write_report(found, folder / "report", epochs, kept=record.kept)
             means = {"network": _network_means(found)}
             if settings.train.threshold_baseline and (
                 threshold := _threshold_means(train_cases, held_out, folder)
@@ -56,21 +78,48 @@ def report_scores(
                 means["best HU threshold"] = threshold
             print(f"\n{to_text(score_table(found))}\n\n{to_text(means_table(means))}\n")
             summary |= _summarize_scores(means, len(found.case_ids))
-    write_text(folder / "summary.json", json.dumps(summary, indent=1) + "\n")
+    write_text(folder / SUMMARY_NAME, json.dumps(summary, indent=1) + "\n")
+    scored = "" if failures or not held_out else _hash_scored(settings, folder, held_out)
+    write_record(folder, record.model_copy(update={"stage": "finished", "scored": scored}))
     return failures
 
 
-def _summarize_epochs(epochs: Sequence[Row]) -> dict[str, Any]:
-    best = max(epochs, key=lambda row: row["pseudo_dice_average"])
-    least = min(epochs, key=lambda row: row["validation_loss"])
-    return {
-        "epochs": len(epochs),
-        "steps": epochs[-1]["step"],
-        "best_epoch": best["epoch"],
-        "pseudo_dice_average": best["pseudo_dice_average"],
-        "least_validation_loss": least["validation_loss"],
-        "least_validation_loss_epoch": least["epoch"],
+def _hash_scored(settings: Settings, folder: Path, held_out: Sequence[Case]) -> str:
+    """Hash the names, sizes and times of the files that were scored and that scoring made."""
+    files: list[Path] = []
+    for case in held_out:
+        files += [
+            case.label,
+            *(list_annotation_files(case.annotations) if case.annotations else ()),
+        ]
+    files += sorted(folder.glob("predictions/*")) + sorted(folder.glob("scores/*"))
+    files.append(folder / SUMMARY_NAME)
+    stats = [(path.name, path.stat()) for path in files if path.is_file()]
+    # Whoever writes the report anew, with bin/report.py for example, changes no score.
+    report = (folder / "report" / PAGE_NAME).is_file()
+    content = [
+        [FORMAT, version("kitsjax"), settings.train.threshold_baseline, report],
+        [[name, found.st_size, found.st_mtime_ns] for name, found in stats],
+    ]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def _summarize_epochs(
+    train: TrainSettings, epochs: Sequence[Row], kept: KeptEpoch | None
+) -> dict[str, Any]:
+    """Summarize the training; what only the log tells is None where the log lacks its rows."""
+    summary: dict[str, Any] = {
+        "epochs": train.epochs,
+        "steps": train.epochs * train.batches,
+        "best_epoch": kept.epoch if kept else None,
+        "pseudo_dice_average": kept.pseudo_dice_average if kept else None,
     }
+    known = [row for row in epochs if row.get("validation_loss") is not None]
+    least = min(known, key=lambda row: row["validation_loss"], default=None)
+    summary["least_validation_loss"] = least["validation_loss"] if least else None
+    summary["least_validation_loss_epoch"] = least["epoch"] if least else None
+    missing = train.epochs - len({row["epoch"] for row in epochs})
+    return summary | ({"epochs_missing_in_log": missing} if missing else {})
 
 
 def _summarize_scores(means: Mapping[str, Means], cases: int) -> dict[str, Any]:

@@ -1,17 +1,20 @@
 """bin/train.py, bin/preprocess.py and bin/predict.py as a user runs them."""
 
 import json
+import re
 import shutil
 import signal
 import subprocess
 import time
 import tomllib
 
+import jax
 import nibabel as nib
 import numpy as np
 import pytest
 from tiny_run import BATCHES, EPOCHS, command, environment, predict, run
 
+from kitsjax.infer.bundle import load_model
 from kitsjax.training_log import read_epochs, read_rows
 
 pytestmark = pytest.mark.slow
@@ -33,7 +36,7 @@ def test_run_folder_holds_what_it_promises(finished):
     out = folder / "run"
     held_out = json.loads((out / "split.json").read_text())["held_out"]
     assert {p.name for p in out.iterdir()} >= {
-        "settings.toml", "split.json", "versions.json", "metrics.jsonl", "tensorboard",
+        "run.json", "settings.toml", "split.json", "metrics.jsonl", "tensorboard",
         "progress.png", "checkpoints", "predictions", "scores", "report", "summary.json",
         "model.safetensors",
     }  # fmt: skip
@@ -99,6 +102,84 @@ def test_resume_with_other_settings_is_refused(finished):
     assert "optimizer.learning_rate = 0.3, not 0.5" in done.stderr
 
 
+@pytest.fixture
+def copied(finished, tmp_path):
+    """A copy of the finished run, and the arguments that resume it."""
+    folder, _ = finished
+    shutil.copytree(folder / "run", tmp_path / "run")
+    arguments = "--config", folder / "tiny.toml", "--set", f"run.folder={tmp_path}/run", "--resume"
+    return tmp_path / "run", arguments
+
+
+def test_a_finished_run_is_not_done_again(copied):
+    out, arguments = copied
+    made = sorted(p for name in ("predictions", "scores", "report") for p in out.glob(f"{name}/*"))
+    before = [path.stat().st_mtime_ns for path in made]
+    done = run("train", *arguments)
+    assert done.returncode == 0, done.stderr
+    for words in ("training is done", "scores are up to date: 1 held-out cases"):
+        assert words in done.stdout
+    assert "1 of 1 masks are whole and current" in done.stderr
+    assert [path.stat().st_mtime_ns for path in made] == before
+
+
+def test_a_moved_log_changes_nothing_else(finished, copied):
+    """Split, settings and the best epoch are the record's; what the log alone told is missing."""
+    (folder, _), (out, arguments) = finished, copied
+    for name in ("metrics.jsonl", "split.json", "settings.toml"):
+        (out / name).unlink()
+    (out / "scores" / "scores.csv").unlink()
+    refused = run("train", *arguments, "--set", "train.seed=9", "--set", "data.held_out=2")
+    assert refused.returncode == 2
+    assert "data.held_out = 1, not 2" in refused.stderr
+    done = run("train", *arguments)
+    assert done.returncode == 0, done.stderr
+    assert f"metrics.jsonl: {EPOCHS} of {EPOCHS} epochs are missing" in done.stderr
+    for name in ("split.json", "scores/scores.csv"):
+        assert (out / name).read_text() == (folder / "run" / name).read_text()
+    before, after = (
+        json.loads((path / "summary.json").read_text()) for path in (folder / "run", out)
+    )
+    assert after["best_epoch"] == before["best_epoch"]
+    assert after["classes"] == before["classes"]
+    assert after["least_validation_loss"] is None
+
+
+def test_a_stop_while_predicting_is_told(copied):
+    """Training is done, so the line says what is left, and the status is the signal's."""
+    out, arguments = copied
+    shutil.rmtree(out / "predictions")
+    with subprocess.Popen(
+        command("train", *arguments), env=environment(), text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as job:  # fmt: skip
+        while "training is done" not in job.stdout.readline():
+            assert job.poll() is None
+        job.send_signal(signal.SIGTERM)
+        _, printed = job.communicate(timeout=120)
+    assert job.returncode == 143
+    assert "SIGTERM: stopped after training; --resume predicts and scores what is left" in printed
+    assert "Traceback" not in printed
+    assert not list(out.glob("**/.*partial*"))
+
+
+def test_a_damaged_checkpoint_gives_way(copied, finished):
+    """Without its model file a finished run takes the last steps again from the one before."""
+    (folder, _), (out, arguments) = finished, copied
+    (out / "model.safetensors").unlink()
+    latest = max((out / "checkpoints").iterdir(), key=lambda path: int(path.name))
+    for path in (latest / "params").rglob("*"):
+        if path.is_file():
+            path.write_bytes(b"damaged")
+    done = run("train", *arguments)
+    assert done.returncode == 0, done.stderr
+    assert f"{latest}: the checkpoint is damaged" in done.stderr
+    assert f"from step {(EPOCHS - 1) * BATCHES}" in done.stderr
+    assert losses(out) == losses(folder / "run")
+    models = [load_model(path).params for path in (out, folder / "run")]
+    assert jax.tree.all(jax.tree.map(np.array_equal, *models))
+
+
 def interrupt(out, arguments, number):
     """Start or resume a run and send it a signal once it has logged another epoch.
 
@@ -134,10 +215,10 @@ def test_interrupted_run_is_bit_identical(finished, tmp_path):
 
     status, printed = interrupt(out, (*arguments, "--resume"), signal.SIGTERM)
     assert status == 128 + signal.SIGTERM
-    assert "--resume" in printed
-    saved = max(int(p.name) for p in (out / "checkpoints").iterdir() if p.name.isdigit())
+    assert "--resume goes on from there" in printed
+    saved = re.search(r"SIGTERM: saved at step (\d+);", printed)
     steps, epochs = losses(out)
-    assert steps[-1][0] == saved, "a step was done but not saved"
+    assert steps[-1][0] == int(saved[1]), "a step was done but not saved"
     assert len(epochs) >= 2
 
     status, _ = interrupt(out, (*arguments, "--resume"), signal.SIGKILL)

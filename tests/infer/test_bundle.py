@@ -10,6 +10,7 @@ from safetensors.numpy import save_file
 
 from kitsjax.config import to_toml
 from kitsjax.errors import InputError
+from kitsjax.infer import bundle as bundle_module
 from kitsjax.infer.bundle import (
     BUNDLE_NAME,
     FORMAT,
@@ -134,6 +135,17 @@ def test_a_newer_version_is_refused(bundle):
     rewrite(bundle, kitsjax_format=str(FORMAT + 1))
     with pytest.raises(InputError, match=r"newer kitsjax.*upgrade kitsjax"):
         load_model(bundle)
+
+
+def test_labels_in_another_order_are_refused(params, small_settings, tmp_path, monkeypatch):
+    """The checksum is right, as another version would write it; its outputs mean other classes."""
+    path = tmp_path / BUNDLE_NAME
+    with monkeypatch.context() as patch:
+        patch.setattr(bundle_module, "CLASSES", ("background", "kidney", "cyst", "tumor"))
+        save_bundle(path, params, small_settings, PROVENANCE)
+    with pytest.raises(InputError, match="its labels are background, kidney, cyst, tumor") as error:
+        load_model(path)
+    assert str(path) in str(error.value)
 
 
 def test_settings_of_another_network_are_found(params, small_settings, tmp_path):

@@ -137,3 +137,8 @@ def test_the_plan_counts_all_micro_batches():
     shared = describe_run(settings, params, None, Path("out"), (5, 2), 0)
     assert "several processes share it" in shared
     assert "resumed" not in shared
+
+
+def test_training_cases_are_not_called_held_out():
+    text = describe_run(TINY, {}, None, Path("out"), (5, 0), 0)
+    assert "5 to train on, none held out; validation uses these, too" in text

@@ -4,6 +4,7 @@ from matplotlib.image import imread
 
 from kitsjax.report.drawing import save_drawing
 from kitsjax.report.training_curves import plot_training
+from kitsjax.run_record import KeptEpoch
 
 
 def epoch(number, **changed):
@@ -38,6 +39,26 @@ def test_lowest_validation_loss_is_marked():
     (mark,) = (line for line in lines(drawing.figure.axes[0], "r") if line.get_marker() == "v")
     assert (mark.get_xdata()[0], mark.get_ydata()[0]) == (6, -0.5)
     assert mark.get_label() == "lowest validation loss: epoch 6"
+
+
+def test_epoch_of_the_kept_parameters_is_marked():
+    """It is not always the best of the curve: not every epoch has a checkpoint."""
+    kept = KeptEpoch(epoch=8, pseudo_dice_average=0.32)
+    drawing = plot_training([epoch(number) for number in range(1, 11)], kept)
+    assert "the parameters of epoch 8: its average is 0.320." in drawing.caption
+    assert "epoch 10" not in drawing.caption
+    (mark,) = (line for line in lines(drawing.figure.axes[1], "g") if line.get_marker() == "^")
+    assert (mark.get_xdata()[0], mark.get_ydata()[0]) == (8, 0.32)
+
+
+def test_epochs_that_the_log_lacks_leave_gaps():
+    drawing = plot_training([epoch(number) for number in (3, 4, 6)])
+    assert "The training log lacks 3 of these epochs." in drawing.caption
+    assert "epochs: 6." in drawing.caption
+    (curve,) = (line for line in lines(drawing.figure.axes[0], "b") if len(line.get_xdata()) == 6)
+    assert list(curve.get_xdata()) == [1, 2, 3, 4, 5, 6]
+    assert [math.isnan(y) for y in curve.get_ydata()] == [True, True, False, False, True, False]
+    assert "lacks" not in plot_training([epoch(1), epoch(2)]).caption
 
 
 def test_caption_names_the_papers_word():

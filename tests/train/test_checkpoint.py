@@ -1,3 +1,6 @@
+import errno
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,7 +8,8 @@ import pytest
 
 from kitsjax.errors import InputError
 from kitsjax.settings import OptimizerSettings
-from kitsjax.train.checkpoint import Checkpoints, Progress
+from kitsjax.train.checkpoint import Checkpoints
+from kitsjax.train.checkpoint_record import Progress
 from kitsjax.train.optimizer import build_optimizer
 from kitsjax.train.step import TrainState
 
@@ -29,9 +33,10 @@ def checkpoints(tmp_path):
     made.close()
 
 
-def save(checkpoints, step, dice, *, scored=True):
-    progress = Progress(step, step, dice, [0.1])
-    checkpoints.save(state(step, scaled(step)), progress, scored=scored)
+def save(checkpoints, epoch, dice, *, scored=True):
+    """Save at the end of an epoch of one step; its parameters are the epoch's multiple."""
+    progress = Progress(epoch, epoch, dice, [])
+    checkpoints.save(state(epoch, scaled(epoch)), progress, scored=scored)
     checkpoints.wait()
 
 
@@ -39,11 +44,27 @@ def same(a, b):
     return all(np.array_equal(x, y) for x, y in zip(*map(jax.tree.leaves, (a, b)), strict=True))
 
 
+def files_of(checkpoints, number, item):
+    return [p for p in (checkpoints.folder / str(number) / item).rglob("*") if p.is_file()]
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    for at in range(len(content) // 2, min(len(content) // 2 + 16, len(content))):
+        content[at] ^= 0xFF
+    path.write_bytes(content)
+
+
+def damage(checkpoints, number, item="params"):
+    for path in files_of(checkpoints, number, item):
+        flip(path)
+
+
 def test_round_trip_is_exact(checkpoints):
     progress = Progress(7, 3, 1 / 3, [0.1, 1e-30], [12.0])
     checkpoints.save(state(7, scaled(1 / 3)), progress, scored=True)
     checkpoints.wait()
-    restored, restored_progress = checkpoints.restore(LIKE, 7)
+    restored, restored_progress = checkpoints.restore_latest(LIKE)
     assert same(restored.params, scaled(1 / 3))
     assert same(restored.opt_state, OPTIMIZER)
     assert jax.tree.structure(restored) == jax.tree.structure(LIKE)
@@ -51,55 +72,190 @@ def test_round_trip_is_exact(checkpoints):
     assert restored_progress == progress
 
 
-def test_latest_and_best_survive_a_restart(checkpoints):
-    for step, dice in ((1, 0.3), (2, 0.9), (3, 0.5)):
-        save(checkpoints, step, dice)
+def test_without_checkpoints_nothing_is_restored(checkpoints):
+    assert checkpoints.restore_latest(LIKE) is None
+    assert (checkpoints.latest, checkpoints.best) == (None, None)
+
+
+def test_latest_two_and_best_survive_a_restart(checkpoints):
+    for epoch, dice in ((1, 0.3), (2, 0.9), (3, 0.5)):
+        save(checkpoints, epoch, dice)
     checkpoints.close()
     again = Checkpoints(checkpoints.folder)
-    assert (again.best, again.latest) == (2, 3)
+    assert (again.best, again.latest) == (4, 6)
     save(again, 4, 0.4)
-    assert (again.best, again.latest) == (2, 4)
-    assert {p.name for p in again.folder.iterdir()} == {"2", "4"}
-    assert same(again.restore_params(PARAMS, 2), scaled(2))
+    save(again, 5, 0.4)
+    assert (again.best, again.latest) == (4, 10)
+    assert {p.name for p in again.folder.iterdir()} == {"4", "8", "10"}
+    params, progress = again.restore_best(PARAMS)
+    assert same(params, scaled(2))
+    assert (progress.epoch, progress.pseudo_dice_average) == (2, 0.9)
     again.close()
 
 
 def test_checkpoint_within_an_epoch_is_not_best(checkpoints):
     save(checkpoints, 1, 0.1)
-    save(checkpoints, 2, 0.1, scored=False)
-    assert (checkpoints.best, checkpoints.latest) == (1, 2)
+    save(checkpoints, 2, 0.9, scored=False)
+    assert (checkpoints.best, checkpoints.latest) == (2, 4)
+
+
+def test_the_last_step_does_not_block_its_epoch(checkpoints):
+    """The step is saved before its validation, as a signal has it, and again with its score."""
+    checkpoints.save(state(3, scaled(1)), Progress(3, 0, None, [0.1] * 3), scored=False)
+    checkpoints.wait()
+    checkpoints.save(state(3, scaled(1)), Progress(3, 1, 0.4), scored=True)
+    checkpoints.wait()
+    assert (checkpoints.numbers, checkpoints.best) == ([3, 4], 4)
 
 
 def test_another_network_is_refused_by_name(checkpoints):
     save(checkpoints, 1, 0.5)
+    half = PARAMS["b"].astype(jnp.float16)
     for like, word in (
         ({**PARAMS, "b": jnp.ones(4)}, "b has shape (3,), the settings ask for (4,)"),
+        ({**PARAMS, "b": half}, "b has type float32, the settings ask for float16"),
         ({**PARAMS, "c": jnp.ones(1)}, "c is only in the settings"),
         ({"b": PARAMS["b"]}, "a.kernel is only in the checkpoint"),
     ):
-        with pytest.raises(InputError) as error:
-            checkpoints.restore_params(like, 1)
-        assert "another network" in str(error.value)
-        assert word in str(error.value)
+        for restore in (
+            lambda like=like: checkpoints.restore_best(like),
+            lambda like=like: checkpoints.restore_latest(TrainState(jnp.int32(0), like, OPTIMIZER)),
+        ):
+            with pytest.raises(InputError) as error:
+                restore()
+            assert "another network" in str(error.value)
+            assert word in str(error.value)
+    assert checkpoints.numbers == [2], "it is not damaged, so it stays"
 
 
-def test_changed_bytes_are_detected(checkpoints):
+@pytest.mark.parametrize("item", ["params", "optimizer", "record"])
+@pytest.mark.parametrize(
+    "how", [flip, lambda path: path.unlink(), lambda path: path.write_text("")]
+)
+def test_a_damaged_latest_gives_way_to_an_older(checkpoints, caplog, item, how):
+    """It is moved aside, reported with what is made again, and its number is free for that."""
+    for epoch, dice in ((1, 0.5), (2, 0.3), (3, 0.9)):
+        save(checkpoints, epoch, dice)
+    checkpoints.close()
+    for path in files_of(checkpoints, 6, item):
+        if path.name != "commit_success.txt":
+            how(path)
+    again = Checkpoints(checkpoints.folder)
+    restored, progress = again.restore_latest(LIKE)
+    assert same(restored.params, scaled(2))
+    assert progress.step == 2
+    (line,) = [record.getMessage() for record in caplog.records]
+    for words in (f"{checkpoints.folder}/6: the checkpoint is damaged", "from step 2"):
+        assert words in line
+    assert "\n" not in line
+    assert (checkpoints.folder.with_name("checkpoints.damaged") / "6").is_dir()
+    assert again.best == 4, "the damaged one is not the best"
+    save(again, 3, 0.7)
+    assert (again.latest, again.best) == (6, 6)
+    assert same(again.restore_best(PARAMS)[0], scaled(3))
+    again.close()
+
+
+def test_two_damages_of_a_number_are_both_kept(checkpoints):
     save(checkpoints, 1, 0.5)
-    files = [p for p in (checkpoints.folder / "1" / "params").rglob("*") if p.is_file()]
-    for path in files:
-        content = bytearray(path.read_bytes())
-        for at in range(len(content) // 2, min(len(content) // 2 + 16, len(content))):
-            content[at] ^= 0xFF
-        path.write_bytes(content)
-    with pytest.raises(InputError, match=str(checkpoints.folder)):
-        checkpoints.restore_params(PARAMS, 1)
+    for _ in range(2):
+        save(checkpoints, 2, 0.5)
+        damage(checkpoints, 4)
+        checkpoints.restore_latest(LIKE)
+    aside = checkpoints.folder.with_name("checkpoints.damaged")
+    assert {p.name for p in aside.iterdir()} == {"4", "4-1"}
 
 
-def test_missing_files_are_one_line(checkpoints):
+def test_if_all_are_damaged_it_ends_and_moves_none(checkpoints):
+    for epoch in (1, 2):
+        save(checkpoints, epoch, 0.5)
+        damage(checkpoints, 2 * epoch)
+    for restore, like in ((checkpoints.restore_latest, LIKE), (checkpoints.restore_best, PARAMS)):
+        with pytest.raises(InputError, match=str(checkpoints.folder)) as error:
+            restore(like)
+        assert "\n" not in str(error.value)
+    assert checkpoints.numbers == [2, 4]
+
+
+def test_a_damaged_best_gives_way_to_the_next(checkpoints, caplog):
+    for epoch, dice in ((1, 0.9), (2, 0.3), (3, 0.5)):
+        save(checkpoints, epoch, dice)
+    damage(checkpoints, 2)
+    params, progress = checkpoints.restore_best(PARAMS)
+    assert same(params, scaled(3))
+    assert progress.epoch == 3
+    assert "next best" in caplog.text
+
+
+@pytest.mark.parametrize("changed", ["step", "scored"])
+def test_a_changed_record_is_damage(checkpoints, changed):
+    """A digit of the step, or the mark of a score, is as much of the run as its parameters."""
+    save(checkpoints, 1, 0.5, scored=False)
+    save(checkpoints, 2, 0.5, scored=False)
+    (path,) = [p for p in files_of(checkpoints, 4, "record") if "step" in p.read_text()]
+    old, new = {"step": ('"step": 2', '"step": 3'), "scored": ("false", "true")}[changed]
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    again = Checkpoints(checkpoints.folder)
+    assert again.best is None
+    assert again.restore_latest(LIKE)[1].step == 1
+    again.close()
+
+
+def test_checkpoints_of_older_versions_are_read(checkpoints):
+    """Their records have no mark of a score: the losses of a scored epoch are dropped."""
     save(checkpoints, 1, 0.5)
-    for path in (checkpoints.folder / "1" / "params").rglob("*"):
-        if path.is_file():
-            path.unlink()
-    with pytest.raises(InputError, match="damaged") as error:
-        checkpoints.restore_params(PARAMS, 1)
-    assert "\n" not in str(error.value)
+    checkpoints.save(state(2, scaled(2)), Progress(2, 1, 0.5, [0.1]), scored=False)
+    checkpoints.wait()
+    for number in (2, 3):
+        for path in files_of(checkpoints, number, "record"):
+            if path.name != "commit_success.txt" and (content := json.loads(path.read_text())):
+                path.write_text(json.dumps({n: content[n] for n in ("progress", "leaves")}))
+    again = Checkpoints(checkpoints.folder)
+    assert (again.best, again.latest) == (2, 3)
+    assert again.restore_latest(LIKE)[1].losses == [0.1]
+    again.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "told", "not_told"),
+    [
+        (OSError(errno.ENOSPC, "x"), "disk is full", "mend"),
+        (
+            ValueError("UNKNOWN: write failed [OS error 28: No space left on device]"),
+            "full",
+            "mend",
+        ),
+        (ValueError("RESOURCE_EXHAUSTED: Too many open files"), "Too many open files", "full"),
+        (MemoryError("cannot allocate"), "MemoryError: cannot allocate", "full"),
+        (PermissionError(errno.EACCES, "Permission denied"), "Permission denied", "full"),
+    ],
+)
+def test_a_failed_save_tells_its_own_cause(checkpoints, monkeypatch, error, told, not_told):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(checkpoints._manager, "save", fail)
+    with pytest.raises(InputError, match=str(checkpoints.folder)) as raised:
+        save(checkpoints, 1, 0.5)
+    assert told in str(raised.value)
+    assert not_told not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), PermissionError(errno.EACCES, "no"), ValueError("Too many open files [24]")],
+)
+def test_what_cannot_be_read_is_not_moved(checkpoints, monkeypatch, error):
+    """A lack of memory or of rights says nothing of the files."""
+    for epoch in (1, 2):
+        save(checkpoints, epoch, 0.5)
+
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(checkpoints._manager, "restore", fail)
+    with pytest.raises(InputError, match="cannot read the checkpoint"):
+        checkpoints.restore_latest(LIKE)
+    assert checkpoints.numbers == [2, 4]

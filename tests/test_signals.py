@@ -1,0 +1,123 @@
+"""Signals in processes of their own: exit statuses, lines, and what is left on the disk."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from processes import wait_until
+
+from kitsjax.signals import Stopped, stop_on_signals, watch_signals
+
+STATUS = {signal.SIGTERM: 143, signal.SIGINT: 130}
+
+WRITE = """
+import sys, time
+from kitsjax.command import run_command
+from kitsjax.files import atomic_write
+def main():
+    with atomic_write(sys.argv[1]) as temporary:
+        temporary.write_text("half")
+        print("ready", flush=True)
+        time.sleep(60)
+sys.exit(run_command(main))
+"""
+
+POOL = """
+import sys, time
+from pathlib import Path
+from kitsjax.command import run_command
+from kitsjax.process_pool import map_cases
+def work(path):
+    Path(path).write_text("begun")
+    time.sleep(60)
+def main():
+    print("ready", flush=True)
+    list(map_cases(work, [sys.argv[1] + "/a", sys.argv[1] + "/b"], 2, "work"))
+if __name__ == "__main__":
+    sys.exit(run_command(main))
+"""
+
+COMPILE = """
+import hashlib, sys
+from kitsjax.command import run_command
+from kitsjax.signals import end_at_once_on_signals
+def main():
+    with end_at_once_on_signals():
+        print("ready", flush=True)
+        # As a compiler does, this leaves Python for minutes and looks at no signal.
+        hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)
+sys.exit(run_command(main))
+"""
+
+
+def start(code, *arguments):
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("number", STATUS)
+def test_a_signal_leaves_nothing_half_written(tmp_path, number):
+    with start(WRITE, tmp_path / "file.txt") as process:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(number)
+        _, printed = process.communicate(timeout=30)
+    assert process.returncode == STATUS[number]
+    assert printed == f"{number.name}: stopped\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", STATUS)
+def test_a_signal_ends_the_workers(tmp_path, number):
+    script = tmp_path / "script.py"
+    script.write_text(POOL)
+    command = [sys.executable, str(script), str(tmp_path)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **pipes) as process:
+        assert wait_until(lambda: (tmp_path / "a").exists() and (tmp_path / "b").exists())
+        process.send_signal(number)
+        # The pipes end with the last process that holds them.
+        _, printed = process.communicate(timeout=30)
+    assert process.returncode == STATUS[number]
+    assert f"{number.name}: stopped" in printed
+    assert "Traceback" not in printed
+
+
+@pytest.mark.parametrize("number", STATUS)
+def test_a_compiler_does_not_hold_up_the_end(number):
+    with start(COMPILE) as process:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(number)
+        process.communicate(timeout=30)
+    assert process.returncode == STATUS[number]
+
+
+def test_stopped_is_a_keyboard_interrupt():
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt) as stopped, stop_on_signals():
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert isinstance(stopped.value, Stopped)
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_watched_signals_are_only_noted():
+    with stop_on_signals(), watch_signals() as seen:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert seen == [signal.SIGINT]
+        # The second one acts as it did before.
+        with pytest.raises(Stopped):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_an_ignored_signal_stays_ignored():
+    """A script's background job ignores Ctrl-C, which is meant for the job in front."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with stop_on_signals(), watch_signals() as seen:
+            os.kill(os.getpid(), signal.SIGINT)
+        assert seen == []
+    finally:
+        signal.signal(signal.SIGINT, before)
