@@ -1,6 +1,5 @@
 """Bring a folder of preprocessed cases up to date, in parallel processes; restartable."""
 
-import random
 import resource
 import sys
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from kitsjax.data.stored_instances import INSTANCES_RECORD
 from kitsjax.errors import InputError
 from kitsjax.files import remove_leftovers, temporary_beside
 from kitsjax.process_pool import map_cases
+from kitsjax.processes import own_order
 from kitsjax.settings import PreprocessSettings
 
 
@@ -60,9 +60,7 @@ def preprocess_cases(
     """
     remove_leftovers(folder)
     stored = {case.case_id: _find_stored(case, folder, annotations) for case in cases}
-    todo = [case for case in cases if stored[case.case_id] is None]
-    # Each process has another order. In the same one they would do the same work twice.
-    random.SystemRandom().shuffle(todo)
+    todo = own_order(case for case in cases if stored[case.case_id] is None)
     failures: list[tuple[str, str]] = []
     made, peak = 0, 0.0
     # Isolated: this process's own peak memory is not that of preprocessing.

@@ -158,6 +158,21 @@ def test_first_of_two_makes_the_phantoms_case(tmp_path, monkeypatch):
     assert case_times(tmp_path / "data") == times
 
 
+def test_phantoms_record_has_cases_made_meanwhile(root, tmp_path, monkeypatch):
+    """Another process makes a case after this one has looked for cases to record."""
+    make_phantom(tmp_path / "data", 1, MATRIX, seed=5, workers=1, progress=False)
+    record, write = tmp_path / "data" / "phantom.json", dataset._write_json
+
+    def overtaken(path, content):
+        monkeypatch.undo()
+        shutil.copytree(root / "case_00002", tmp_path / "data" / "case_00002")
+        write(path, content)
+
+    monkeypatch.setattr(dataset, "_write_json", overtaken)
+    make_phantom(tmp_path / "data", 1, MATRIX, seed=5, workers=1, progress=False)
+    assert list(json.loads(record.read_text())["cases"]) == ["case_00000", "case_00002"]
+
+
 def test_phantom_begun_meanwhile_is_no_other_data(tmp_path, monkeypatch):
     """Another process claims the folder and makes a case after this one found it empty."""
 
