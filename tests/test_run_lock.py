@@ -175,7 +175,7 @@ def test_heart_of_another_machine_decides(tmp_path, caplog):
     own = {"host": host_name(), "process": os.getpid()}
     for changes in ({}, own, {"process": None}):
         write_lock(tmp_path, STALE_SECONDS / 2, **changes)
-        until = pytest.raises(InputError, match=r"start again in 5 minutes or remove lock\.json")
+        until = pytest.raises(InputError, match=r"start again in 3 minutes or remove lock\.json")
         with until, lock_folder(tmp_path):
             pass
         write_lock(tmp_path, STALE_SECONDS * 2, **changes)
