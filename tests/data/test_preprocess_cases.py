@@ -99,6 +99,23 @@ def test_first_of_two_makes_the_case(tmp_path, monkeypatch):
     assert made_at(folder) == files
 
 
+@pytest.mark.usefixtures("in_process")
+def test_case_made_meanwhile_is_not_begun(tmp_path, monkeypatch):
+    """Another process made the case after this one had listed what is missing."""
+    write_case(tmp_path / "raw", 0, annotations=1)
+    cases, folder = find_cases(tmp_path / "raw"), tmp_path / "out"
+    preprocess_cases(cases, folder, SETTINGS)
+    begun = []
+    module = "kitsjax.data.preprocess_cases"
+    monkeypatch.setattr(f"{module}._find_stored", lambda *_: None)
+    monkeypatch.setattr(f"{module}.preprocess_case", lambda *_: begun.append("image"))
+    assert preprocess_cases(cases, folder, SETTINGS).kept == 1
+    assert preprocess_cases(cases, folder, SETTINGS, annotations=True).made == 1
+    monkeypatch.setattr(f"{module}.annotate_case", lambda *_: begun.append("annotations"))
+    assert preprocess_cases(cases, folder, SETTINGS, annotations=True).kept == 1
+    assert begun == []
+
+
 def test_processes_take_cases_in_other_orders(tmp_path, monkeypatch):
     """In the same order, two processes would do the same work."""
     for number in range(12):
