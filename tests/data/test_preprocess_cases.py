@@ -13,6 +13,7 @@ from raw_cases import SETTINGS, made_at, write_case
 
 from kitsjax.data.kits import find_cases
 from kitsjax.data.preprocess import preprocess
+from kitsjax.data.preprocess_case import preprocess_case
 from kitsjax.data.preprocess_cases import preprocess_cases
 from kitsjax.data.stored_instances import load_instances
 
@@ -86,8 +87,8 @@ def test_first_of_two_makes_the_case(tmp_path, monkeypatch):
     others = []
 
     def overtaken(volume, settings):
-        monkeypatch.undo()
-        others.append(preprocess_cases(cases, folder, SETTINGS, 1, annotations=True))
+        monkeypatch.setattr("kitsjax.data.preprocess_case.preprocess", preprocess)
+        others.append(preprocess_cases(cases, folder, SETTINGS, annotations=True))
         others.append(made_at(folder))
         return preprocess(volume, settings)
 
@@ -97,6 +98,24 @@ def test_first_of_two_makes_the_case(tmp_path, monkeypatch):
     assert (first.made, first.kept, first.failures) == (1, 0, [])
     assert (ours.made, ours.kept, ours.failures) == (0, 1, [])
     assert made_at(folder) == files
+
+
+@pytest.mark.usefixtures("in_process")
+def test_who_completes_a_case_has_made_it(tmp_path, monkeypatch):
+    """Another process adds the annotations to the image that this one has made."""
+    write_case(tmp_path / "raw", 0, annotations=1)
+    cases, folder = find_cases(tmp_path / "raw"), tmp_path / "out"
+    others = []
+
+    def overtaken(*arguments):
+        monkeypatch.setattr("kitsjax.data.preprocess_cases.preprocess_case", preprocess_case)
+        made = preprocess_case(*arguments)
+        others.append(preprocess_cases(cases, folder, SETTINGS, annotations=True).made)
+        return made
+
+    monkeypatch.setattr("kitsjax.data.preprocess_cases.preprocess_case", overtaken)
+    ours = preprocess_cases(cases, folder, SETTINGS, annotations=True)
+    assert (others, ours.made, ours.kept) == ([1], 0, 1)
 
 
 @pytest.mark.usefixtures("in_process")
