@@ -1,6 +1,7 @@
 """bin/train.py, bin/preprocess.py and bin/predict.py as a user runs them."""
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -15,6 +16,7 @@ import pytest
 from tiny_run import BATCHES, EPOCHS, command, environment, predict, run
 
 from kitsjax.infer.bundle import load_model
+from kitsjax.run_lock import lock_folder
 from kitsjax.training_log import read_epochs, read_rows
 
 pytestmark = pytest.mark.slow
@@ -71,6 +73,20 @@ def test_second_run_keeps_the_first(finished):
     assert again.returncode == 2
     assert "--resume" in again.stderr
     assert len(again.stderr.splitlines()) == 1
+
+
+def test_second_start_says_whose_run_it_is(finished, tmp_path):
+    folder, _ = finished
+    with lock_folder(tmp_path / "run"):
+        again = run(
+            "train", "--config", folder / "tiny.toml", "--set", f"run.folder={tmp_path}/run",
+            "--resume",
+        )  # fmt: skip
+        assert again.returncode == 2
+        assert f"process {os.getpid()} on" in again.stderr
+        assert len(again.stderr.splitlines()) == 1
+        assert [path.name for path in (tmp_path / "run").iterdir()] == ["lock.json"]
+    assert not (folder / "run" / "lock.json").exists(), "a run that ends removes its lock"
 
 
 def test_preprocessing_is_not_repeated(finished, run_here):

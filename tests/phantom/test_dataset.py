@@ -166,7 +166,7 @@ def test_first_of_two_makes_the_phantoms_case(tmp_path, monkeypatch):
     """Another process finishes the case while this one draws it."""
 
     def overtaken(*arguments):
-        monkeypatch.undo()
+        monkeypatch.setattr(dataset, "make_case", make_case)
         make_phantom(tmp_path / "data", 1, 32, workers=1, progress=False)
         times.update(case_times(tmp_path / "data"))
         return make_case(*arguments)
@@ -176,6 +176,21 @@ def test_first_of_two_makes_the_phantoms_case(tmp_path, monkeypatch):
     make_phantom(tmp_path / "data", 1, 32, workers=1, progress=False)
     assert list(times) == ["case_00000"]
     assert case_times(tmp_path / "data") == times
+
+
+def test_phantoms_record_has_cases_made_meanwhile(root, tmp_path, monkeypatch):
+    """Another process makes a case after this one has looked for cases to record."""
+    make_phantom(tmp_path / "data", 1, MATRIX, seed=5, workers=1, progress=False)
+    record, write = tmp_path / "data" / "phantom.json", dataset._write_json
+
+    def overtaken(path, content):
+        monkeypatch.undo()
+        shutil.copytree(root / "case_00002", tmp_path / "data" / "case_00002")
+        write(path, content)
+
+    monkeypatch.setattr(dataset, "_write_json", overtaken)
+    make_phantom(tmp_path / "data", 1, MATRIX, seed=5, workers=1, progress=False)
+    assert list(json.loads(record.read_text())["cases"]) == ["case_00000", "case_00002"]
 
 
 def test_phantom_begun_meanwhile_is_no_other_data(tmp_path, monkeypatch):
