@@ -47,7 +47,9 @@ def report_scores(
             write_report(found, folder / "report", epochs)
             means = {"network": _network_means(found)}
             if settings.train.threshold_baseline:
-                means["best HU threshold"] = _threshold_means(train_cases, held_out)
+                # The same cases as the network's: one that failed has no scores to compare with.
+                scored = [case for case in held_out if case.case_id in found.case_ids]
+                means["best HU threshold"] = _threshold_means(train_cases, scored)
             print(f"\n{to_text(score_table(found))}\n\n{to_text(means_table(means))}\n")
             summary |= _summarize_scores(means, len(found.case_ids))
     write_text(folder / "summary.json", json.dumps(summary, indent=1) + "\n")
