@@ -35,8 +35,8 @@ _log = logging.getLogger(__name__)
 def read_volume(path: str | Path) -> Volume:
     """Read an image as float32 with `scl_slope` and `scl_inter` applied (HU for a CT).
 
-    The file is gzipped or plain, whatever its name. Trailing axes of one are dropped. A note is logged if the file does not say how the patient
-    lies, or if its axes are not perpendicular.
+    The file is gzipped or plain, whatever its name. Trailing axes of one are dropped. A note is
+    logged if the file does not say how the patient lies, or if its axes are not perpendicular.
 
     Raises:
         InputError: The file is missing, damaged or not NIfTI, is not three-dimensional, has no
