@@ -110,7 +110,7 @@ def _write_probabilities(by_class: np.ndarray, case: _Case, target: Path) -> Non
     native = np.empty((len(CLASSES), *case.native_shape), np.float32)
     for image, out in zip(by_class, native, strict=True):
         out[:] = resample_nearest(image, case.native_shape)
-    name = f"{nifti_stem(target.name)}_probabilities.nii.gz"
+    name = f"{nifti_stem(target.name) or target.name}_probabilities.nii.gz"
     write_volume(target.with_name(name), np.moveaxis(native, 0, -1), case.header)
 
 
