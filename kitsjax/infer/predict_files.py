@@ -160,7 +160,8 @@ def _write_probabilities(by_class: np.ndarray, case: _Case, path: Path) -> None:
 
 
 def _probabilities_path(target: Path) -> Path:
-    return target.with_name(f"{nifti_stem(target.name)}_probabilities.nii.gz")
+    stem = nifti_stem(target.name) or target.name
+    return target.with_name(f"{stem}_probabilities.nii.gz")
 
 
 def _map_ahead(
