@@ -23,7 +23,7 @@ def test_all_bad_cases_are_named_before_training(tmp_path, capsys):
             label.write_bytes(label.read_bytes()[:-9])
     settings = load_settings(overrides=[f"data.root={tmp_path / 'data'}", "data.workers=1"])
     with pytest.raises(InputError, match="2 of 4 cases cannot be used, as listed above"):
-        _prepare_here(settings, tmp_path / "run")
+        _prepare_here(settings)
     first, second = capsys.readouterr().err.strip().splitlines()[-2:]
     assert "case_00001/segmentation.nii.gz: damaged or cut short" in first
     assert "case_00003/segmentation.nii.gz: voxels lie up to" in second
