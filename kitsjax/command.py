@@ -1,6 +1,7 @@
 """Parts that the commands in bin/ share: settings, notes on files, errors in one line."""
 
 import argparse
+import atexit
 import errno
 import logging
 import os
@@ -13,7 +14,7 @@ from tqdm import tqdm
 from kitsjax.config import load_settings, to_toml
 from kitsjax.errors import InputError
 from kitsjax.settings import Settings
-from kitsjax.signals import Stopped, stop_on_signals
+from kitsjax.signals import Stopped, ignore_signals, stop_on_signals
 
 USAGE_STATUS = 2
 """Exit status for a user's mistake; argparse uses the same."""
@@ -107,6 +108,8 @@ def run_command(main: Callable[[], int]) -> int:
     # XLA and absl report their own workings at WARNING and below; errors still show.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    # What is done stays done, while the libraries are unloaded.
+    atexit.register(ignore_signals)
     try:
         with _printed_notes(), stop_on_signals():
             status = main()

@@ -65,6 +65,12 @@ def watch_signals() -> Iterator[list[int]]:
         yield seen
 
 
+def ignore_signals() -> None:
+    """Ignore SIGTERM and SIGINT from now on, for a process that is ending with its own status."""
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
 @contextmanager
 def end_at_once_on_signals() -> Iterator[None]:
     """End this process at SIGTERM or SIGINT even while a compiler runs, which holds up handlers.

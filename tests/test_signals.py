@@ -24,6 +24,17 @@ def main():
 sys.exit(run_command(main))
 """
 
+END = """
+import atexit, sys, time
+def unload():
+    print("ready", flush=True)
+    time.sleep(3)
+# Registered before, so called after what the command registers.
+atexit.register(unload)
+from kitsjax.command import run_command
+sys.exit(run_command(lambda: 2))
+"""
+
 POOL = """
 import sys, time
 from pathlib import Path
@@ -84,6 +95,15 @@ def test_a_signal_ends_the_workers(tmp_path, number):
     assert process.returncode == STATUS[number]
     assert f"{number.name}: stopped" in printed
     assert "Traceback" not in printed
+
+
+@pytest.mark.parametrize("number", STATUS)
+def test_a_command_that_is_done_keeps_its_status(number):
+    with start(END) as process:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(number)
+        _, printed = process.communicate(timeout=30)
+    assert (process.returncode, printed) == (2, "")
 
 
 @pytest.mark.parametrize("number", STATUS)
