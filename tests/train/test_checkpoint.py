@@ -166,11 +166,7 @@ def test_two_damages_of_a_number_are_both_kept(checkpoints):
     assert {p.name for p in aside.iterdir()} == {"4", "4-1"}
 
 
-<<<<<<< HEAD
-def test_if_all_are_damaged_it_ends_moving_none(checkpoints):
-=======
 def test_if_all_are_damaged_none_is_moved(checkpoints):
->>>>>>> wt-D
     for epoch in (1, 2):
         save(checkpoints, epoch, 0.5)
         damage(checkpoints, 2 * epoch)
