@@ -193,14 +193,15 @@ def test_phantoms_record_has_cases_made_meanwhile(root, tmp_path, monkeypatch):
     assert list(json.loads(record.read_text())["cases"]) == ["case_00000", "case_00002"]
 
 
-def test_phantom_begun_meanwhile_is_no_other_data(tmp_path, monkeypatch):
-    """Another process claims the folder and makes a case after this one found it empty."""
+@pytest.mark.parametrize("seen", [True, False], ids=["seen", "not seen"])
+def test_phantom_begun_meanwhile_is_no_other_data(tmp_path, monkeypatch, seen):
+    """Another process claims the folder and makes a case just when this one looks what is there."""
 
     def overtaken(folder):
         monkeypatch.undo()
         empty = list(folder.iterdir())
         make_phantom(folder, 1, 32, workers=1, progress=False)
-        return iter(empty)
+        return folder.iterdir() if seen else iter(empty)
 
     monkeypatch.setattr(Path, "iterdir", overtaken)
     make_phantom(tmp_path / "data", 2, 32, workers=1, progress=False)
