@@ -1,6 +1,8 @@
 import dataclasses
 import gzip
 import os
+import subprocess
+import sys
 
 import nibabel
 import numpy as np
@@ -87,6 +89,21 @@ def test_destinations_are_tested_before_reading(cts, tmp_path, monkeypatch):
     assert [path.name for path, _ in failures] == ["a.nii.gz", "b.nii.gz"]
     assert all("is a folder, and a file will be written" in m for _, m in failures)
     assert read == ["c.nii.gz"]
+
+
+def test_leftovers_of_a_killed_prediction_go(cts, tmp_path):
+    out = tmp_path / "out"
+    script = (
+        "import os, sys\n"
+        "from kitsjax.files import atomic_write\n"
+        "with atomic_write(sys.argv[1]) as temporary:\n"
+        "    temporary.touch()\n"
+        "    os._exit(1)\n"
+    )
+    subprocess.run([sys.executable, "-c", script, out / "a.nii.gz"], check=False)
+    assert len(list(out.glob(".*"))) == 1
+    assert predict_files(threshold_model(), find_inputs(cts, out)) == []
+    assert sorted(path.name for path in out.iterdir()) == ["a.nii.gz", "b.nii.gz", "c.nii.gz"]
 
 
 @pytest.fixture

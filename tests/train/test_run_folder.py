@@ -210,7 +210,7 @@ def test_changed_files_are_refused_by_name(tmp_path, cases):
     assert "13 bytes now, 5 bytes when" in str(error.value)
 
 
-def test_annotations_count_where_they_are_trained_on(tmp_path, cases):
+def test_annotations_count_if_they_are_trained_on(tmp_path, cases):
     (annotation,) = (cases[0].folder / "segmentations").iterdir()
     majority, sample = (
         settings(tmp_path / source, f"data.label_source={source}")
