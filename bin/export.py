@@ -10,6 +10,7 @@ from pathlib import Path
 
 from kitsjax.command import make_parser, run_command
 from kitsjax.errors import InputError
+from kitsjax.files import check_file, check_folder
 
 
 def main() -> int:
@@ -19,12 +20,9 @@ def main() -> int:
         "--model", required=True, nargs="+", metavar="PATH",
         help="run folder or model file; stablehlo averages several",
     )  # fmt: skip
-    parser.add_argument(
-        "--format", choices=("bundle", "stablehlo"), default="bundle",
-        help="bundle: a model file (default); stablehlo: an exported model",
-    )  # fmt: skip
+    formats, dtypes = ("bundle", "stablehlo"), ("float32", "bfloat16")
+    parser.add_argument("--format", choices=formats, default="bundle", help="model or StableHLO")
     parser.add_argument("--output", required=True, metavar="PATH", help=".safetensors or folder")
-    dtypes = ("float32", "bfloat16")
     parser.add_argument("--dtype", choices=dtypes, default="float32", help="type of a stablehlo")
     parser.add_argument("--mirror", action="store_true", help="stablehlo: average over mirrorings")
     args = parser.parse_args()
@@ -33,22 +31,24 @@ def main() -> int:
             "--mirror and --dtype apply only to exported models; add --format stablehlo, or give "
             "predict.py --set predict.mirror=true"
         )
+    output = Path(args.output)
+    if args.format == "bundle" and len(args.model) > 1:
+        raise InputError("a bundle holds one model; export each, and give predict.py all of them")
+    if args.format == "bundle" and output.suffix != ".safetensors":
+        raise InputError(f"--output {output}: a model file's name must end in .safetensors")
 
     from kitsjax.infer.bundle import load_model, read_bundle, save_bundle
-    from kitsjax.infer.export import save_exported_model
+    from kitsjax.infer.export import DESCRIPTION_NAME, EXPORTED_NAME, save_exported_model
     from kitsjax.train.run_folder import read_provenance
 
-    output = Path(args.output)
     if args.format == "stablehlo":
+        check_folder(output, "--output", (EXPORTED_NAME, DESCRIPTION_NAME))
         models = [load_model(path) for path in args.model]
         predict = models[0].predict.model_copy(update={"mirror": args.mirror})
         models[0] = replace(models[0], predict=predict)
         save_exported_model(output, models, dtype=args.dtype)
-    elif len(args.model) > 1:
-        raise InputError("a bundle holds one model; export each, and give predict.py all of them")
-    elif output.suffix != ".safetensors":
-        raise InputError(f"--output {output}: a model file's name must end in .safetensors")
     else:
+        check_file(output, "--output")
         bundle = read_bundle(args.model[0])
         run = read_provenance(args.model[0]) if Path(args.model[0]).is_dir() else {}
         save_bundle(output, bundle.params, bundle.settings, bundle.provenance | run)

@@ -37,6 +37,7 @@ def main() -> int:
     from kitsjax.infer.find_inputs import find_inputs
     from kitsjax.infer.predict_files import predict_files
 
+    check_folder(args.output, "--output")
     # The model's own [run] describes the machine that trained it; this one may differ.
     here = load_settings(overrides=[o for o in args.overrides if o.startswith("run.")]).run
     start_devices(here)
@@ -46,7 +47,6 @@ def main() -> int:
     if args.print_config:
         print(to_toml(settings), end="")
         return 0
-    check_folder(args.output, "--output")
     files = find_inputs(args.input, args.output)
     models = [make_model(bundle.params, bundle.settings) for bundle in bundles]
     failures = predict_files(models, files, settings.predict, args.probabilities, args.keep)

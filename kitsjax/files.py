@@ -90,7 +90,7 @@ def move_new(temporary: Path, path: Path) -> bool:
         if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
             # A network disk may have made the link and lost its answer.
             return temporary.is_file() and path.is_file() and temporary.samefile(path)
-        if error.errno not in _NO_LINKS:
+        if temporary.is_dir() or error.errno not in _NO_LINKS:
             raise
         return _copy_new(temporary, path)
     return True

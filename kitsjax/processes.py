@@ -1,11 +1,16 @@
-"""Processes of this host and of others: which one wrote something, and whether it still runs."""
+"""Other processes on the same files: names and numbers, whether they run, how to share work."""
 
 import hashlib
 import os
+import random
 import re
 import socket
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
+from typing import TypeVar
+
+Item = TypeVar("Item")
 
 
 @cache
@@ -32,6 +37,17 @@ def machine_id() -> str:
             # Systems other than Linux have neither; there the host's name has to do.
             parts.append("")
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:8]
+
+
+def own_order(items: Iterable[Item]) -> list[Item]:
+    """Return the items in an order that each process has for itself.
+
+    Processes that work through the same items, and skip what is done, then share the work. In the
+    same order they would do all of it twice.
+    """
+    order = list(items)
+    random.SystemRandom().shuffle(order)
+    return order
 
 
 def process_start(process: int) -> str:

@@ -22,10 +22,10 @@ from kitsjax.processes import host_name, is_running, machine_id, process_start
 
 LOCK_NAME = "lock.json"
 
-BEAT_SECONDS = 15.0
+BEAT_SECONDS = 10.0
 """Time between two heartbeats."""
 
-STALE_SECONDS = 300.0
+STALE_SECONDS = 180.0
 """A lock of another machine is stale when its last heartbeat is older than this."""
 
 _log = logging.getLogger(__name__)
@@ -45,9 +45,9 @@ def lock_folder(folder: str | Path) -> Iterator[None]:
     text = _describe_owner()
     _acquire(path, text)
     ended = threading.Event()
-    remove_leftovers(folder)
-    threading.Thread(target=_beat, args=(path, text, ended), daemon=True).start()
     try:
+        remove_leftovers(folder)
+        threading.Thread(target=_beat, args=(path, text, ended), daemon=True).start()
         yield
     finally:
         ended.set()

@@ -35,7 +35,8 @@ class DataSettings(Section):
 
     root: str = Field("data/kits21", description="folder of the data set, KiTS21's own layout")
     cache: str = Field(
-        "", description="folder of preprocessed cases; empty: 'preprocessed' beside root"
+        "",
+        description="folder of preprocessed cases; empty: preprocessed/<its name> beside root",
     )
     make_phantom: bool = Field(
         False, description="write the synthetic data set of [phantom] to root if root is absent"

@@ -18,7 +18,8 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from traitlets.config import Config
 
-from kitsjax.files import write_text
+from kitsjax.command import run_command
+from kitsjax.files import check_file, write_text
 
 TIMEOUT_S = 600
 """Seconds that a cell may take."""
@@ -40,6 +41,7 @@ def main() -> int:
     failed = False
     for path in args.notebooks or sorted(Path(__file__).parent.glob("*.ipynb")):
         print(path, flush=True)
+        check_file(path, "a copy of the notebooks")
         if message := run_notebook(path, args.timeout):
             print(f"failed: {path}, {message}", file=sys.stderr)
             failed = True
@@ -90,4 +92,4 @@ def clean_notebook(notebook: nbformat.NotebookNode) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

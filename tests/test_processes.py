@@ -6,7 +6,7 @@ import sys
 
 from processes import wait_until
 
-from kitsjax.processes import host_name, is_running, machine_id, process_start
+from kitsjax.processes import host_name, is_running, machine_id, own_order, process_start
 
 
 def test_own_process_runs():
@@ -25,6 +25,12 @@ def test_killed_process_does_not_run():
     assert wait_until(lambda: not is_running(job.pid))
     job.wait()
     assert not is_running(job.pid)
+
+
+def test_each_process_has_its_own_order():
+    orders = [own_order(range(12)) for _ in range(3)]
+    assert [sorted(order) for order in orders] == [list(range(12))] * 3
+    assert len({tuple(order) for order in orders}) > 1
 
 
 def test_names_of_hosts_fit_into_file_names(monkeypatch):

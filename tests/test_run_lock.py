@@ -139,6 +139,22 @@ def test_one_of_many_takes_a_stale_lock_over(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_lock_taken_over_meanwhile_is_respected(tmp_path, monkeypatch):
+    """Two find the same stale lock; one takes it over before the other does anything."""
+    write_lock(tmp_path, 2 * STALE_SECONDS)
+    with ExitStack() as stack:
+
+        def overtaken(*_):
+            monkeypatch.undo()
+            stack.enter_context(lock_folder(tmp_path))
+
+        monkeypatch.setattr(run_lock, "_require_stale", overtaken)
+        with pytest.raises(InputError, match="has been writing there"), lock_folder(tmp_path):
+            pass
+        assert [path.name for path in tmp_path.iterdir()] == [LOCK_NAME]
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_killed_taker_is_taken_over_too(tmp_path, monkeypatch):
     """A run is killed after it claimed a stale lock and before it replaced it."""
     write_lock(tmp_path, 2 * STALE_SECONDS)
@@ -159,7 +175,7 @@ def test_heart_of_another_machine_decides(tmp_path, caplog):
     own = {"host": host_name(), "process": os.getpid()}
     for changes in ({}, own, {"process": None}):
         write_lock(tmp_path, STALE_SECONDS / 2, **changes)
-        until = pytest.raises(InputError, match=r"start again in 5 minutes or remove lock\.json")
+        until = pytest.raises(InputError, match=r"start again in 3 minutes or remove lock\.json")
         with until, lock_folder(tmp_path):
             pass
         write_lock(tmp_path, STALE_SECONDS * 2, **changes)

@@ -1,6 +1,5 @@
 """Bring a folder of preprocessed cases up to date, in parallel processes; restartable."""
 
-import random
 import resource
 import sys
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from kitsjax.errors import InputError
 from kitsjax.failures import describe_failure
 from kitsjax.files import check_folder, remove_leftovers, temporary_beside
 from kitsjax.process_pool import map_cases
+from kitsjax.processes import own_order
 from kitsjax.settings import PreprocessSettings
 
 
@@ -64,11 +64,9 @@ def preprocess_cases(
     """
     remove_leftovers(folder)
     stored = {case.case_id: _find_stored(case, folder, annotations) for case in cases}
-    todo = [case for case in cases if stored[case.case_id] is None]
+    todo = own_order(case for case in cases if stored[case.case_id] is None)
     if todo:
         check_folder(folder, "data.cache")
-    # Each process has another order. In the same one they would do the same work twice.
-    random.SystemRandom().shuffle(todo)
     failures: list[tuple[str, str]] = []
     made, peak = 0, 0.0
     # Isolated: this process's own peak memory is not that of preprocessing.

@@ -84,8 +84,8 @@ def _check_offset(header: Any, path: Path) -> None:
     offset, least = float(header["vox_offset"]), header.single_vox_offset
     if not least <= offset < np.inf:
         raise InputError(
-            f"{path}: its voxels begin at byte {offset:g} (vox_offset), before the header's end at "
-            f"{least}; correct the header"
+            f"{path}: vox_offset {offset:g} is not a byte after the header, which ends at {least}; "
+            "correct the header"
         )
 
 

@@ -35,8 +35,8 @@ _log = logging.getLogger(__name__)
 def read_volume(path: str | Path) -> Volume:
     """Read an image as float32 with `scl_slope` and `scl_inter` applied (HU for a CT).
 
-    Trailing axes of one are dropped. A note is logged if the file does not say how the patient
-    lies, or if its axes are not perpendicular.
+    The file is gzipped or plain, whatever its name. Trailing axes of one are dropped. A note is
+    logged if the file does not say how the patient lies, or if its axes are not perpendicular.
 
     Raises:
         InputError: The file is missing, damaged or not NIfTI, is not three-dimensional, has no
@@ -127,7 +127,7 @@ def _note_orientation(grid: Grid) -> None:
     if not header.states_orientation:
         _log.warning(
             "%s: does not say how the patient lies (qform and sform codes are 0); its axes are "
-            "assumed to point to %s, so compare with another reader if masks are flipped",
+            "assumed to point to %s; check in a viewer that left and right are not swapped",
             header.path, "".join(nib.aff2axcodes(header.affine)),
         )  # fmt: skip
 
@@ -139,7 +139,7 @@ def _allocate(grid: Grid, dtype: type[np.generic]) -> np.ndarray:
     claimed = f"{header.path}: its header claims {grid.shape} voxels"
     size = header.offset + math.prod(grid.shape) * header.dtype.itemsize
     if size > largest_size(Path(header.path)):
-        raise InputError(f"{claimed}, more than the file holds; it is cut short: get it again")
+        raise InputError(f"{claimed}, more than the file holds; get it again, or correct it")
     try:
         return np.empty(grid.shape, dtype)
     except (MemoryError, ValueError):

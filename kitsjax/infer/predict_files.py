@@ -15,7 +15,7 @@ from tqdm import tqdm
 from kitsjax.data.preprocess import preprocess
 from kitsjax.errors import InputError
 from kitsjax.failures import catch, describe_failure
-from kitsjax.files import check_file
+from kitsjax.files import check_file, remove_leftovers
 from kitsjax.image.file_format import nifti_stem
 from kitsjax.image.header import NiftiHeader
 from kitsjax.image.read_nifti import read_volume
@@ -51,7 +51,7 @@ def predict_files(
     """Segment files one after another; a file that fails does not stop the others.
 
     Masks are uint8 NIfTI with exactly their CT's grid and storage. An existing output stays as it
-    is until the new one is whole.
+    is until the new one is whole. What a killed prediction left half written is removed.
 
     Args:
         models: a model, or a sequence of them, whose probabilities are averaged.
@@ -75,6 +75,8 @@ def predict_files(
     ensemble = stack_models(models)
     settings = settings or ensemble.model.predict
     identity = identify_models(ensemble, settings)
+    for folder in {target.parent for _, target in files}:
+        remove_leftovers(folder)
     work = _Work(ensemble, settings, identity, probabilities, keep_current)
     failures, kept = [], 0
     cases = _map_ahead(partial(_read_case, work), files)
@@ -160,7 +162,8 @@ def _write_probabilities(by_class: np.ndarray, case: _Case, path: Path) -> None:
 
 
 def _probabilities_path(target: Path) -> Path:
-    return target.with_name(f"{nifti_stem(target.name)}_probabilities.nii.gz")
+    stem = nifti_stem(target.name) or target.name
+    return target.with_name(f"{stem}_probabilities.nii.gz")
 
 
 def _map_ahead(

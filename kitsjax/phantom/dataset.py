@@ -1,7 +1,6 @@
 """The phantom as a data set in KiTS21's layout: case folders, and the record `phantom.json`."""
 
 import json
-import random
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from kitsjax.files import move_new, remove_leftovers, temporary_beside, write_te
 from kitsjax.labels import CLASSES
 from kitsjax.phantom.case import VERSION, make_case
 from kitsjax.process_pool import map_cases
+from kitsjax.processes import own_order
 
 
 def make_phantom(
@@ -48,9 +48,7 @@ def make_phantom(
     parameters = {"version": VERSION, "seed": seed, "matrix": matrix}
     try:
         _claim(root, parameters)
-        missing = [n for n in range(cases) if not _case_folder(root, n).is_dir()]
-        # Each process has another order. In the same one they would do the same work twice.
-        random.SystemRandom().shuffle(missing)
+        missing = own_order(n for n in range(cases) if not _case_folder(root, n).is_dir())
         write = partial(_write_case, root, seed, matrix)
         failures = []
         for n, failure in map_cases(write, missing, workers, "phantom", progress):

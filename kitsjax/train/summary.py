@@ -72,10 +72,11 @@ def report_scores(
             write_evaluation(folder / "scores", found)
             write_report(found, folder / "report", epochs, kept=record.kept)
             means = {"network": _network_means(found)}
-            if settings.train.threshold_baseline and (
-                threshold := _threshold_means(train_cases, held_out, folder)
-            ):
-                means["best HU threshold"] = threshold
+            if settings.train.threshold_baseline:
+                # The same cases as the network's: one that failed has no scores to compare with.
+                same = [case for case in held_out if case.case_id in found.case_ids]
+                if threshold := _threshold_means(train_cases, same, folder):
+                    means["best HU threshold"] = threshold
             print(f"\n{to_text(score_table(found))}\n\n{to_text(means_table(means))}\n")
             summary |= _summarize_scores(means, len(found.case_ids))
     write_text(folder / SUMMARY_NAME, json.dumps(summary, indent=1) + "\n")

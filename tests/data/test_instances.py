@@ -8,7 +8,7 @@ from made_instances import EVERYWHERE, masks_of
 from nifti_files import AFFINE, SHAPE, SPACING_MM, refusal, save, stored_as
 
 from kitsjax.data.annotation_samples import draw_samples
-from kitsjax.data.instances import count_instances, read_instances
+from kitsjax.data.instances import annotator_numbers, count_instances, read_instances
 from kitsjax.data.paint_instances import majority_label, paint_sample
 from kitsjax.image.header import kits_header
 from kitsjax.image.read_nifti import read_label
@@ -78,6 +78,23 @@ def test_files_of_other_names_are_refused(tmp_path, name):
     (tmp_path / name).touch()
     assert f"{name}: not named like" in refusal(read_instances, tmp_path, GRID)
     assert f"{name}: not named like" in refusal(count_instances, tmp_path)
+
+
+def test_annotation_names_are_read_without_case(tmp_path, caplog):
+    mask = np.zeros(SHAPE)
+    mask[1, 2, 3] = 1
+    save(tmp_path / "a.nii.gz", mask)
+    (tmp_path / "a.nii.gz").rename(tmp_path / "KIDNEY_INSTANCE-1_ANNOTATION-2.NII.GZ")
+    save(tmp_path / "kidney_instance-1_annotation-1.nii", mask)
+    (tmp_path / "notes.txt").touch()
+    (kidney,) = read_instances(tmp_path, GRID)
+    assert kidney.annotation_numbers == (1, 2)
+    assert annotator_numbers(tmp_path) == {1, 2}
+    assert kidney.masks.sum() == 2
+    (record,) = caplog.records
+    assert "passed over 1 file: notes.txt" in record.getMessage()
+    save(tmp_path / "kidney_instance-1_annotation-1.nii.gz", mask)
+    assert "are of one annotation; keep one" in refusal(read_instances, tmp_path, GRID)
 
 
 def test_other_grids_and_values_are_refused(tmp_path):

@@ -1,6 +1,7 @@
 """Finding the cases of a data folder, and what is refused."""
 
 import pytest
+from nifti_files import refusal
 
 from kitsjax.data.kits import find_cases
 from kitsjax.errors import InputError
@@ -49,7 +50,7 @@ def test_scoring_needs_a_truth_but_no_image(tmp_path):
         None, None, tmp_path / "case_00299" / "segmentations", None,
     ]  # fmt: skip
     assert [case.folder.name for case in cases] == [case.case_id for case in cases]
-    with pytest.raises(InputError, match="case_00021: has no imaging"):
+    with pytest.raises(InputError, match=r"no imaging.nii.gz in case_00021, case_00299"):
         find_cases(tmp_path)
 
 
@@ -66,7 +67,7 @@ def test_a_truth_is_a_label_or_annotations(tmp_path):
     # Training takes no case by its annotations alone.
     (case.folder / "imaging.nii.gz").touch()
     (tmp_path / "case_00001" / "imaging.nii.gz").touch()
-    with pytest.raises(InputError, match="has no label"):
+    with pytest.raises(InputError, match=r"no label .* in case_00001, case_00002"):
         find_cases(tmp_path)
 
 
@@ -74,3 +75,38 @@ def test_missing_and_empty_folders_are_named(tmp_path):
     for root in (tmp_path / "none", tmp_path):
         with pytest.raises(InputError, match=str(root)):
             find_cases(root)
+
+
+def test_names_are_compared_without_case(tmp_path):
+    """Windows writes capitals; a browser unpacks imaging.nii.gz to imaging.nii."""
+    make_case(tmp_path, "CASE_00002", "IMAGING.NII.GZ", "Segmentation.nii")
+    make_case(tmp_path, "case_00001", "imaging.nii", "aggregated_maj_seg.nii.gz")
+    make_case(tmp_path, "case_00001/Segmentations", ANNOTATION.upper().replace(".GZ", ""))
+    one, other = find_cases(tmp_path)
+    assert [one.case_id, other.case_id] == ["case_00001", "case_00002"]
+    assert [one.image.name, other.image.name] == ["imaging.nii", "IMAGING.NII.GZ"]
+    assert [one.label.name, other.label.name] == ["aggregated_maj_seg.nii.gz", "Segmentation.nii"]
+    assert (one.annotations, other.annotations) == (tmp_path / "case_00001/Segmentations", None)
+    make_case(tmp_path, "case_00002", "imaging.nii.gz", "segmentation.nii.gz")
+    with pytest.raises(InputError, match="are of one case; keep one"):
+        find_cases(tmp_path)
+
+
+def test_every_incomplete_case_is_named(tmp_path):
+    """All are named at once, before anything is preprocessed."""
+    for number in range(6):
+        files = ["imaging.nii.gz", "segmentation.nii.gz"][number % 3 == 1 : 2 - (number % 3 == 2)]
+        make_case(tmp_path, f"case_0000{number}", *files)
+    message = refusal(find_cases, tmp_path)
+    assert "no imaging.nii.gz in case_00001, case_00004; no label" in message
+    assert "in case_00002, case_00005; add the files" in message
+    assert "case_00000" not in message
+
+
+def test_folders_that_are_no_cases_are_named(tmp_path, caplog):
+    make_case(tmp_path, "case_00000", "imaging.nii.gz", "segmentation.nii.gz")
+    make_case(tmp_path, "case_7", "imaging.nii.gz", "segmentation.nii.gz")
+    (tmp_path / "kits.json").touch()
+    assert len(find_cases(tmp_path)) == 1
+    (record,) = caplog.records
+    assert record.getMessage() == f"{tmp_path}: passed over 1 file: case_7 (a folder)"

@@ -39,6 +39,22 @@ def test_half_precision_is_the_stored_number():
     assert np.abs(half - full).max() <= 2**-11 * np.abs(full).max()
 
 
+@pytest.mark.parametrize(("unit", "verdict"), [(1e-3, "too few"), (1e3, "too many")])
+def test_spacings_in_other_units_are_refused(unit, verdict):
+    """Meters read as mm make a whole scan one voxel, micrometers make it too many."""
+    array = np.zeros((30, 128, 128), np.float32)
+    spacing = tuple(edge * unit for edge in (3.0, 0.8, 0.8))
+    with pytest.raises(InputError, match=f"{verdict} for a CT; correct the spacing"):
+        preprocess(make_volume(array, spacing), PreprocessSettings())
+
+
+def test_small_volumes_are_preprocessed():
+    """A volume of a few voxels is no mistake; only one that shrinks to them is."""
+    for shape in ((1, 1, 1), (5, 6, 7)):
+        volume = make_volume(np.zeros(shape, np.float32), (3.0, 0.8, 0.8))
+        assert preprocess(volume, PreprocessSettings()).size
+
+
 UNCLIPPED = SETTINGS.model_copy(update={"hu_range": ()})
 
 

@@ -13,9 +13,11 @@ from raw_cases import SETTINGS, made_at, write_case
 
 from kitsjax.data.kits import find_cases
 from kitsjax.data.preprocess import preprocess
+from kitsjax.data.preprocess_case import preprocess_case
 from kitsjax.data.preprocess_cases import preprocess_cases
 from kitsjax.data.stored_instances import load_instances
 from kitsjax.errors import InputError
+from kitsjax.processes import host_name, machine_id
 
 
 @pytest.mark.usefixtures("in_process")
@@ -87,8 +89,8 @@ def test_first_of_two_makes_the_case(tmp_path, monkeypatch):
     others = []
 
     def overtaken(volume, settings):
-        monkeypatch.undo()
-        others.append(preprocess_cases(cases, folder, SETTINGS, 1, annotations=True))
+        monkeypatch.setattr("kitsjax.data.preprocess_case.preprocess", preprocess)
+        others.append(preprocess_cases(cases, folder, SETTINGS, annotations=True))
         others.append(made_at(folder))
         return preprocess(volume, settings)
 
@@ -98,6 +100,41 @@ def test_first_of_two_makes_the_case(tmp_path, monkeypatch):
     assert (first.made, first.kept, first.failures) == (1, 0, [])
     assert (ours.made, ours.kept, ours.failures) == (0, 1, [])
     assert made_at(folder) == files
+
+
+@pytest.mark.usefixtures("in_process")
+def test_who_completes_a_case_has_made_it(tmp_path, monkeypatch):
+    """Another process adds the annotations to the image that this one has made."""
+    write_case(tmp_path / "raw", 0, annotations=1)
+    cases, folder = find_cases(tmp_path / "raw"), tmp_path / "out"
+    others = []
+
+    def overtaken(*arguments):
+        monkeypatch.setattr("kitsjax.data.preprocess_cases.preprocess_case", preprocess_case)
+        made = preprocess_case(*arguments)
+        others.append(preprocess_cases(cases, folder, SETTINGS, annotations=True).made)
+        return made
+
+    monkeypatch.setattr("kitsjax.data.preprocess_cases.preprocess_case", overtaken)
+    ours = preprocess_cases(cases, folder, SETTINGS, annotations=True)
+    assert (others, ours.made, ours.kept) == ([1], 0, 1)
+
+
+@pytest.mark.usefixtures("in_process")
+def test_case_made_meanwhile_is_not_begun(tmp_path, monkeypatch):
+    """Another process made the case after this one had listed what is missing."""
+    write_case(tmp_path / "raw", 0, annotations=1)
+    cases, folder = find_cases(tmp_path / "raw"), tmp_path / "out"
+    preprocess_cases(cases, folder, SETTINGS)
+    begun = []
+    module = "kitsjax.data.preprocess_cases"
+    monkeypatch.setattr(f"{module}._find_stored", lambda *_: None)
+    monkeypatch.setattr(f"{module}.preprocess_case", lambda *_: begun.append("image"))
+    assert preprocess_cases(cases, folder, SETTINGS).kept == 1
+    assert preprocess_cases(cases, folder, SETTINGS, annotations=True).made == 1
+    monkeypatch.setattr(f"{module}.annotate_case", lambda *_: begun.append("annotations"))
+    assert preprocess_cases(cases, folder, SETTINGS, annotations=True).kept == 1
+    assert begun == []
 
 
 def test_processes_take_cases_in_other_orders(tmp_path, monkeypatch):
@@ -261,6 +298,8 @@ def test_killed_run_leaves_whole_cases_only(tmp_path, request):
     assert 2 <= len(finished) <= 12
     for name in finished:
         assert len(list((out / name).iterdir())) == 6
+    # It may have been killed at work on a case.
+    (out / f".{host_name()}-{machine_id()}-{job.pid}-01234567.partial.case_00011").mkdir()
     request.getfixturevalue("in_process")
     report = preprocess_cases(find_cases(tmp_path / "raw"), out, SETTINGS)
     assert (report.kept, report.failures) == (len(finished), [])

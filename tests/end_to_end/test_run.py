@@ -1,6 +1,7 @@
 """bin/train.py, bin/preprocess.py and bin/predict.py as a user runs them."""
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -15,6 +16,7 @@ import pytest
 from tiny_run import BATCHES, EPOCHS, command, environment, predict, run
 
 from kitsjax.infer.bundle import load_model
+from kitsjax.run_lock import lock_folder
 from kitsjax.training_log import read_epochs, read_rows
 
 pytestmark = pytest.mark.slow
@@ -71,6 +73,20 @@ def test_second_run_keeps_the_first(finished):
     assert again.returncode == 2
     assert "--resume" in again.stderr
     assert len(again.stderr.splitlines()) == 1
+
+
+def test_second_start_says_whose_run_it_is(finished, tmp_path):
+    folder, _ = finished
+    with lock_folder(tmp_path / "run"):
+        again = run(
+            "train", "--config", folder / "tiny.toml", "--set", f"run.folder={tmp_path}/run",
+            "--resume",
+        )  # fmt: skip
+        assert again.returncode == 2
+        assert f"process {os.getpid()} on" in again.stderr
+        assert len(again.stderr.splitlines()) == 1
+        assert [path.name for path in (tmp_path / "run").iterdir()] == ["lock.json"]
+    assert not (folder / "run" / "lock.json").exists(), "a run that ends removes its lock"
 
 
 def test_preprocessing_is_not_repeated(finished, run_here):
@@ -271,3 +287,21 @@ def test_predict_goes_on_past_a_bad_file(finished, tmp_path):
     assert [p.name for p in (tmp_path / "some").iterdir()] == ["b.nii.gz"]
     assert "a.nii.gz" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
+
+
+def test_predict_continues_a_folder(finished, held_out, tmp_path):
+    """What is current stays as it is, and a line says how many masks that are."""
+    folder, _ = finished
+    ct, output = held_out[1], tmp_path / "out"
+    arguments = ("--model", folder / "run", "--input", ct, "--output", output, "--continue")
+    first = predict(*arguments)
+    assert first.returncode == 0, first.stderr
+    assert "note: " not in first.stderr
+    (mask,) = output.iterdir()
+    made = mask.stat()
+    again = predict(*arguments)
+    assert again.returncode == 0, again.stderr
+    assert f"note: {output}: 1 of 1 masks are whole and current, and left as they" in again.stderr
+    for done in (first, again):
+        assert done.stdout == f"1 of 1 masks are whole: {output.resolve()}\n"
+    assert (mask.stat().st_ino, mask.stat().st_mtime_ns) == (made.st_ino, made.st_mtime_ns)

@@ -128,3 +128,19 @@ def test_golden_case():
                 found.table(against, c)[name][golden["case"]] for c in ("dice", "surface_dice")
             ]
             assert scores == pytest.approx([dice, surface_dice], abs=1e-9)
+
+
+def test_a_tilted_case_fails_alone(folders):
+    """Distances between its surfaces would be wrong."""
+    tilt = np.eye(4)
+    tilt[2, 1] = np.tan(np.radians(18.5))
+    paths = [folders.predictions / "case_00001.nii.gz", *folders.data.glob("case_00001/*.gz")]
+    for path in paths:
+        image = nib.load(path)
+        tilted = nib.Nifti1Image(np.asarray(image.dataobj), tilt @ image.affine)
+        nib.save(tilted, path)
+    found = run(folders, against=["majority"])
+    assert found.case_ids == ["case_00000", "case_00002"]
+    ((case_id, message),) = found.failures
+    assert case_id == "case_00001"
+    assert message.startswith(f"{paths[0]}: its axes are 18.5 degrees off perpendicular")

@@ -145,3 +145,14 @@ def test_other_predictions_are_passed_over(folders, shared_evaluation):
     assert (found.failures, found.missing) == ((), ())
     assert repr(found.scores) == repr(before.scores[6:])
     assert repr(before.scores) == repr(shared_evaluation.scores)
+
+
+def test_predictions_are_found_without_case(folders, shared_evaluation, caplog):
+    first = folders.predictions / "case_00000.nii.gz"
+    first.rename(first.with_name("CASE_00000.NII.GZ"))
+    (folders.predictions / "readme.txt").touch()
+    found = run(folders)
+    assert (found.failures, found.missing) == ((), ())
+    assert repr(found.scores) == repr(shared_evaluation.scores)
+    (record,) = caplog.records
+    assert "passed over 1 file: readme.txt" in record.getMessage()

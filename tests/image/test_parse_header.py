@@ -80,7 +80,7 @@ def test_a_quaternion_that_is_none_is_refused(tmp_path):
 def test_offsets_within_the_header_are_refused(tmp_path, value):
     path = patch(save(tmp_path / "image.nii", canonical_array()), 108, "f", value)
     message = refusal(read_volume, path)
-    assert message.startswith(f"{path}: its voxels begin at byte {value:g} (vox_offset)")
+    assert message.startswith(f"{path}: vox_offset {value:g} is not a byte after the header")
 
 
 def test_voxels_may_begin_later(tmp_path):

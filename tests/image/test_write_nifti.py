@@ -84,3 +84,10 @@ def test_wrong_arrays_raise_value_error(tmp_path):
         write_label(tmp_path / "mask.nii.gz", label_array()[1:], reference)
     with pytest.raises(ValueError, match="needs a reference header"):
         write_volume(tmp_path / "mask.nii.gz", label_array())
+
+
+def test_names_are_judged_without_case(tmp_path):
+    reference = kits_header(SHAPE, SPACING_MM)
+    write_label(tmp_path / "MASK.NII.GZ", label_array(), reference)
+    assert (tmp_path / "MASK.NII.GZ").read_bytes()[:2] == b"\x1f\x8b"
+    np.testing.assert_array_equal(read_label(tmp_path / "MASK.NII.GZ").array, label_array())

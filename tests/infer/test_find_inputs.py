@@ -43,3 +43,41 @@ def test_find_inputs_refuses_clashes(tmp_path):
     (tmp_path / "a.nii").touch()
     with pytest.raises(InputError, match="would both be written"):
         find_inputs(tmp_path, tmp_path / "out")
+
+
+def test_what_find_inputs_passes_over_is_named(tmp_path, caplog):
+    """CTs are found by name without case; everything else in the folder is in one note."""
+    for name in ("PATIENT1.NII.GZ", "patient2.nii", "scan.nii.bz2", "notes.txt"):
+        (tmp_path / name).touch()
+    (tmp_path / "slice.dcm").write_bytes(bytes(128) + b"DICM")
+    for name in ("Case_00003/IMAGING.nii", "other/thing.nii"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+    found = find_inputs(tmp_path, tmp_path / "out")
+    assert [(source.name, target.name) for source, target in found] == [
+        ("IMAGING.nii", "Case_00003.nii.gz"),
+        ("PATIENT1.NII.GZ", "PATIENT1.nii.gz"),
+        ("patient2.nii", "patient2.nii.gz"),
+    ]
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        f"{tmp_path}: passed over 4 files: notes.txt, other (a folder), scan.nii.bz2, "
+        "slice.dcm (DICOM)"
+    )
+
+
+def test_a_folder_of_dicom_says_what_to_do(tmp_path, caplog):
+    for number in range(3):
+        (tmp_path / f"{number}.dcm").write_bytes(bytes(128) + b"DICM")
+    with pytest.raises(InputError, match=r"no CT there; 0.dcm is DICOM: convert .* dcm2niix"):
+        find_inputs(tmp_path, tmp_path / "out")
+    assert not caplog.records
+
+
+def test_files_of_any_name_and_links_are_inputs(tmp_path):
+    """A file that is named is tried, and so is a link to a file that is gone, so that it fails."""
+    (tmp_path / "scan").touch()
+    assert find_inputs(tmp_path / "scan", tmp_path / "out")[0][1].name == "scan.nii.gz"
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.nii.gz").symlink_to(tmp_path / "gone")
+    assert [source.name for source, _ in find_inputs(tmp_path / "in", tmp_path)] == ["a.nii.gz"]

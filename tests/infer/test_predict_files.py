@@ -1,5 +1,8 @@
 import dataclasses
+import gzip
 import os
+import subprocess
+import sys
 
 import nibabel
 import numpy as np
@@ -86,6 +89,21 @@ def test_destinations_are_tested_before_reading(cts, tmp_path, monkeypatch):
     assert [path.name for path, _ in failures] == ["a.nii.gz", "b.nii.gz"]
     assert all("is a folder, and a file will be written" in m for _, m in failures)
     assert read == ["c.nii.gz"]
+
+
+def test_leftovers_of_a_killed_prediction_go(cts, tmp_path):
+    out = tmp_path / "out"
+    script = (
+        "import os, sys\n"
+        "from kitsjax.files import atomic_write\n"
+        "with atomic_write(sys.argv[1]) as temporary:\n"
+        "    temporary.touch()\n"
+        "    os._exit(1)\n"
+    )
+    subprocess.run([sys.executable, "-c", script, out / "a.nii.gz"], check=False)
+    assert len(list(out.glob(".*"))) == 1
+    assert predict_files(threshold_model(), find_inputs(cts, out)) == []
+    assert sorted(path.name for path in out.iterdir()) == ["a.nii.gz", "b.nii.gz", "c.nii.gz"]
 
 
 @pytest.fixture
@@ -198,7 +216,12 @@ def test_continue_sees_what_changed(cts, tmp_path, predicted, change):
         assert (tmp_path / "out" / "b.nii.gz").read_bytes() == expected
 
 
-def test_continue_wants_whole_probabilities(cts, tmp_path, predicted):
+def pack_fewer_bytes(source, mask):
+    mask.write_bytes(gzip.compress(gzip.decompress(mask.read_bytes())[:-16]))
+
+
+@pytest.mark.parametrize("damage", [cut_short, pack_fewer_bytes])
+def test_continue_wants_whole_probabilities(cts, tmp_path, predicted, damage):
     model, files = threshold_model(), find_inputs(cts, tmp_path / "out")
     predict_files(model, files)
     predicted.clear()
@@ -207,7 +230,7 @@ def test_continue_wants_whole_probabilities(cts, tmp_path, predicted):
         assert predicted == expected
         predicted.clear()
     path = tmp_path / "out" / "b_probabilities.nii.gz"
-    cut_short(None, path)
+    damage(None, path)
     predict_files(model, files, probabilities=True, keep_current=True)
     assert predicted == ["b"]
     assert read_probabilities(path).shape[-1] == 4

@@ -166,7 +166,7 @@ def test_first_of_two_makes_the_phantoms_case(tmp_path, monkeypatch):
     """Another process finishes the case while this one draws it."""
 
     def overtaken(*arguments):
-        monkeypatch.undo()
+        monkeypatch.setattr(dataset, "make_case", make_case)
         make_phantom(tmp_path / "data", 1, 32, workers=1, progress=False)
         times.update(case_times(tmp_path / "data"))
         return make_case(*arguments)
@@ -178,14 +178,30 @@ def test_first_of_two_makes_the_phantoms_case(tmp_path, monkeypatch):
     assert case_times(tmp_path / "data") == times
 
 
-def test_phantom_begun_meanwhile_is_no_other_data(tmp_path, monkeypatch):
-    """Another process claims the folder and makes a case after this one found it empty."""
+def test_phantoms_record_has_cases_made_meanwhile(root, tmp_path, monkeypatch):
+    """Another process makes a case after this one has looked for cases to record."""
+    make_phantom(tmp_path / "data", 1, MATRIX, seed=5, workers=1, progress=False)
+    record, write = tmp_path / "data" / "phantom.json", dataset._write_json
+
+    def overtaken(path, content):
+        monkeypatch.undo()
+        shutil.copytree(root / "case_00002", tmp_path / "data" / "case_00002")
+        write(path, content)
+
+    monkeypatch.setattr(dataset, "_write_json", overtaken)
+    make_phantom(tmp_path / "data", 1, MATRIX, seed=5, workers=1, progress=False)
+    assert list(json.loads(record.read_text())["cases"]) == ["case_00000", "case_00002"]
+
+
+@pytest.mark.parametrize("seen", [True, False], ids=["seen", "not seen"])
+def test_phantom_begun_meanwhile_is_no_other_data(tmp_path, monkeypatch, seen):
+    """Another process claims the folder and makes a case just when this one looks what is there."""
 
     def overtaken(folder):
         monkeypatch.undo()
         empty = list(folder.iterdir())
         make_phantom(folder, 1, 32, workers=1, progress=False)
-        return iter(empty)
+        return folder.iterdir() if seen else iter(empty)
 
     monkeypatch.setattr(Path, "iterdir", overtaken)
     make_phantom(tmp_path / "data", 2, 32, workers=1, progress=False)

@@ -6,6 +6,7 @@ from example_cases import DICE, SPACING_MM, lesion, panels, score_rows
 
 from kitsjax.evaluate.results import Evaluation
 from kitsjax.image.header import kits_header
+from kitsjax.image.read_nifti import read_label, read_volume
 from kitsjax.image.write_nifti import write_volume
 from kitsjax.labels import INDIVIDUAL
 from kitsjax.report.slices import plot_best, plot_worst
@@ -48,6 +49,29 @@ def test_missing_files_are_named_the_others_drawn(files, tmp_path):
     assert {case for case, pair in panels(drawing).items() if pair[0].images} == {"case_00003"}
     assert f"Not shown, case_00002: {damaged}" in drawing.caption
     assert "Not shown, case_00001: there is no file of it." in drawing.caption
+
+
+@pytest.mark.parametrize("reader", ["read_label", "read_volume"])
+def test_no_exception_takes_other_views_along(files, monkeypatch, caplog, reader):
+    """The caption has the class, and the traceback is logged. Without its CT a case is on gray."""
+    real = {"read_label": read_label, "read_volume": read_volume}[reader]
+    bad = {"read_label": "prediction", "read_volume": "image"}[reader]
+
+    def failing(path):
+        if path == getattr(files["case_00002"], bad):
+            raise KeyError("no such unit")
+        return real(path)
+
+    monkeypatch.setattr(f"kitsjax.report.views.{reader}", failing)
+    drawing = plot_best(Evaluation(score_rows(DICE)), files)
+    begin = "Not shown" if bad == "prediction" else "On plain gray"
+    reason = f"{getattr(files['case_00002'], bad)}: KeyError: 'no such unit'"
+    assert f"{begin}, case_00002: {reason}." in drawing.caption
+    shown = {case for case, pair in panels(drawing).items() if pair[0].images}
+    assert shown == {"case_00001", "case_00003"} | ({"case_00002"} if bad == "image" else set())
+    (message,) = caplog.messages
+    assert message.startswith(f"{reason}\nTraceback")
+    assert "in failing" in message
 
 
 def test_files_of_another_shape_are_not_drawn(files, tmp_path):

@@ -24,7 +24,7 @@ def row(epoch, **changed):
     } | changed  # fmt: skip
 
 
-def test_best_epoch_is_that_of_the_kept_parameters():
+def test_best_epoch_is_that_of_kept_parameters():
     summary = _summarize_epochs(TRAIN, [row(n) for n in range(1, 5)], KEPT)
     assert (summary["best_epoch"], summary["pseudo_dice_average"]) == (2, 0.5)
     assert (summary["least_validation_loss_epoch"], summary["least_validation_loss"]) == (4, 0.25)
