@@ -76,11 +76,21 @@ def report_failures(messages: Iterable[str]) -> int:
 
 
 class _NotePrinter(logging.Handler):
-    """Print what the package logs, such as a note on a file, above any progress bar."""
+    """Print what the package logs, such as a note on a file, above any progress bar.
+
+    A file that is read several times makes the same note each time, which is printed once.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._printed: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            tqdm.write(f"note: {record.getMessage()}", file=sys.stderr)
+            note = record.getMessage()
+            if note not in self._printed:
+                self._printed.add(note)
+                tqdm.write(f"note: {note}", file=sys.stderr)
         except Exception:
             self.handleError(record)
 

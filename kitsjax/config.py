@@ -60,15 +60,6 @@ def parse_stored_settings(text: str, source: str) -> Settings:
     return _validate(tree, source)
 
 
-def load_stored_settings(path: str | Path) -> Settings:
-    """Read the settings that an older or this kitsjax stored in a file, in their meaning then.
-
-    Raises:
-        InputError: The file cannot be read, or a field or value of it is not valid.
-    """
-    return parse_stored_settings(_read_text(Path(path)), str(path))
-
-
 def override_settings(settings: Settings, overrides: Iterable[str]) -> Settings:
     """Apply overrides such as "train.epochs=10" to settings.
 

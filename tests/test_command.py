@@ -40,11 +40,11 @@ def test_user_mistake_is_one_line_and_status_2(error, capsys):
 
 
 def test_notes_are_lines_of_the_terminal(capsys):
-    """A note is one line on stderr, also beside a progress bar, and only while a command runs."""
+    """A note is one line on stderr, once, also beside a progress bar, while a command runs."""
     logger = logging.getLogger("kitsjax.image.read_nifti")
 
     def main():
-        for name in tqdm(["a", "b"], "read"):
+        for name in tqdm(["a", "b", "a"], "read"):
             logger.warning("%s.nii: does not say how the patient lies", name)
         return 0
 

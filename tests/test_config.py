@@ -6,7 +6,6 @@ from kitsjax.config import (
     RENAMED,
     get_section,
     load_settings,
-    load_stored_settings,
     override_settings,
     parse_settings,
     parse_stored_settings,
@@ -124,7 +123,7 @@ def test_every_setting_is_described():
             assert info.description, f"{name}.{field} has no description"
 
 
-def test_stored_settings_keep_their_meaning(tmp_path):
+def test_stored_settings_keep_their_meaning():
     """Older kitsjax stored other names, and did not clip HU; what it lacks has today's default."""
     old = """
 [network]
@@ -134,9 +133,7 @@ step = 0.25
 [train]
 accumulate = 2
 """
-    path = tmp_path / "settings.toml"
-    path.write_text(old)
-    assert load_stored_settings(path) == load_settings(
+    assert parse_stored_settings(old, "here") == load_settings(
         overrides=["network.deep_supervision=3", "predict.step_size=0.25",
                    "train.accumulation_steps=2", "preprocess.hu_range=[]"]
     )  # fmt: skip
