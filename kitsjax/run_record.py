@@ -21,8 +21,8 @@ FORMAT = 1
 Stage = Literal["training", "predicting", "finished"]
 """What a run does next. Each stage is written when all before it is on the disk."""
 
-FileSizes = dict[str, dict[str, int]]
-"""The size in bytes of each file that a run reads, by case id and by name within the case."""
+FileStates = dict[str, dict[str, str]]
+"""What tells each file that a run reads from a changed one, by case id and name within the case."""
 
 
 class KeptEpoch(BaseModel):
@@ -61,7 +61,7 @@ class RunRecord(BaseModel):
     versions: dict[str, str]
     train: list[str]
     held_out: list[str]
-    files: FileSizes = {}
+    files: FileStates = {}
     kept: KeptEpoch | None = None
     scored: str = ""
 

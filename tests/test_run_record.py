@@ -7,7 +7,7 @@ from kitsjax.run_record import FORMAT, KeptEpoch, RunRecord, read_record, write_
 
 RECORD = RunRecord(
     stage="predicting", settings="[data]\n", versions={"jax": "1"}, train=["case_00000"],
-    held_out=["case_00001"], files={"case_00000": {"imaging.nii.gz": 7}},
+    held_out=["case_00001"], files={"case_00000": {"imaging.nii.gz": "7 bytes"}},
     kept=KeptEpoch(epoch=3, pseudo_dice_average=0.1 + 0.2), scored="abc",
 )  # fmt: skip
 

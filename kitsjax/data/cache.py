@@ -69,10 +69,14 @@ def is_stored(case: PreprocessedCase) -> bool:
 
 
 def is_whole(record: Path) -> bool:
-    """Check whether the record of a stored folder can be read; a disk may have damaged it."""
+    """Check whether a stored folder has its record, and files of the sizes that this names.
+
+    A disk may have damaged them, or a user removed some.
+    """
     try:
-        return isinstance(json.loads(record.read_text()), dict)
-    except (OSError, ValueError):
+        sizes = json.loads(record.read_text())["files"]
+        return all((record.parent / name).stat().st_size == size for name, size in sizes.items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
 
 

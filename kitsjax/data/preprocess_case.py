@@ -22,7 +22,7 @@ from kitsjax.data.cache import annotations_stamp, case_stamp
 from kitsjax.data.instances import read_instances
 from kitsjax.data.kits import ANNOTATIONS_NAME, Case
 from kitsjax.data.preprocess import preprocess
-from kitsjax.data.preprocessed_case import CASE_RECORD, PreprocessedCase
+from kitsjax.data.preprocessed_case import CASE_RECORD, PreprocessedCase, array_sizes
 from kitsjax.data.stored_instances import resample_instance, write_instances
 from kitsjax.errors import InputError
 from kitsjax.files import move_new, temporary_beside
@@ -67,7 +67,8 @@ def preprocess_case(case: Case, folder: Path, settings: PreprocessSettings) -> b
             )
             np.save(temporary / f"foreground_{value}.npy", positions)
         _require_unchanged(case, stamp, case_stamp(case))
-        (temporary / CASE_RECORD).write_text(json.dumps(description, indent=1))
+        record = description | {"files": array_sizes(temporary)}
+        (temporary / CASE_RECORD).write_text(json.dumps(record, indent=1))
         return move_new(temporary, folder)
 
 

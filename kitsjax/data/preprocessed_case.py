@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from kitsjax.errors import InputError
 from kitsjax.labels import FOREGROUND
 from kitsjax.types import Shape
 
@@ -70,6 +71,11 @@ class PreprocessedCase:
         return map_array(self.folder / "label.npy")
 
 
+def array_sizes(folder: Path) -> dict[str, int]:
+    """List the sizes in bytes of the arrays in a folder, which its record keeps under "files"."""
+    return {path.name: path.stat().st_size for path in sorted(folder.glob("*.npy"))}
+
+
 def map_array(path: Path) -> np.ndarray:
     """Memory-map a .npy file that NumPy wrote in version 1 of its format.
 
@@ -78,18 +84,25 @@ def map_array(path: Path) -> np.ndarray:
     twice as fast.
 
     Raises:
-        ValueError: The file holds something other than numbers.
+        InputError: The file is missing, cut short, or holds something other than numbers.
     """
-    with path.open("rb") as file:
-        np.lib.format.read_magic(file)
-        header = file.read(int.from_bytes(file.read(2), "little"))
-        offset = file.tell()
-    found = _HEADER.search(header)
-    if found is None:
-        raise ValueError(f"{path}: not an array that preprocessing wrote")
-    shape = tuple(int(size) for size in found[3].split(b",") if size.strip())
-    dtype = found[1].decode()
-    # An array without elements cannot be mapped.
-    if 0 in shape:
-        return np.empty(shape, dtype)
-    return np.memmap(path, dtype, "r", offset, shape, "F" if found[2] == b"True" else "C")
+    try:
+        with path.open("rb") as file:
+            np.lib.format.read_magic(file)
+            header = file.read(int.from_bytes(file.read(2), "little"))
+            offset = file.tell()
+        found = _HEADER.search(header)
+        if found is None:
+            raise ValueError("not an array that preprocessing wrote")
+        shape = tuple(int(size) for size in found[3].split(b",") if size.strip())
+        dtype = found[1].decode()
+        # An array without elements cannot be mapped.
+        if 0 in shape:
+            return np.empty(shape, dtype)
+        return np.memmap(path, dtype, "r", offset, shape, "F" if found[2] == b"True" else "C")
+    except (OSError, ValueError, TypeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(
+            f"{path}: cannot be read ({reason}); remove the folder {path.parent.name}, and the "
+            "next start makes it again"
+        ) from None

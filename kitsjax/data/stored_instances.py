@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from kitsjax.data.instances import Instance
-from kitsjax.data.preprocessed_case import map_array
+from kitsjax.data.preprocessed_case import array_sizes, map_array
 from kitsjax.errors import InputError
 from kitsjax.files import move_new, temporary_beside
 from kitsjax.image.resample import resample_nearest
@@ -71,7 +71,8 @@ def write_instances(folder: Path, instances: Sequence[Instance]) -> bool:
     with temporary_beside(folder) as temporary:
         temporary.mkdir()
         np.save(temporary / "masks.npy", np.concatenate(masks))
-        text = json.dumps({"instances": described}, indent=1)
+        record = {"instances": described, "files": array_sizes(temporary)}
+        text = json.dumps(record, indent=1)
         (temporary / INSTANCES_RECORD).write_text(text)
         return move_new(temporary, folder)
 

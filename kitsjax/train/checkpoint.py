@@ -1,7 +1,7 @@
 """Checkpoints of a run: its state and progress, written by Orbax in the background."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -45,12 +45,13 @@ class Checkpoints:
         options = ocp.CheckpointManagerOptions(preservation_policy=self)
         self._manager = ocp.CheckpointManager(self.folder, options=options)
         self._scores: dict[int, float] = {}
+        # Nobody knows how good these are: one of them may have been the best.
+        self._unreadable: dict[int, InputError] = {}
         for number in self._manager.all_steps():
             try:
                 self._note_score(number, self._read_record(number))
-            except DamagedCheckpointError:
-                # It is reported when it would be used.
-                continue
+            except DamagedCheckpointError as error:
+                self._unreadable[number] = error
 
     @property
     def numbers(self) -> list[int]:
@@ -112,7 +113,8 @@ class Checkpoints:
     def restore_latest(self, like_state: TrainState) -> tuple[TrainState, Progress] | None:
         """Read the latest checkpoint that is whole; None if there is no checkpoint at all.
 
-        Later ones, which are damaged, are moved to the folder `<folder>.damaged` and reported.
+        Later ones, which are damaged, are moved to the folder `<folder>.damaged` and reported, and
+        so are older ones of which not even the score can be read.
 
         Args:
             like_state: a state of one device with the structure, shapes and types to expect.
@@ -120,19 +122,19 @@ class Checkpoints:
         Raises:
             InputError: all checkpoints are damaged, or one is of another network or optimizer.
         """
-        damaged: list[tuple[int, InputError]] = []
+        damaged: dict[int, InputError] = {}
         for number in reversed(self.numbers):
             try:
                 found = self.restore(like_state, number)
             except DamagedCheckpointError as error:
-                damaged.append((number, error))
+                damaged[number] = error
             else:
-                self._set_aside(damaged, found[1])
+                self._set_aside(self._unreadable | damaged, number, found[1])
                 return found
         if damaged:
             raise InputError(
-                f"{damaged[0][1]}, and no older one is whole; move {self.folder} away to train "
-                "this run from its first step"
+                f"{damaged[max(damaged)]}, and no older one is whole; move {self.folder} away to "
+                "train this run from its first step"
             )
         return None
 
@@ -175,20 +177,20 @@ class Checkpoints:
         if record.scored and record.progress.pseudo_dice_average is not None:
             self._scores[number] = record.progress.pseudo_dice_average
 
-    def _set_aside(self, damaged: Sequence[tuple[int, InputError]], good: Progress) -> None:
-        """Move damaged checkpoints away, whose numbers the run will use again, and report it."""
+    def _set_aside(self, damaged: Mapping[int, InputError], used: int, good: Progress) -> None:
+        """Move damaged checkpoints away, whose numbers the run may use again, and report it."""
         barrier("damaged checkpoints are known")
         aside = self.folder.with_name(f"{self.folder.name}.damaged")
-        for number, error in damaged:
+        later = f"the run goes on from step {good.step}, so that later steps are made again"
+        older = "if it was the best one, the best of the others takes its place"
+        for number, error in damaged.items():
             self._scores.pop(number, None)
             if is_main():
                 place = _free_name(aside / str(number))
                 aside.mkdir(exist_ok=True)
                 (self.folder / str(number)).rename(place)
-                _logger.warning(
-                    "%s; moved to %s; the run goes on from step %d, so that later steps are made "
-                    "again", error, place, good.step,
-                )  # fmt: skip
+                outcome = later if number > used else older
+                _logger.warning("%s; moved to %s; %s", error, place, outcome)
         barrier("damaged checkpoints are moved")
         if damaged:
             self._manager.reload()

@@ -16,18 +16,13 @@ from kitsjax.infer.bundle import BUNDLE_NAME, load_model, save_bundle
 from kitsjax.infer.predict_files import predict_files
 from kitsjax.model.arrays import Params
 from kitsjax.prepare import DataSet, describe_preparation, prepare_data
-from kitsjax.run_lock import lock_folder
+from kitsjax.run_lock import LOCK_NAME, lock_folder
 from kitsjax.run_record import RECORD_NAME, KeptEpoch, RunRecord, read_record, write_record
 from kitsjax.settings import Settings
 from kitsjax.signals import Stopped
 from kitsjax.train.make_loop import DescribeRun, make_loop, read_trained
-from kitsjax.train.run_folder import (
-    begin_run,
-    check_files,
-    choose_split,
-    open_run,
-    package_versions,
-)
+from kitsjax.train.run_files import check_files
+from kitsjax.train.run_folder import begin_run, choose_split, open_run, package_versions
 from kitsjax.train.summary import SUMMARY_NAME, report_scores
 
 
@@ -51,7 +46,7 @@ def run(
     start_devices(settings.run, keep_memory=True)
     folder = Path(settings.run.folder)
     if is_main():
-        check_folder(folder, "run.folder", (RECORD_NAME, BUNDLE_NAME, SUMMARY_NAME))
+        check_folder(folder, "run.folder", (LOCK_NAME, RECORD_NAME, BUNDLE_NAME, SUMMARY_NAME))
     try:
         with lock_folder(folder) if is_main() else nullcontext():
             return _run(settings, folder, resume, describe_run)

@@ -11,13 +11,13 @@ from typing import Any
 import jax
 
 from kitsjax.config import parse_stored_settings, to_toml
-from kitsjax.data.kits import Case, list_annotation_files
+from kitsjax.data.kits import Case
 from kitsjax.data.split import Split, check_split, read_split, split_cases, split_text
 from kitsjax.errors import InputError
 from kitsjax.files import remove_file, write_text
-from kitsjax.labels import MAJORITY
-from kitsjax.run_record import RECORD_NAME, FileSizes, RunRecord, read_record, write_record
+from kitsjax.run_record import RECORD_NAME, RunRecord, read_record, write_record
 from kitsjax.settings import Settings
+from kitsjax.train.run_files import list_files
 from kitsjax.training_log import LOG_NAME
 
 CHECKPOINTS = "checkpoints"
@@ -153,37 +153,6 @@ def begin_run(
     return new
 
 
-def check_files(record: RunRecord, settings: Settings, cases: Sequence[Case]) -> None:
-    """Compare the files of a run's cases with those that the run was begun with.
-
-    Raises:
-        InputError: one is missing, new or of another size; the message names it.
-    """
-    found = list_files(settings, cases)
-    for case in cases:
-        before, now = record.files.get(case.case_id, {}), found[case.case_id]
-        for name in sorted(before.keys() | now.keys()) if before else ():
-            old, new = before.get(name), now.get(name)
-            if old != new:
-                raise InputError(
-                    f"{case.folder / name}: {_size(new)} now, {_size(old)} when the run in "
-                    f"{settings.run.folder} began; put the old file back, or begin another run"
-                )
-
-
-def list_files(settings: Settings, cases: Sequence[Case]) -> FileSizes:
-    """List the files that training reads of each case, with their sizes in bytes."""
-    sizes = {}
-    for case in cases:
-        files = [case.image, case.label]
-        if case.annotations is not None and settings.data.label_source != MAJORITY:
-            files += list_annotation_files(case.annotations)
-        sizes[case.case_id] = {
-            path.relative_to(case.folder).as_posix(): path.stat().st_size for path in files
-        }
-    return sizes
-
-
 def package_versions() -> dict[str, str]:
     """List the versions of the packages that a run's numbers depend on, and the kind of device."""
     versions = {name: version(name) for name in _PACKAGES}
@@ -226,10 +195,6 @@ def _read_versions(folder: Path) -> dict[str, str]:
         return {str(k): str(v) for k, v in json.loads((folder / _VERSIONS).read_text()).items()}
     except (OSError, ValueError, AttributeError):
         return {}
-
-
-def _size(size: int | None) -> str:
-    return "absent" if size is None else f"{size:,} bytes"
 
 
 def _check_same(stored: Settings, asked: Settings, folder: Path) -> None:

@@ -82,6 +82,19 @@ def test_damaged_case_is_made_again(tmp_path):
 
 
 @pytest.mark.usefixtures("in_process")
+def test_damaged_arrays_are_made_again(tmp_path):
+    write_case(tmp_path / "raw", 0, annotations=1)
+    cases, folder = find_cases(tmp_path / "raw"), tmp_path / "out"
+    stored = preprocess_cases(cases, folder, SETTINGS, annotations=True).cases["case_00000"]
+    for array in (stored.folder / "image.npy", stored.annotations / "masks.npy"):
+        whole = array.read_bytes()
+        for damage in (lambda a=array: a.unlink(), lambda a=array: a.write_bytes(b"short")):
+            damage()
+            assert preprocess_cases(cases, folder, SETTINGS, annotations=True).made == 1
+            assert array.read_bytes() == whole
+
+
+@pytest.mark.usefixtures("in_process")
 def test_first_of_two_makes_the_case(tmp_path, monkeypatch):
     """Another process finishes the case while this one is at work on it."""
     write_case(tmp_path / "raw", 0, annotations=1)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from kitsjax.data.preprocessed_case import map_array
+from kitsjax.errors import InputError
 
 
 @pytest.mark.parametrize("dtype", ["float16", "uint8", "int32", "bool"])
@@ -19,9 +20,15 @@ def test_arrays_are_mapped_as_numpy_reads_them(tmp_path, dtype, shape, order):
 
 
 def test_files_that_are_no_arrays_are_refused(tmp_path):
-    np.save(tmp_path / "a.npy", np.array([{}]))
-    with pytest.raises(ValueError, match=r"a\.npy: not an array that preprocessing wrote"):
-        map_array(tmp_path / "a.npy")
+    objects, whole = tmp_path / "objects.npy", tmp_path / "whole.npy"
+    np.save(objects, np.array([{}]))
+    np.save(whole, np.zeros(1000))
+    content = whole.read_bytes()
+    (tmp_path / "short.npy").write_bytes(content[:500])
+    (tmp_path / "zeros.npy").write_bytes(bytes(len(content)))
+    for name in ("objects", "short", "zeros", "absent"):
+        with pytest.raises(InputError, match=rf"{name}\.npy: cannot be read .*makes it again"):
+            map_array(tmp_path / f"{name}.npy")
 
 
 def test_foreground_is_not_held_in_memory(cases):

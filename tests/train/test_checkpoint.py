@@ -177,6 +177,20 @@ def test_if_all_are_damaged_none_is_moved(checkpoints):
     assert checkpoints.numbers == [2, 4]
 
 
+def test_a_best_of_unknown_score_is_reported(checkpoints, caplog):
+    for epoch, dice in enumerate((0.5, 0.9, 0.6, 0.7), 1):
+        save(checkpoints, epoch, dice)
+    damage(checkpoints, 4, "record")
+    again = Checkpoints(checkpoints.folder)
+    _, progress = again.restore_latest(LIKE)
+    assert (progress.epoch, again.best) == (4, 8)
+    for words in (f"{checkpoints.folder}/4: the checkpoint is damaged", "if it was the best"):
+        assert words in caplog.text
+    assert "made again" not in caplog.text
+    assert (checkpoints.folder.with_name("checkpoints.damaged") / "4").is_dir()
+    again.close()
+
+
 def test_a_damaged_best_gives_way_to_the_next(checkpoints, caplog):
     for epoch, dice in ((1, 0.9), (2, 0.3), (3, 0.5)):
         save(checkpoints, epoch, dice)

@@ -9,9 +9,9 @@ from kitsjax.data.kits import Case
 from kitsjax.data.split import read_split, split_cases, write_split
 from kitsjax.errors import InputError
 from kitsjax.run_record import read_record, write_record
+from kitsjax.train.run_files import check_files
 from kitsjax.train.run_folder import (
     begin_run,
-    check_files,
     choose_split,
     load_record,
     open_run,
@@ -207,7 +207,18 @@ def test_changed_files_are_refused_by_name(tmp_path, cases):
     with pytest.raises(InputError) as error:
         check_files(record, asked, cases)
     assert str(cases[1].label) in str(error.value)
-    assert "13 bytes now, 5 bytes when" in str(error.value)
+    assert "13 bytes (" in str(error.value).partition("now")[0]
+    assert "5 bytes (" in str(error.value).partition("now")[2]
+
+
+def test_a_file_of_other_bytes_is_refused(tmp_path, cases):
+    asked = settings(tmp_path / "run")
+    record = begin(asked, cases)
+    content = bytearray(cases[1].label.read_bytes())
+    content[0] ^= 1
+    cases[1].label.write_bytes(content)
+    with pytest.raises(InputError, match=cases[1].label.name):
+        check_files(record, asked, cases)
 
 
 def test_annotations_count_if_they_are_trained_on(tmp_path, cases):
