@@ -11,7 +11,7 @@ from pathlib import Path
 # The benchmarks lie beside the package and are not installed.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from kitsjax.command import make_parser, run_command
+from kitsjax.command import exit_with, make_parser, run_command
 
 
 def main() -> int:
@@ -49,4 +49,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run_command(main))
+    exit_with(run_command(main))

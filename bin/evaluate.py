@@ -3,10 +3,9 @@
 python bin/evaluate.py --predictions masks/ --dataset /data/kits21 --output scores/
 """
 
-import sys
 from pathlib import Path
 
-from kitsjax.command import USAGE_STATUS, make_parser, report_failures, run_command
+from kitsjax.command import USAGE_STATUS, exit_with, make_parser, report_failures, run_command
 from kitsjax.errors import InputError
 
 
@@ -56,4 +55,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run_command(main))
+    exit_with(run_command(main))

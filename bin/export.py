@@ -4,11 +4,10 @@ python bin/export.py --model runs/phantom --format bundle --output phantom.safet
 python bin/export.py --model runs/phantom --format stablehlo --output exported/
 """
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 
-from kitsjax.command import make_parser, run_command
+from kitsjax.command import exit_with, make_parser, run_command
 from kitsjax.errors import InputError
 from kitsjax.files import check_file, check_folder
 
@@ -57,4 +56,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run_command(main))
+    exit_with(run_command(main))

@@ -3,10 +3,9 @@
 python bin/predict.py --model runs/phantom --input scan.nii.gz --output masks/
 """
 
-import sys
 from pathlib import Path
 
-from kitsjax.command import make_parser, report_failures, run_command
+from kitsjax.command import exit_with, make_parser, report_failures, run_command
 from kitsjax.config import load_settings, override_settings, to_toml
 from kitsjax.errors import InputError
 
@@ -56,4 +55,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run_command(main))
+    exit_with(run_command(main))

@@ -3,9 +3,13 @@
 python bin/preprocess.py --config configs/kits21_paper.toml --set data.root=/data/kits21
 """
 
-import sys
-
-from kitsjax.command import report_failures, resolve_settings, run_command, settings_parser
+from kitsjax.command import (
+    exit_with,
+    report_failures,
+    resolve_settings,
+    run_command,
+    settings_parser,
+)
 
 
 def main() -> int:
@@ -20,4 +24,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run_command(main))
+    exit_with(run_command(main))

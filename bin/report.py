@@ -3,10 +3,9 @@
 python bin/report.py --scores scores/ --output report/ --compare paper
 """
 
-import sys
 from pathlib import Path
 
-from kitsjax.command import make_parser, run_command
+from kitsjax.command import exit_with, make_parser, run_command
 from kitsjax.training_log import LOG_NAME, read_epochs
 
 
@@ -51,4 +50,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run_command(main))
+    exit_with(run_command(main))

@@ -5,9 +5,7 @@ python bin/train.py --config configs/kits21_paper.toml --set data.root=/data/kit
 python bin/train.py --config configs/kits21_paper.toml --plan --target v5e:2x2
 """
 
-import sys
-
-from kitsjax.command import resolve_settings, run_command, settings_parser
+from kitsjax.command import exit_with, resolve_settings, run_command, settings_parser
 
 
 def main() -> int:
@@ -50,4 +48,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run_command(main))
+    exit_with(run_command(main))

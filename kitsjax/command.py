@@ -5,9 +5,11 @@ import atexit
 import errno
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import NoReturn
 
 from tqdm import tqdm
 
@@ -28,6 +30,9 @@ _ADVICE = {
     ),
 }
 """Advice for each error number with which the system refuses to write."""
+
+STOPPED_STATUSES = {number: 128 + number for number in (signal.SIGINT, signal.SIGTERM)}
+"""Exit statuses when a signal stopped the command, by signal."""
 
 PIPE_STATUS = 141
 """Exit status when the reader of the output has gone, as shells report it (128 + SIGPIPE)."""
@@ -143,6 +148,26 @@ def run_command(main: Callable[[], int]) -> int:
         return stopped.status
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        return 130
+        return STOPPED_STATUSES[signal.SIGINT]
     print(f"{os.path.basename(sys.argv[0])}: {message}", file=sys.stderr)
     return USAGE_STATUS
+
+
+def exit_with(status: int) -> NoReturn:
+    """End the process of a command with the status of `run_command`.
+
+    Where a signal stopped the command, Python's own clean-up is left out: it crashes in JAX if the
+    signal came while JAX compiled. Several processes need it, to take leave of each other.
+    """
+    if status in STOPPED_STATUSES.values() and not _has_joined_others():
+        for stream in filter(None, (sys.stdout, sys.stderr)):
+            with suppress(OSError):
+                stream.flush()
+        os._exit(status)
+    sys.exit(status)
+
+
+def _has_joined_others() -> bool:
+    """Tell whether this is one of several processes that JAX has joined."""
+    jax = sys.modules.get("jax")
+    return jax is not None and bool(jax.distributed.is_initialized())

@@ -10,9 +10,10 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +33,11 @@ _log = logging.getLogger(__name__)
 
 
 @contextmanager
-def lock_folder(folder: str | Path) -> Iterator[None]:
+def lock_folder(folder: str | Path) -> Iterator[Callable[[], None]]:
     """Hold a folder for this process until the end of the block.
 
-    The folder is made, and temporary files that a killed process left in it are removed.
+    The folder is made, and temporary files that a killed process left in it are removed. The block
+    gets a function that removes the lock, for a process that ends within the block.
 
     Raises:
         InputError: Another process, or another block of this one, holds the folder, or it cannot be
@@ -48,7 +50,7 @@ def lock_folder(folder: str | Path) -> Iterator[None]:
     try:
         remove_leftovers(folder)
         threading.Thread(target=_beat, args=(path, text, ended), daemon=True).start()
-        yield
+        yield partial(_release, path, text)
     finally:
         ended.set()
         _release(path, text)

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -72,10 +73,16 @@ def ignore_signals() -> None:
 
 
 @contextmanager
-def end_at_once_on_signals() -> Iterator[None]:
+def end_at_once_on_signals(
+    text: str = "", tidy: Callable[[], None] = lambda: None
+) -> Iterator[None]:
     """End this process at SIGTERM or SIGINT even while a compiler runs, which holds up handlers.
 
-    It is for commands that write nothing, since no file is tidied up.
+    It is for work that writes nothing, since no file is tidied up.
+
+    Args:
+        text: what `Stopped` would say.
+        tidy: is called before the end, in a thread of its own.
     """
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
@@ -83,6 +90,8 @@ def end_at_once_on_signals() -> Iterator[None]:
     def watch() -> None:
         while number := os.read(reader, 1):
             if number[0] in _SIGNALS:
+                tidy()
+                print(Stopped(number[0], text), file=sys.stderr, flush=True)
                 os._exit(128 + number[0])
         os.close(reader)
 

@@ -18,7 +18,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from traitlets.config import Config
 
-from kitsjax.command import run_command
+from kitsjax.command import exit_with, run_command
 from kitsjax.files import check_file, write_text
 
 TIMEOUT_S = 600
@@ -92,4 +92,4 @@ def clean_notebook(notebook: nbformat.NotebookNode) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_command(main))
+    exit_with(run_command(main))

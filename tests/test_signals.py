@@ -53,14 +53,34 @@ if __name__ == "__main__":
 
 COMPILE = """
 import hashlib, sys
+from pathlib import Path
 from kitsjax.command import run_command
 from kitsjax.signals import end_at_once_on_signals
 def main():
-    with end_at_once_on_signals():
+    with end_at_once_on_signals("stopped while compiling", Path(sys.argv[1]).unlink):
         print("ready", flush=True)
         # As a compiler does, this leaves Python for minutes and looks at no signal.
         hashlib.pbkdf2_hmac("sha256", b"", b"", 2**31 - 1)
 sys.exit(run_command(main))
+"""
+
+
+JAX_COMPILE = """
+import os, signal, threading
+import jax, jax.numpy as jnp
+from kitsjax.command import exit_with, run_command
+def many_operations(x):
+    for i in range(250):
+        x = jnp.sin(x @ x) + jnp.cumsum(jnp.sort(x, 0), 1) * jnp.float32(i)
+    return x
+def main():
+    print("ready", flush=True)
+    lowered = jax.jit(many_operations).lower(jnp.ones((64, 64)))
+    jax.config.update("jax_enable_compilation_cache", False)
+    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    lowered.compile()
+    return 0
+exit_with(run_command(main))
 """
 
 
@@ -110,12 +130,26 @@ def test_a_command_that_is_done_keeps_its_status(number):
 
 
 @pytest.mark.parametrize("number", STATUS)
-def test_a_compiler_does_not_hold_up_the_end(number):
-    with start("-c", COMPILE) as process:
+def test_a_compiler_does_not_hold_up_the_end(tmp_path, number):
+    lock = tmp_path / "lock"
+    lock.touch()
+    with start("-c", COMPILE, lock) as process:
         assert process.stdout.readline() == "ready\n"
         process.send_signal(number)
-        process.communicate(timeout=30)
-    assert process.returncode == STATUS[number]
+        _, printed = process.communicate(timeout=30)
+    assert (process.returncode, printed) == (
+        STATUS[number],
+        f"{number.name}: stopped while compiling\n",
+    )
+    assert not lock.exists()
+
+
+def test_a_stop_in_a_compilation_has_its_status():
+    """JAX crashes in Python's clean-up after an exception has left its compiler."""
+    with start("-c", JAX_COMPILE) as process:
+        assert process.stdout.readline() == "ready\n"
+        _, printed = process.communicate(timeout=120)
+    assert (process.returncode, printed) == (143, "SIGTERM: stopped\n")
 
 
 def test_stopped_is_a_keyboard_interrupt():

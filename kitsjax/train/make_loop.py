@@ -1,6 +1,7 @@
 """The training loop of a run, with its plan; or the model file of a run that has trained."""
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -14,6 +15,7 @@ from kitsjax.model.arrays import Params
 from kitsjax.prepare import DataSet, check_classes
 from kitsjax.run_record import RunRecord
 from kitsjax.settings import Settings
+from kitsjax.signals import end_at_once_on_signals
 from kitsjax.train.loop import TrainingLoop
 
 _logger = logging.getLogger(__name__)
@@ -59,13 +61,14 @@ def read_trained(folder: Path, record: RunRecord | None) -> Bundle | None:
 
 
 def make_loop(
-    settings: Settings,
-    data: DataSet,
-    split: Split,
-    record: RunRecord | None,
-    describe_run: DescribeRun | None,
+    settings: Settings, data: DataSet, split: Split, record: RunRecord | None
 ) -> TrainingLoop:
-    """Make the training loop, compile its step, and print the plan."""
+    """Make the training loop at the point that the run has reached.
+
+    Raises:
+        InputError: the cases have no labels to learn, or nothing is left of a training that is
+            done; see also `TrainingLoop`.
+    """
     folder = Path(settings.run.folder)
     train, held_out = (
         [data.preprocessed[name] for name in side] for side in (split.train, split.held_out)
@@ -79,11 +82,30 @@ def make_loop(
             f"{folder}: its training is done, but {BUNDLE_NAME} and the checkpoints are gone; put "
             "one of them back, or begin another run"
         )
-    if not loop.finished:
-        # One process alone cannot compile what all processes are to run together.
-        compiled = loop.compile() if jax.process_count() == 1 else None
-        if describe_run is not None and is_main():
-            params, done = loop.state.params, loop.progress.step
-            counts = len(train), len(held_out)
-            print(describe_run(settings, params, compiled, folder, counts, done), flush=True)
     return loop
+
+
+def compile_loop(
+    loop: TrainingLoop, split: Split, describe_run: DescribeRun | None, release: Callable[[], None]
+) -> None:
+    """Compile the train step of a training that is not done, and print the plan.
+
+    Args:
+        loop: the training.
+        split: the run's split.
+        describe_run: describes the run; None: nothing is printed.
+        release: removes the run's lock if a signal ends the process, as it may while the compiler
+            runs for minutes.
+    """
+    if loop.finished:
+        return
+    compiled = None
+    # One process alone cannot compile what all processes are to run together.
+    if jax.process_count() == 1:
+        with end_at_once_on_signals("stopped while compiling; --resume goes on", release):
+            compiled = loop.compile()
+    if describe_run is not None and is_main():
+        params, done = loop.state.params, loop.progress.step
+        counts = len(split.train), len(split.held_out)
+        text = describe_run(loop.settings, params, compiled, loop.folder, counts, done)
+        print(text, flush=True)

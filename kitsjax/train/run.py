@@ -1,7 +1,7 @@
 """A whole run: raw cases -> preprocessed cases -> trained model -> scored native masks."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from kitsjax.run_lock import LOCK_NAME, lock_folder
 from kitsjax.run_record import RECORD_NAME, KeptEpoch, RunRecord, read_record, write_record
 from kitsjax.settings import Settings
 from kitsjax.signals import Stopped
-from kitsjax.train.make_loop import DescribeRun, make_loop, read_trained
+from kitsjax.train.make_loop import DescribeRun, compile_loop, make_loop, read_trained
 from kitsjax.train.run_files import check_files
 from kitsjax.train.run_folder import begin_run, choose_split, open_run, package_versions
 from kitsjax.train.summary import SUMMARY_NAME, report_scores
@@ -48,13 +48,19 @@ def run(
     if is_main():
         check_folder(folder, "run.folder", (LOCK_NAME, RECORD_NAME, BUNDLE_NAME, SUMMARY_NAME))
     try:
-        with lock_folder(folder) if is_main() else nullcontext():
-            return _run(settings, folder, resume, describe_run)
+        with lock_folder(folder) if is_main() else nullcontext(_nothing) as release:
+            return _run(settings, folder, resume, describe_run, release)
     except Stopped as stopped:
         raise Stopped(stopped.number, stopped.text or _describe_stop(folder)) from None
 
 
-def _run(settings: Settings, folder: Path, resume: bool, describe_run: DescribeRun | None) -> int:
+def _run(
+    settings: Settings,
+    folder: Path,
+    resume: bool,
+    describe_run: DescribeRun | None,
+    release: Callable[[], None],
+) -> int:
     record = open_run(settings, resume)
     if is_main():
         if resume and record is None:
@@ -68,7 +74,8 @@ def _run(settings: Settings, folder: Path, resume: bool, describe_run: DescribeR
         check_files(record, settings, [*train, *held_out])
     bundle = read_trained(folder, record)
     if bundle is None:
-        loop = make_loop(settings, data, split, record, describe_run)
+        loop = make_loop(settings, data, split, record)
+        compile_loop(loop, split, describe_run, release)
     # All that can be wrong was looked at, so that a folder holds no run that cannot go on.
     if is_main():
         record = begin_run(settings, split, [*train, *held_out], record)
@@ -89,6 +96,10 @@ def _run(settings: Settings, folder: Path, resume: bool, describe_run: DescribeR
             print(f"failed: {message}", file=sys.stderr)
         print(_describe_outputs(folder, len(held_out)))
     return 2 if failures else 0
+
+
+def _nothing() -> None:
+    """Release nothing: only the main process holds the run folder's lock."""
 
 
 def _prepare(settings: Settings) -> DataSet:
