@@ -81,8 +81,7 @@ def _run(
         record = begin_run(settings, split, [*train, *held_out], record)
     if bundle is None:
         params, progress = loop.fit()
-        dice = progress.pseudo_dice_average or 0.0
-        kept = KeptEpoch(epoch=progress.epoch, pseudo_dice_average=dice)
+        kept = KeptEpoch.model_validate(progress, from_attributes=True)
         _save_model(settings, record, params, {"versions": package_versions()}, kept)
     else:
         _save_model(settings, record, bundle.params, bundle.provenance, None)
