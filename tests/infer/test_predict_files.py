@@ -17,7 +17,8 @@ from kitsjax.infer.predict import segment
 from kitsjax.infer.predict_files import predict_files
 
 
-def test_masks_have_the_grid_of_their_ct(tmp_path):
+@pytest.mark.parametrize("resample", ["label", "probability"])
+def test_masks_have_the_grid_of_their_ct(tmp_path, resample):
     """Bad files among the CTs are listed, and the others are written."""
     header = kits_header((20, 30, 30), (3.0, 1.0, 1.0))
     folder, output = tmp_path / "in", tmp_path / "deep" / "out"
@@ -27,7 +28,7 @@ def test_masks_have_the_grid_of_their_ct(tmp_path):
     (folder / "a.nii.gz").write_text("no NIfTI")
     (folder / "c.nii").write_bytes((folder / "d.nii.gz").read_bytes()[:500])
     (folder / "notes.txt").write_text("no CT")
-    model = threshold_model()
+    model = choose_way_back(threshold_model(), resample)
     files = find_inputs(folder, output)
     failures = predict_files(model, files, probabilities=True)
     assert [path.name for path, _ in failures] == ["a.nii.gz", "c.nii"]
@@ -42,6 +43,15 @@ def test_masks_have_the_grid_of_their_ct(tmp_path):
     probabilities = read_probabilities(output / "d_probabilities.nii.gz")
     np.testing.assert_allclose(probabilities.sum(-1), 1, atol=1e-6)
     np.testing.assert_array_equal(probabilities.argmax(-1), expected)
+    # Without probabilities the mask is the same.
+    (output / "d.nii.gz").unlink()
+    assert predict_files(model, [(folder / "d.nii.gz", output / "d.nii.gz")]) == []
+    np.testing.assert_array_equal(read_volume(output / "d.nii.gz").array, expected)
+
+
+def choose_way_back(model, resample):
+    settings = model.predict.model_copy(update={"resample": resample})
+    return dataclasses.replace(model, predict=settings)
 
 
 def read_probabilities(path):
@@ -165,8 +175,9 @@ def test_continue_leaves_what_is_current(cts, tmp_path, predicted, caplog):
         (unclipped_model, {}),
         (lambda: [threshold_model(), other_model()], {}),
         (threshold_model, {"mirror": True}),
+        (threshold_model, {"resample": "probability"}),
     ],
-    ids=["parameters", "preprocessing", "ensemble", "settings"],
+    ids=["parameters", "preprocessing", "ensemble", "mirror", "resample"],
 )
 def test_continue_sees_another_model(cts, tmp_path, predicted, make_model, update):
     model, files = threshold_model(), find_inputs(cts, tmp_path / "out")
