@@ -8,6 +8,7 @@ import nibabel
 import numpy as np
 import pytest
 from threshold_model import bright_cube, threshold_model
+from voxel_models import Positional, random_image, voxel_model
 
 from kitsjax.image.header import kits_header
 from kitsjax.image.read_nifti import read_volume
@@ -17,8 +18,7 @@ from kitsjax.infer.predict import segment
 from kitsjax.infer.predict_files import predict_files
 
 
-@pytest.mark.parametrize("resample", ["label", "probability"])
-def test_masks_have_the_grid_of_their_ct(tmp_path, resample):
+def test_masks_have_the_grid_of_their_ct(tmp_path):
     """Bad files among the CTs are listed, and the others are written."""
     header = kits_header((20, 30, 30), (3.0, 1.0, 1.0))
     folder, output = tmp_path / "in", tmp_path / "deep" / "out"
@@ -28,7 +28,7 @@ def test_masks_have_the_grid_of_their_ct(tmp_path, resample):
     (folder / "a.nii.gz").write_text("no NIfTI")
     (folder / "c.nii").write_bytes((folder / "d.nii.gz").read_bytes()[:500])
     (folder / "notes.txt").write_text("no CT")
-    model = choose_way_back(threshold_model(), resample)
+    model = threshold_model()
     files = find_inputs(folder, output)
     failures = predict_files(model, files, probabilities=True)
     assert [path.name for path, _ in failures] == ["a.nii.gz", "c.nii"]
@@ -43,15 +43,26 @@ def test_masks_have_the_grid_of_their_ct(tmp_path, resample):
     probabilities = read_probabilities(output / "d_probabilities.nii.gz")
     np.testing.assert_allclose(probabilities.sum(-1), 1, atol=1e-6)
     np.testing.assert_array_equal(probabilities.argmax(-1), expected)
-    # Without probabilities the mask is the same.
-    (output / "d.nii.gz").unlink()
-    assert predict_files(model, [(folder / "d.nii.gz", output / "d.nii.gz")]) == []
-    np.testing.assert_array_equal(read_volume(output / "d.nii.gz").array, expected)
 
 
-def choose_way_back(model, resample):
-    settings = model.predict.model_copy(update={"resample": resample})
-    return dataclasses.replace(model, predict=settings)
+def test_both_ways_back_are_those_of_segment(tmp_path):
+    """Masks with and without probabilities are `segment`'s, and the argmax of these."""
+    source, target = tmp_path / "ct.nii.gz", tmp_path / "mask.nii.gz"
+    write_volume(source, random_image((14, 30, 26)), kits_header((14, 30, 26), (4.0, 1.0, 1.2)))
+    masks = []
+    for resample in ("label", "probability"):
+        model = voxel_model(Positional())
+        settings = model.predict.model_copy(update={"resample": resample})
+        model = dataclasses.replace(model, predict=settings)
+        expected = segment(model, read_volume(source)).array
+        for with_probabilities in (False, True):
+            assert predict_files(model, [(source, target)], probabilities=with_probabilities) == []
+            np.testing.assert_array_equal(read_volume(target).array, expected)
+        by_class = read_probabilities(tmp_path / "mask_probabilities.nii.gz")
+        np.testing.assert_allclose(by_class.sum(-1), 1, atol=1e-6)
+        np.testing.assert_array_equal(by_class.argmax(-1), expected)
+        masks.append(expected)
+    assert (masks[0] != masks[1]).mean() > 0.05
 
 
 def read_probabilities(path):
