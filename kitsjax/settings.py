@@ -251,6 +251,11 @@ class PredictSettings(Section):
     mirror: bool = Field(
         False, description="test-time augmentation: average over all eight mirrorings"
     )
+    resample: Literal["label", "probability"] = Field(
+        "label",
+        description="way back to the CT's own grid; label: nearest neighbor; probability: class "
+        "probabilities linearly, then the most probable class: smoother surfaces",
+    )
     batch_size: int = Field(
         0, ge=0, description="windows per forward pass; 0: two on a GPU, one elsewhere"
     )

@@ -5,11 +5,12 @@ not corners, so that nothing shifts. Grids are axis-aligned, hence everything is
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from scipy import ndimage
 
-from kitsjax.types import Shape, Spacing
+from kitsjax.types import Box, Shape, Spacing
 
 _EDGE_VOXELS = 12
 """Before the spline prefilter the edge voxel is repeated this often, as SciPy's "nearest" does.
@@ -77,6 +78,77 @@ def resample_nearest(array: np.ndarray, shape: Sequence[int]) -> np.ndarray:
         n_in, n_out = array.shape[axis], shape[axis]
         array = array.take((2 * np.arange(n_out) + 1) * n_in // (2 * n_out), axis=axis)
     return array
+
+
+def resample_linear(array: np.ndarray, shape: Sequence[int], part: Box | None = None) -> np.ndarray:
+    """Resample the last three axes to `shape` linearly; edge voxels are continued outside.
+
+    A voxel is computed from its eight neighbors alone, in the same order everywhere, so that a part
+    of the result is the same bit for bit when it is computed alone. An axis that keeps its size is
+    left untouched; with all three kept, a view of the input is returned.
+
+    Args:
+        array: (..., z, y, x) float32.
+        shape: the new shape (z, y, x).
+        part: the part of the result to compute; None: all of it. Beyond its input and result, this
+            takes the memory of one more array of the result's size, or of one with the input's
+            rows or columns where the input has more of them.
+
+    Returns:
+        A float32 array (..., z, y, x) of the shape of the part.
+    """
+    z, y, x = part or (slice(None),) * 3
+    # The last axis is gathered voxel by voxel, the others row by row: x comes before y, while there
+    # are few rows.
+    for axis, wanted in ((-3, z), (-1, x), (-2, y)):
+        array = _resample_axis(array, shape[axis], axis, wanted)
+    return array
+
+
+class LinearNeighbors(NamedTuple):
+    """The two input voxels that each output voxel of an axis lies between, and their weights.
+
+    Attributes:
+        lower: (n,) indices of the input; equal to `upper` beyond the centers of the edge voxels.
+        upper: (n,) indices of the input.
+        lower_weight: (n,) float32.
+        upper_weight: (n,) float32.
+    """
+
+    lower: np.ndarray
+    upper: np.ndarray
+    lower_weight: np.ndarray
+    upper_weight: np.ndarray
+
+
+def linear_neighbors(n_in: int, n_out: int) -> LinearNeighbors:
+    """Find the neighbors of the output voxels of an axis, in integer arithmetic."""
+    # The place of voxel i, (i + 1/2) n_in / n_out - 1/2, in units of 1 / (2 n_out) input voxels.
+    place = (2 * np.arange(n_out) + 1) * n_in - n_out
+    lower, beyond = np.divmod(np.clip(place, 0, 2 * n_out * (n_in - 1)), 2 * n_out)
+    # Both weights are rounded alike, so that a mirrored input gives the mirrored result.
+    lower_weight, upper_weight = (
+        (part / (2 * n_out)).astype(np.float32) for part in (2 * n_out - beyond, beyond)
+    )
+    return LinearNeighbors(lower, lower + (beyond > 0), lower_weight, upper_weight)
+
+
+def _resample_axis(array: np.ndarray, n_out: int, axis: int, wanted: slice) -> np.ndarray:
+    """Resample one axis to `n_out` voxels linearly, and keep those that are wanted."""
+    if array.shape[axis] == n_out:
+        kept = [slice(None)] * array.ndim
+        kept[axis] = wanted
+        return array[tuple(kept)]
+    lower, upper, lower_weight, upper_weight = (
+        each[wanted] for each in linear_neighbors(array.shape[axis], n_out)
+    )
+    along = (-1, *(1,) * (-1 - axis))
+    result = array.take(lower, axis)
+    result *= lower_weight.reshape(along)
+    above = array.take(upper, axis)
+    above *= upper_weight.reshape(along)
+    result += above
+    return result
 
 
 def _axes_to_resample(shape: Sequence[int], new_shape: Sequence[int]) -> list[int]:

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Num, UInt8
 from kitsjax.data.preprocess import preprocess
 from kitsjax.image.resample import resample_nearest
 from kitsjax.image.volume import Volume
+from kitsjax.infer.native_grid import interpolate_label
 from kitsjax.infer.sliding_window import (
     bucket_shape,
     importance_map,
@@ -81,7 +82,7 @@ def segment(model: Models, volume: Volume, *, mirror: bool | None = None) -> Vol
     """Segment a CT: predict the label of each voxel on the CT's own grid.
 
     The first CT takes longer, as the network is compiled once for all CTs of about the same size
-    (`predict.bucket`).
+    (`predict.bucket`). The way back to the CT's grid is the first model's `predict.resample`.
 
         label = kj.segment(kj.load_model("runs/phantom"), kj.read_volume("scan.nii.gz"))
 
@@ -107,9 +108,36 @@ def segment(model: Models, volume: Volume, *, mirror: bool | None = None) -> Vol
         )
     ensemble = stack_models(model)
     image = preprocess(volume, ensemble.model.preprocess)
-    label = predict_label(ensemble, image, _choose_settings(ensemble.model, mirror))
-    native = resample_nearest(label, volume.array.shape)
-    return Volume(native, volume.grid)
+    settings = _choose_settings(ensemble.model, mirror)
+    return Volume(predict_native(ensemble, image, settings, volume.shape), volume.grid)
+
+
+def predict_native(
+    ensemble: Ensemble,
+    image: Num[np.ndarray, "z y x"],
+    settings: PredictSettings,
+    shape: Shape,
+    out: Float[np.ndarray, "k Z Y X"] | None = None,
+) -> UInt8[np.ndarray, "Z Y X"]:
+    """Predict the label of each voxel of a CT from its preprocessed image.
+
+    Args:
+        ensemble: the model or models.
+        image: the preprocessed image.
+        settings: how to predict; `resample` says how to come back to the CT's grid.
+        shape: (z, y, x) of the CT.
+        out: gets the class probabilities on the CT's grid, whose argmax is the label map; None:
+            they are not wanted.
+    """
+    if settings.resample == "probability":
+        by_class = predict_probabilities(ensemble, image, settings)
+        return interpolate_label(by_class, shape, out)
+    if out is None:
+        return resample_nearest(predict_label(ensemble, image, settings), shape)
+    by_class = predict_probabilities(ensemble, image, settings)
+    for probability, native in zip(by_class, out, strict=True):
+        native[:] = resample_nearest(probability, shape)
+    return resample_nearest(by_class.argmax(0).astype(np.uint8), shape)
 
 
 def predict_label(

@@ -19,7 +19,6 @@ from kitsjax.files import check_file, remove_leftovers
 from kitsjax.image.file_format import nifti_stem
 from kitsjax.image.header import NiftiHeader
 from kitsjax.image.read_nifti import read_volume
-from kitsjax.image.resample import resample_nearest
 from kitsjax.image.write_nifti import write_label, write_volume
 from kitsjax.infer.current_masks import (
     identify_models,
@@ -27,7 +26,7 @@ from kitsjax.infer.current_masks import (
     is_current_probabilities,
     mask_key,
 )
-from kitsjax.infer.predict import predict_label, predict_probabilities
+from kitsjax.infer.predict import predict_native
 from kitsjax.infer.trained_model import Ensemble, Models, stack_models
 from kitsjax.labels import CLASSES
 from kitsjax.settings import PredictSettings
@@ -58,8 +57,8 @@ def predict_files(
         files: pairs (CT, mask to write), as `find_inputs.find_inputs` lists them.
         settings: how to predict; None: as the (first) model's settings say.
         probabilities: also write `<name>_probabilities.nii.gz` beside the mask: float32, 4-D with
-            the classes last, resampled to the CT's grid by nearest neighbor, so that its argmax is
-            the mask. This takes 16 bytes of memory for each voxel of the CT.
+            the classes last, resampled to the CT's grid as `settings.resample` says, so that its
+            argmax is the mask. This takes 16 bytes of memory for each voxel of the CT.
         keep_current: leave masks as they are that are whole, and were predicted from the same CT
             file by the same models and settings; a note says how many. With `probabilities`, their
             file must be so, too.
@@ -144,21 +143,14 @@ def _read_case(work: _Work, file: _File) -> _Case | None:
 
 def _predict_case(work: _Work, case: _Case, target: Path) -> None:
     """Predict the label map of a case and write it, and its probabilities if asked for."""
+    by_class = None
     if work.probabilities:
-        by_class = predict_probabilities(work.ensemble, case.image, work.settings)
-        label = by_class.argmax(0).astype(np.uint8)
-        _write_probabilities(by_class, case, _probabilities_path(target))
-    else:
-        label = predict_label(work.ensemble, case.image, work.settings)
-    native = resample_nearest(label, case.native_shape)
-    write_label(target, native, case.header, description=case.key)
-
-
-def _write_probabilities(by_class: np.ndarray, case: _Case, path: Path) -> None:
-    native = np.empty((len(CLASSES), *case.native_shape), np.float32)
-    for image, out in zip(by_class, native, strict=True):
-        out[:] = resample_nearest(image, case.native_shape)
-    write_volume(path, np.moveaxis(native, 0, -1), case.header, description=case.key)
+        by_class = np.empty((len(CLASSES), *case.native_shape), np.float32)
+    label = predict_native(work.ensemble, case.image, work.settings, case.native_shape, by_class)
+    if by_class is not None:
+        classes_last = np.moveaxis(by_class, 0, -1)
+        write_volume(_probabilities_path(target), classes_last, case.header, description=case.key)
+    write_label(target, label, case.header, description=case.key)
 
 
 def _probabilities_path(target: Path) -> Path:

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from tiny_run import BATCHES, EPOCHS, command, environment, predict, run
 
+import kitsjax as kj
 from kitsjax.infer.bundle import load_model
 from kitsjax.run_lock import lock_folder
 from kitsjax.training_log import read_epochs, read_rows
@@ -137,6 +138,23 @@ def test_a_finished_run_is_not_done_again(copied):
         assert words in done.stdout
     assert "1 of 1 masks are whole and current" in done.stderr
     assert [path.stat().st_mtime_ns for path in made] == before
+
+
+def test_a_run_predicts_by_probabilities(copied, held_out, tmp_path):
+    """Resumed with the other way back: the run, predict.py and `segment` give one mask."""
+    folder, arguments = copied
+    done = run("train", *arguments, "--set", "predict.resample=probability")
+    assert done.returncode == 0, done.stderr
+    by_label, ct = held_out
+    mask = kj.read_label(folder / "predictions" / by_label.name).array
+    assert (mask != kj.read_label(by_label).array).any()
+    model = kj.load_model(folder)
+    np.testing.assert_array_equal(kj.segment(model, kj.read_volume(ct)).array, mask)
+    done = predict(
+        "--model", folder, "--input", ct, "--output", tmp_path / "masks", "--probabilities"
+    )
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_array_equal(kj.read_label(tmp_path / "masks" / by_label.name).array, mask)
 
 
 def test_a_moved_log_changes_nothing_else(finished, copied):

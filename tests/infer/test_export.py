@@ -26,7 +26,7 @@ for image in sys.argv[2:]:
 @pytest.fixture(scope="module")
 def models(small_models):
     predict = small_models[0].predict.model_copy(
-        update={"mirror": True, "batch_size": 3, "bucket": 48}
+        update={"mirror": True, "batch_size": 3, "bucket": 48, "resample": "probability"}
     )
     return [dataclasses.replace(model, predict=predict) for model in small_models]
 
@@ -58,6 +58,7 @@ def test_an_exported_model_is_described(folder, models):
     assert description["sha256"] == sha256(content).hexdigest()
     assert description["preprocess"]["spacing_mm"] == models[0].preprocess.spacing_mm
     assert description["preprocess"]["hu_range"] == [-1024, 3071]
+    assert description["predict"]["resample"] == "probability"
     assert description["labels"] == ["background", "kidney", "tumor", "cyst"]
     assert description["members"] == 2
     exported = jax.export.deserialize(content)

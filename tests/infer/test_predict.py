@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import ndimage
 from threshold_model import bright_cube, threshold_model
 from voxel_models import (
     FACTORS,
@@ -16,6 +17,7 @@ from voxel_models import (
     voxelwise_probabilities,
 )
 
+from kitsjax.data.preprocess import preprocess
 from kitsjax.image.volume import make_volume
 from kitsjax.infer.predict import (
     predict_label,
@@ -185,6 +187,24 @@ def test_segment_finds_a_cube_on_the_native_grid():
     assert set(np.unique(label.array)) == {0, 2}
     overlap = np.sum((label.array == 2) & (array > 0))
     assert 2 * overlap / (np.sum(label.array == 2) + np.sum(array > 0)) > 0.85
+
+
+def test_segment_interpolates_probabilities():
+    """It is SciPy's interpolation, and not what the labels give."""
+    volume = make_volume(random_image((14, 30, 26)), (4.0, 1.0, 1.2))
+    by_label = voxel_model(Positional())
+    settings = by_label.predict.model_copy(update={"resample": "probability"})
+    model = dataclasses.replace(by_label, predict=settings)
+    by_class = np.asarray(probabilities(model, preprocess(volume, model.preprocess)), float)
+    zoom = np.divide(volume.shape, by_class.shape[1:])
+    native = np.stack(
+        [ndimage.zoom(one, zoom, order=1, mode="nearest", grid_mode=True) for one in by_class]
+    )
+    highest = np.sort(native, axis=0)
+    clear = highest[-1] - highest[-2] > 1e-5
+    label = segment(model, volume).array
+    np.testing.assert_array_equal(label[clear], native.argmax(0)[clear])
+    assert (label != segment(by_label, volume).array).mean() > 0.05
 
 
 def test_segment_mirrors_when_asked():

@@ -8,6 +8,7 @@ import nibabel
 import numpy as np
 import pytest
 from threshold_model import bright_cube, threshold_model
+from voxel_models import Positional, random_image, voxel_model
 
 from kitsjax.image.header import kits_header
 from kitsjax.image.read_nifti import read_volume
@@ -42,6 +43,26 @@ def test_masks_have_the_grid_of_their_ct(tmp_path):
     probabilities = read_probabilities(output / "d_probabilities.nii.gz")
     np.testing.assert_allclose(probabilities.sum(-1), 1, atol=1e-6)
     np.testing.assert_array_equal(probabilities.argmax(-1), expected)
+
+
+def test_both_ways_back_are_those_of_segment(tmp_path):
+    """Masks with and without probabilities are `segment`'s, and the argmax of these."""
+    source, target = tmp_path / "ct.nii.gz", tmp_path / "mask.nii.gz"
+    write_volume(source, random_image((14, 30, 26)), kits_header((14, 30, 26), (4.0, 1.0, 1.2)))
+    masks = []
+    for resample in ("label", "probability"):
+        model = voxel_model(Positional())
+        settings = model.predict.model_copy(update={"resample": resample})
+        model = dataclasses.replace(model, predict=settings)
+        expected = segment(model, read_volume(source)).array
+        for with_probabilities in (False, True):
+            assert predict_files(model, [(source, target)], probabilities=with_probabilities) == []
+            np.testing.assert_array_equal(read_volume(target).array, expected)
+        by_class = read_probabilities(tmp_path / "mask_probabilities.nii.gz")
+        np.testing.assert_allclose(by_class.sum(-1), 1, atol=1e-6)
+        np.testing.assert_array_equal(by_class.argmax(-1), expected)
+        masks.append(expected)
+    assert (masks[0] != masks[1]).mean() > 0.05
 
 
 def read_probabilities(path):
@@ -165,8 +186,9 @@ def test_continue_leaves_what_is_current(cts, tmp_path, predicted, caplog):
         (unclipped_model, {}),
         (lambda: [threshold_model(), other_model()], {}),
         (threshold_model, {"mirror": True}),
+        (threshold_model, {"resample": "probability"}),
     ],
-    ids=["parameters", "preprocessing", "ensemble", "settings"],
+    ids=["parameters", "preprocessing", "ensemble", "mirror", "resample"],
 )
 def test_continue_sees_another_model(cts, tmp_path, predicted, make_model, update):
     model, files = threshold_model(), find_inputs(cts, tmp_path / "out")

@@ -1,0 +1,141 @@
+"""Labels from interpolated probabilities: known answers, SciPy's, and a bounded memory."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from kitsjax.infer.native_grid import SLAB_SLICES, interpolate_label
+
+
+def line_probabilities(foreground, axis, label=1):
+    """Four classes along one axis; what is not the label is background."""
+    by_class = np.zeros((4, len(foreground)), np.float32)
+    by_class[label] = foreground
+    by_class[0] = 1 - by_class[label]
+    return np.moveaxis(by_class[..., None, None], 1, 1 + axis)
+
+
+def random_probabilities(shape, seed=0, levels=None):
+    """Background with a few blobs of the other classes, some at the edge of the volume."""
+    rng = np.random.default_rng(seed)
+    by_class = rng.random((4, *shape), np.float32) * 0.3
+    by_class[0] += 0.5
+    for label in (1, 2, 3):
+        for _ in range(2):
+            corner = rng.integers(-1, np.array(shape) - 1)
+            place = tuple(slice(max(c, 0), c + 3) for c in corner)
+            by_class[label][place] += 0.5 + rng.random()
+    by_class /= by_class.sum(0)
+    return by_class if levels is None else np.round(by_class * levels) / np.float32(levels)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize(
+    ("foreground", "expected"),
+    [
+        # The probability passes 1/2 at the border of the two voxels: there the edge stays.
+        ([0.2, 0.8], [0, 0, 0, 0, 1, 1, 1, 1]),
+        # Here it does so at 0.8 of the way between their centers: 1.2 output voxels further.
+        ([0.1, 0.6], [0, 0, 0, 0, 0, 1, 1, 1]),
+        # And here at 0.4 / 0.9 of it, before the border by less than half an output voxel.
+        ([0.1, 1.0], [0, 0, 0, 0, 1, 1, 1, 1]),
+        # At 0.1 / 0.6 of it, by more than one.
+        ([0.4, 1.0], [0, 0, 0, 1, 1, 1, 1, 1]),
+    ],
+)
+def test_an_edge_lies_where_probability_says(axis, foreground, expected):
+    shape = np.ones(3, int)
+    shape[axis] = 8
+    found = interpolate_label(line_probabilities(foreground, axis), tuple(map(int, shape)))
+    np.testing.assert_array_equal(found.ravel(), expected)
+
+
+def test_twice_as_fine_keeps_hard_labels():
+    label = np.random.default_rng(0).integers(0, 2, (4, 1, 1))
+    by_class = line_probabilities(label.ravel().astype(np.float32), 0)
+    np.testing.assert_array_equal(
+        interpolate_label(by_class, (8, 1, 1)).ravel(), np.repeat(label.ravel(), 2)
+    )
+
+
+def test_of_equal_classes_the_lowest_wins():
+    """Half as fine, a voxel lies between two: background wins against a class, and 1 against 3."""
+    pairs = np.array([[0, 1], [2, 0], [3, 1], [2, 2]]).reshape(-1)
+    by_class = np.eye(4, dtype=np.float32)[:, pairs, None, None]
+    found = interpolate_label(by_class, (4, 1, 1))
+    np.testing.assert_array_equal(found.ravel(), [0, 0, 1, 2])
+
+
+def test_the_same_grid_keeps_the_argmax():
+    by_class = random_probabilities((9, 8, 7))
+    found = interpolate_label(by_class, (9, 8, 7))
+    assert found.dtype == np.uint8
+    np.testing.assert_array_equal(found, by_class.argmax(0))
+
+
+@pytest.mark.parametrize("shape", [(21, 30, 33), (5, 40, 11), (33, 7, 6), (1, 1, 1), (9, 8, 30)])
+@pytest.mark.parametrize("seed", range(3))
+def test_labels_are_the_argmax_of_scipys(shape, seed):
+    by_class = random_probabilities((9, 8, 11), seed)
+    zoom = np.divide(shape, (9, 8, 11))
+    expected = np.stack(
+        [
+            ndimage.zoom(one, zoom, order=1, mode="nearest", grid_mode=True)
+            for one in by_class.astype(np.float64)
+        ]
+    )
+    highest = np.sort(expected, axis=0)
+    clear = highest[-1] - highest[-2] > 1e-6
+    assert clear.mean() > 0.9
+    out = np.full((4, *shape), np.nan, np.float32)
+    found = interpolate_label(by_class, shape, out)
+    np.testing.assert_allclose(out, expected, atol=1e-6)
+    np.testing.assert_array_equal(found[clear], expected.argmax(0)[clear])
+    np.testing.assert_array_equal(found, out.argmax(0))
+
+
+@pytest.mark.parametrize("levels", [None, 3, 5, 8])
+@pytest.mark.parametrize("shape", [(21, 30, 33), (5, 40, 11), (33, 7, 6)])
+def test_background_left_out_is_background(shape, levels):
+    """The mask is the same where all voxels are computed, also for equal probabilities."""
+    for seed in range(4):
+        by_class = random_probabilities((12, 14, 13), seed, levels)
+        out = np.empty((4, *shape), np.float32)
+        expected = interpolate_label(by_class, shape, out)
+        assert expected.any()
+        np.testing.assert_array_equal(interpolate_label(by_class, shape), expected)
+
+
+def test_no_foreground_is_no_work(monkeypatch):
+    """Only the box around the foreground is interpolated."""
+    boxes = []
+    monkeypatch.setattr(
+        "kitsjax.infer.native_grid.resample_linear",
+        lambda by_class, shape, box: boxes.append(box) or np.zeros((4, 1, 1, 1), np.float32),
+    )
+    by_class = line_probabilities([0.4] * 10, 0)
+    interpolate_label(by_class, (20, 3, 3))
+    assert boxes == []
+    by_class = np.zeros((4, 10, 10, 10), np.float32)
+    by_class[0] = 1
+    by_class[:2, 5, 2, 7] = 0.2, 0.8
+    interpolate_label(by_class, (20, 20, 20))
+    # Voxel n reaches from output voxel 2 n - 1 to 2 n + 2, and slices 9 to 12 lie in two slabs.
+    rows, columns = slice(3, 7), slice(13, 17)
+    assert boxes == [(slice(8, 12), rows, columns), (slice(12, 16), rows, columns)]
+
+
+@pytest.mark.parametrize("shape", [(64, 60, 70), (32, 60, 70), (6, 20, 90), (64, 10, 12)])
+@pytest.mark.parametrize("all_voxels", [False, True])
+def test_memory_is_bounded_by_four_slabs(shape, all_voxels):
+    """Beyond the label map, however many slices there are."""
+    by_class = np.random.default_rng(0).random((4, 24, 30, 28), np.float32)
+    out = np.empty((4, *shape), np.float32) if all_voxels else None
+    tracemalloc.start()
+    interpolate_label(by_class, shape, out)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    slab = 4 * SLAB_SLICES * max(shape[1], 30) * max(shape[2], 28) * 4
+    assert peak - np.prod(shape) < 4 * slab + 2**15
