@@ -174,13 +174,14 @@ class NormalizationTable:
         """
         if out is None:
             out = np.empty(hu.shape, self.values.dtype)
-        first, last = np.int16(self.first), np.int16(self.first + len(self.values) - 1)
+        first = np.int16(self.first)
         # Plane by plane, so that all that is between HU and result stays in the cache.
         for plane, target in zip(hu, out, strict=True):
-            # The difference may exceed int16, but it is right as an unsigned number.
-            index = (np.clip(plane, first, last) - first).view(np.uint16)
-            # No index is out of range. "clip" is the mode that does not check it beforehand.
-            target[...] = self.values.take(index, mode="clip")
+            index = np.maximum(plane, first)
+            index -= first
+            # The difference may exceed int16, but is right as an unsigned number. An index beyond
+            # the last one is clipped to it.
+            target[...] = self.values.take(index.view(np.uint16), mode="clip")
         return out
 
 
