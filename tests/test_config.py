@@ -171,6 +171,8 @@ NUMBERS = "preprocess.intensities=[-79.5, 304.0, 101.0, 77.0]"
 )  # fmt: skip
 def test_fixed_intensities_are_four_in_order(numbers):
     """Of a deviation of a thousandth, half precision would make infinite numbers."""
+    with pytest.raises(InputError, match=r"^here: setting 'preprocess\.intensities' = \(\)"):
+        parse_settings('[preprocess]\nnormalize = "fixed"', "here")
     given = load_settings(overrides=[FIXED, NUMBERS]).preprocess
     assert given.intensities == (-79.5, 304.0, 101.0, 77.0)
     with pytest.raises(InputError, match=r"'preprocess\.intensities' = .*: must be \[low, high"):

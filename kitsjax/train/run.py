@@ -78,8 +78,8 @@ def _run(settings: Settings, folder: Path, resume: bool, describe_run: DescribeR
         loop = make_loop(complete, data, split, record, describe_run)
     # All that can be wrong was looked at, so that a folder holds no run that cannot go on.
     if is_main():
-        measured = complete.preprocess.intensities
-        record = begin_run(settings, split, [*train, *held_out], record, measured)
+        intensities = complete.preprocess.intensities
+        record = begin_run(settings, split, [*train, *held_out], record, intensities)
     if bundle is None:
         params, progress = loop.fit()
         assert progress.pseudo_dice_average is not None
@@ -128,8 +128,8 @@ def _measure_intensities(
 ) -> Settings:
     """Complete the settings by the intensities of the training cases, if these normalize.
 
-    A run that goes on takes those of its record. The settings of a run are stored without, so that
-    a copy of them begins another run.
+    A run that goes on takes those of its record, where they stand apart from the settings: a copy
+    of its settings begins another run, which measures its own.
     """
     cases = [data.preprocessed[name] for name in split.train]
     measured = record.intensities if record else ()

@@ -132,7 +132,7 @@ def begin_run(
         split: the run's split.
         cases: the cases of the split, whose files must be those that the run was begun with.
         record: the run's record so far; None for a new run.
-        intensities: those that the run measured of its training cases.
+        intensities: what all images are normalized by, unless it is each case's own.
 
     Raises:
         InputError: the folder cannot be written.
