@@ -152,54 +152,36 @@ def choose_normalization(
     )
 
 
-@dataclass(frozen=True, eq=False)
-class NormalizationTable:
-    """The normalized value of each HU, which all images of a normalization share.
-
-    Attributes:
-        first: the HU of the first value.
-        values: one for each HU from there on, of the type of the normalized image. What lies
-            beyond the first or the last one has that value.
-    """
-
-    first: int
-    values: np.ndarray
-
-    def normalize(self, hu: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-        """Normalize an image.
-
-        Args:
-            hu: (z, y, x) int16 in HU.
-            out: array of this shape to write to; None: a new one.
-        """
-        if out is None:
-            out = np.empty(hu.shape, self.values.dtype)
-        first = np.int16(self.first)
-        # Plane by plane, so that all that is between HU and result stays in the cache.
-        for plane, target in zip(hu, out, strict=True):
-            index = np.maximum(plane, first)
-            index -= first
-            # The difference may exceed int16, but is right as an unsigned number. An index beyond
-            # the last one is clipped to it.
-            target[...] = self.values.take(index.view(np.uint16), mode="clip")
-        return out
-
-
-def make_table(normalization: Normalization, dtype: str) -> NormalizationTable:
-    """Make the table of a normalization.
+def make_table(normalization: Normalization, dtype: str) -> np.ndarray:
+    """Make the table of a normalization: the normalized value of each HU.
 
     Args:
         normalization: the four numbers.
         dtype: type of the normalized image, "float16" or "float32".
+
+    Returns:
+        (65536,) values of that type; an HU's bits as int16, read as uint16, are its index.
     """
-    first, last = (
-        int(np.clip(end, -LARGEST_HU, LARGEST_HU))
-        for end in (math.floor(normalization.low), math.ceil(normalization.high))
-    )
-    hu = np.arange(first, last + 1, dtype=np.float64)
+    hu = np.arange(2**16, dtype=np.uint16).view(np.int16).astype(np.float64)
     if normalization.deviation == 0:
-        return NormalizationTable(first, np.zeros(len(hu), dtype))
+        return np.zeros(len(hu), dtype)
     values = np.clip(hu, normalization.low, normalization.high) - normalization.mean
     # Half precision is single precision rounded, so that both types agree as well as can be.
-    single = (values / normalization.deviation).astype(np.float32)
-    return NormalizationTable(first, single.astype(dtype))
+    return (values / normalization.deviation).astype(np.float32).astype(dtype)
+
+
+def normalize(hu: np.ndarray, table: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    """Normalize an image.
+
+    Args:
+        hu: (z, y, x) int16 in HU.
+        table: the table of its normalization, from `make_table`.
+        out: array of this shape and of the table's type to write to; None: a new one.
+    """
+    if out is None:
+        out = np.empty(hu.shape, table.dtype)
+    # Plane by plane, so that the indices, which NumPy widens to 64 bits, stay in the cache.
+    for plane, target in zip(hu.view(np.uint16), out, strict=True):
+        # No index is out of range. "clip" is the mode that does not check it beforehand.
+        target[...] = table.take(plane, mode="clip")
+    return out

@@ -15,7 +15,7 @@
 
 import numpy as np
 
-from kitsjax.data.normalization import NormalizationTable
+from kitsjax.data.normalization import normalize
 from kitsjax.data.preprocessed_case import PreprocessedCase
 from kitsjax.types import Index, Shape
 
@@ -66,7 +66,7 @@ def oversized_start(start: Index, patch_shape: Shape, oversized_shape: Shape) ->
 
 
 def read_patch(
-    array: np.ndarray, start: Index, shape: Shape, table: NormalizationTable | None = None
+    array: np.ndarray, start: Index, shape: Shape, table: np.ndarray | None = None
 ) -> np.ndarray:
     """Read the patch at `start` into a new array of `shape`, zero outside the volume.
 
@@ -77,7 +77,7 @@ def read_patch(
     background rather than with a value that the loss ignores, because whole-volume prediction pads
     its windows with the same zeros: the network must have learned that nothing is there.
     """
-    patch = np.zeros(shape, table.values.dtype if table else array.dtype)
+    patch = np.zeros(shape, array.dtype if table is None else table.dtype)
     # The part of the patch within the volume, in voxels of the volume and then of the patch.
     inside = [
         slice(max(s, 0), max(min(s + p, n), 0))
@@ -88,8 +88,8 @@ def read_patch(
         for i, s in zip(inside, start, strict=True)
     )
     if all(t.stop > t.start for t in target):
-        if table:
-            table.normalize(array[tuple(inside)], out=patch[target])
-        else:
+        if table is None:
             patch[target] = array[tuple(inside)]
+        else:
+            normalize(array[tuple(inside)], table, out=patch[target])
     return patch

@@ -7,19 +7,22 @@ all there is to save.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import TypedDict
 
 import grain
 import numpy as np
 
 from kitsjax.data.label_source import read_label_patch
-from kitsjax.data.normalization import NormalizationTable, choose_normalization, make_table
+from kitsjax.data.normalization import Normalization, choose_normalization, make_table
 from kitsjax.data.patches import draw_start, forced_foreground, oversized_start, read_patch
 from kitsjax.data.preprocessed_case import PreprocessedCase
 from kitsjax.labels import MAJORITY
 from kitsjax.settings import PreprocessSettings, SamplingSettings
 from kitsjax.types import Shape
+
+TABLES = 256
+"""So many tables of normalization are kept, 128 KiB each; with more cases some are made again."""
 
 
 class Batch(TypedDict):
@@ -78,11 +81,17 @@ def batches(
         raise ValueError(f"{hosts} hosts do not divide a batch of {settings.batch_size}")
 
     @cache
-    def table(number: int) -> NormalizationTable:
-        normalization = choose_normalization(preprocess, cases[number].histogram)
+    def normalization(number: int) -> Normalization:
+        return choose_normalization(preprocess, cases[number].histogram)
+
+    @lru_cache(TABLES)
+    def table(normalization: Normalization) -> np.ndarray:
         return make_table(normalization, preprocess.dtype)
 
-    reader = _PatchReader(cases, settings, oversized_shape, hosts, label_source, table)
+    reader = _PatchReader(
+        cases, settings, oversized_shape, hosts, label_source,
+        table=lambda number: table(normalization(number)),
+    )  # fmt: skip
     stream = (
         grain.MapDataset.range(len(cases))
         .seed(seed)
@@ -113,7 +122,7 @@ class _PatchReader:
     oversized_shape: Shape
     hosts: int
     label_source: str
-    table: Callable[[int], NormalizationTable]
+    table: Callable[[int], np.ndarray]
 
     def read(self, element: tuple[int, int], rng: np.random.Generator) -> Batch:
         """Read the patch of (sample index, case number) with the draws of the sample's `rng`."""

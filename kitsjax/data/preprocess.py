@@ -16,6 +16,7 @@ from kitsjax.data.normalization import (
     choose_normalization,
     count_hu,
     make_table,
+    normalize,
 )
 from kitsjax.errors import InputError
 from kitsjax.image.resample import resample_image, resampled_shape
@@ -57,7 +58,7 @@ def preprocess(volume: Volume, settings: PreprocessSettings) -> np.ndarray:
     """
     hu = resample_hu(volume, settings)
     normalization = choose_normalization(settings, lambda: count_hu(hu))
-    return make_table(normalization, settings.dtype).normalize(hu)
+    return normalize(hu, make_table(normalization, settings.dtype))
 
 
 def resample_hu(volume: Volume, settings: PreprocessSettings) -> np.ndarray:

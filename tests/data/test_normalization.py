@@ -15,6 +15,7 @@ from kitsjax.data.normalization import (
     make_table,
     measure_intensities,
     measure_normalization,
+    normalize,
     pool_histograms,
 )
 from kitsjax.data.patches import read_patch
@@ -73,7 +74,7 @@ def test_table_clips_subtracts_and_divides(dtype, numbers):
     image = np.concatenate([draw(1000), EXTREMES, np.arange(30, 50, dtype=np.int16)])
     low, high, mean, deviation = numbers
     expected = (np.clip(image.astype(float), low, high) - mean) / deviation
-    found = make_table(Normalization(*numbers), dtype).normalize(image.reshape(1, 1, -1))
+    found = normalize(image.reshape(1, 1, -1), make_table(Normalization(*numbers), dtype))
     assert found.dtype == dtype
     np.testing.assert_array_equal(found[0, 0], expected.astype(np.float32).astype(dtype))
 
@@ -82,7 +83,7 @@ def test_a_constant_image_becomes_zeros():
     image = np.full((3, 4, 5), 3071, np.int16)
     normalization = measure_normalization(count_hu(image), SETTINGS)
     assert normalization == Normalization(3071, 3071, 3071, 0)
-    assert (make_table(normalization, "float16").normalize(image) == 0).all()
+    assert (normalize(image, make_table(normalization, "float16")) == 0).all()
 
 
 def test_padding_is_zero_whatever_air_is():
@@ -128,14 +129,14 @@ def test_a_model_alone_knows_the_foreground():
         choose_normalization(settings, lambda: pytest.fail("the case does not count"))
     assert "\n" not in str(error.value)
     numbers = (-79.0, 304.0, 101.0, 76.9)
-    for normalize in ("foreground", "fixed"):
-        given = SETTINGS.model_copy(update={"normalize": normalize, "intensities": numbers})
+    for choice in ("foreground", "fixed"):
+        given = SETTINGS.model_copy(update={"normalize": choice, "intensities": numbers})
         assert astuple(choose_normalization(given, lambda: pytest.fail("nor here"))) == numbers
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
-@pytest.mark.parametrize("normalize", ["case", "foreground", "fixed"])
-def test_patches_are_what_prediction_sees(tmp_path, normalize, dtype):
+@pytest.mark.parametrize("choice", ["case", "foreground", "fixed"])
+def test_patches_are_what_prediction_sees(tmp_path, choice, dtype):
     """To the bit: a patch over a whole case is the image that `preprocess` makes of its file."""
     write_case(tmp_path / "raw", 3)
     (raw,) = find_cases(tmp_path / "raw")
@@ -144,7 +145,7 @@ def test_patches_are_what_prediction_sees(tmp_path, normalize, dtype):
     foreground = measure_intensities([case.foreground_histogram()], SETTINGS)
     numbers = {"case": (), "foreground": foreground, "fixed": (-79.0, 304.0, 101.0, 76.9)}
     settings = PreprocessSettings(
-        spacing_mm=3.0, normalize=normalize, intensities=numbers[normalize], dtype=dtype
+        spacing_mm=3.0, normalize=choice, intensities=numbers[choice], dtype=dtype
     )
     table = make_table(choose_normalization(settings, case.histogram), dtype)
     patch = read_patch(case.image(), (0, 0, 0), case.shape, table)

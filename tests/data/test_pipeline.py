@@ -71,7 +71,7 @@ def test_patches_are_normalized_hu(cases, normalize, dtype):
     assert outside > 100
 
 
-def test_a_table_is_made_once_a_case(cases, monkeypatch):
+def test_a_table_is_made_once(cases, monkeypatch):
     made = []
 
     def record(*arguments):
@@ -81,6 +81,9 @@ def test_a_table_is_made_once_a_case(cases, monkeypatch):
     monkeypatch.setattr("kitsjax.data.pipeline.make_table", record)
     take(cases, 9, threads=1, preprocess=PreprocessSettings())
     assert len(made) == len({normalization for normalization, _ in made}) == 3
+    made.clear()
+    take(cases, 9, threads=1)
+    assert len(made) == 1, "all cases share the fixed one"
 
 
 def test_unmeasured_intensities_are_refused(cases):
