@@ -91,7 +91,7 @@ def _run_kitsjax(job: Job) -> Measurement:
     start_devices(settings.run, keep_memory=True)
     cases = [PreprocessedCase(folder) for folder in sorted((job.folder / "kitsjax").iterdir())]
     oversized = oversized_shape(PATCH, settings.augment)
-    stream = batches(cases, settings.sampling, oversized, seed=0)
+    stream = batches(cases, settings.sampling, oversized, preprocess=settings.preprocess, seed=0)
     augment = jax.pmap(
         partial(augment_patches, seed=0, patch_shape=PATCH, settings=settings.augment)
     )

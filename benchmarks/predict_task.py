@@ -73,13 +73,16 @@ def write_task(job: Job, variant: str, resample: Callable[[float], np.ndarray]) 
 
 def compute_intensities(image: np.ndarray) -> dict[str, float]:
     """Compute the statistics that kitsjax normalizes a resampled image by, in HU."""
-    low, high = np.percentile(image, (0.5, 99.5))
-    clipped = np.clip(image, low, high)
+    from kitsjax.data.normalization import count_hu, measure_normalization
+    from kitsjax.settings import PreprocessSettings
+
+    hu = np.rint(image).astype(np.int16)
+    found = measure_normalization(count_hu(hu), PreprocessSettings())
     return {
-        "percentile_00_5": float(low),
-        "percentile_99_5": float(high),
-        "mean": float(clipped.mean(dtype=np.float64)),
-        "std": float(clipped.std(dtype=np.float64)),
+        "percentile_00_5": found.low,
+        "percentile_99_5": found.high,
+        "mean": found.mean,
+        "std": found.deviation,
     }
 
 

@@ -42,8 +42,8 @@ def _kitsjax_folder(job: Job) -> Path:
 def make_unclipped_plans() -> dict:
     """Make plans whose range of intensities clips nothing.
 
-    nnU-Net clips before it resamples, and kitsjax afterwards by each case's own percentiles. When
-    nothing is clipped, both do the same work and their images can be compared.
+    nnU-Net clips before it resamples, and kitsjax when it reads the HU that it stores. When nothing
+    is clipped, both images can be compared.
     """
     plans = make_plans(TARGET_MM, PATCH, batch_size=4)
     whole = INTENSITIES | {"percentile_00_5": -1024.0, "percentile_99_5": 3071.0}
@@ -114,9 +114,8 @@ def _check(job: Job) -> dict[str, float]:
 def affine_differences(copy: np.ndarray, image: np.ndarray) -> np.ndarray:
     """Measure how far an image is from a scaled and shifted copy of it, where neither is clipped.
 
-    Voxels at the least or greatest value of either array count as clipped: kitsjax clips at
-    percentiles, and skimage, which nnU-Net uses, cuts off a spline's overshoot at the input's
-    range.
+    Voxels at the least or greatest value of either array count as clipped: skimage, which nnU-Net
+    uses, cuts off a spline's overshoot at the input's range.
 
     Args:
         copy: the copy, with any scale and offset.

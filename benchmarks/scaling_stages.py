@@ -185,12 +185,12 @@ def _pipeline(folder: Path, number: int) -> tuple[float, Costs]:
     """Measure the peak memory of reading many batches from the linked cases."""
     from kitsjax.data.pipeline import batches
     from kitsjax.data.preprocessed_case import PreprocessedCase
-    from kitsjax.settings import SamplingSettings
+    from kitsjax.settings import PreprocessSettings, SamplingSettings
 
     settings = SamplingSettings(patch_shape=(48, 48, 48), batch_size=2)
     with PeakMemory() as peak:
         cases = [PreprocessedCase(folder / f"case_{n:05d}") for n in range(number)]
-        stream = batches(cases, settings, (64, 64, 64), seed=0)
+        stream = batches(cases, settings, (64, 64, 64), preprocess=PreprocessSettings(), seed=0)
         for _ in range(_PIPELINE_BATCHES):
             next(stream)
     return number, {MEMORY: peak.bytes / 2**20}

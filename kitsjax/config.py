@@ -22,10 +22,18 @@ def load_settings(path: str | Path | None = None, overrides: Iterable[str] = ())
 
     Raises:
         InputError: The file cannot be read, a field is unknown or renamed (the message gives the
-            right name), or a value has a wrong type or is out of range.
+            right name), a value has a wrong type or is out of range, or intensities are given that
+            training is to measure.
     """
     settings = Settings() if path is None else parse_settings(_read_text(Path(path)), str(path))
-    return override_settings(settings, overrides)
+    settings = override_settings(settings, overrides)
+    if settings.preprocess.normalize == "foreground" and settings.preprocess.intensities:
+        # Only a model's settings have both.
+        raise InputError(
+            'preprocess.intensities: with normalize = "foreground" training measures them; leave '
+            'them out, or write normalize = "fixed"'
+        )
+    return settings
 
 
 def parse_settings(text: str, source: str) -> Settings:
@@ -44,8 +52,9 @@ def parse_settings(text: str, source: str) -> Settings:
 def parse_stored_settings(text: str, source: str) -> Settings:
     """Parse settings that kitsjax itself stored, of this version or an older one.
 
-    They are read in the meaning that they had then: old names are taken for the new ones, and
-    without `preprocess.hu_range` no HU are clipped. Arguments and errors are those of
+    They are read in the meaning that they had then: old names are taken for the new ones, without
+    `preprocess.hu_range` no HU are clipped, and without `preprocess.normalize` each case is
+    normalized by its own numbers. Arguments and errors are those of
     `parse_settings`.
     """
     tree = _parse_toml(text, source)
@@ -57,6 +66,7 @@ def parse_stored_settings(text: str, source: str) -> Settings:
     preprocess = tree.setdefault("preprocess", {})
     if isinstance(preprocess, dict):
         preprocess.setdefault("hu_range", [])
+        preprocess.setdefault("normalize", "case")
     return _validate(tree, source)
 
 

@@ -9,6 +9,7 @@ from kitsjax.data.cache import cache_folder, count_others
 from kitsjax.data.instances import annotator_numbers
 from kitsjax.data.kits import Case, find_cases
 from kitsjax.data.label_source import annotator_number
+from kitsjax.data.normalization import measure_intensities
 from kitsjax.data.preprocess_cases import PreprocessReport, preprocess_cases
 from kitsjax.data.preprocessed_case import PreprocessedCase
 from kitsjax.errors import InputError
@@ -66,6 +67,29 @@ def prepare_data(
     annotations = data.label_source != MAJORITY
     report = preprocess_cases(cases, folder, preprocess, data.workers, annotations)
     return DataSet(cases, folder, report)
+
+
+def fill_intensities(
+    preprocess: PreprocessSettings,
+    train: Sequence[PreprocessedCase],
+    measured: Sequence[float] = (),
+) -> PreprocessSettings:
+    """Fill in `intensities` where "foreground" normalizes; other settings stay as they are.
+
+    Args:
+        preprocess: settings with or without intensities; given ones stay.
+        train: the cases to train on; only their labeled voxels count.
+        measured: what an earlier call measured for the same run, which is taken as it is.
+
+    Raises:
+        InputError: See `measure_intensities`.
+    """
+    if preprocess.normalize != "foreground" or preprocess.intensities:
+        return preprocess
+    found = tuple(measured) or measure_intensities(
+        (case.foreground_histogram() for case in train), preprocess
+    )
+    return preprocess.model_copy(update={"intensities": found})
 
 
 def describe_preparation(data_set: DataSet) -> str:

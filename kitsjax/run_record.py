@@ -46,6 +46,8 @@ class RunRecord(BaseModel):
         format: version of the record.
         stage: what the run does next.
         settings: all settings of the run, TOML.
+        intensities: the numbers that all images are normalized by, as they were given or measured
+            when training began; empty if each case is normalized by its own.
         versions: versions of the packages that the numbers depend on, and the kind of device.
         train, held_out: case ids of the split, sorted.
         files: the files of these cases as the run was begun with them.
@@ -62,6 +64,7 @@ class RunRecord(BaseModel):
     train: list[str]
     held_out: list[str]
     files: FileStates = {}
+    intensities: list[float] = []
     kept: KeptEpoch | None = None
     scored: str = ""
 

@@ -8,7 +8,14 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 _Edge = Annotated[int, Field(ge=8)]
@@ -88,16 +95,28 @@ class PreprocessSettings(Section):
         description="clip a CT's HU to this range before anything is measured of them, since no "
         "tissue lies beyond it; []: do not clip",
     )
+    normalize: Literal["case", "foreground", "fixed"] = Field(
+        "case",
+        description="clip HU, subtract a mean and divide by a deviation: by the numbers of each "
+        "case itself; by those of the labeled voxels of the training cases (nnU-Net's for CT); or "
+        "by `intensities`",
+    )
     lower_percentile: float = Field(
-        0.5, ge=0, lt=50, description="clip intensities below this percentile of the case"
+        0.5, ge=0, lt=50, description="clip HU below this percentile of the case or foreground"
     )
     upper_percentile: float = Field(
-        99.5, gt=50, le=100, description="clip intensities above this percentile of the case"
+        99.5, gt=50, le=100, description="clip HU above this percentile of the case or foreground"
+    )
+    intensities: tuple[float, ...] = Field(
+        (),
+        validate_default=True,
+        description='[low, high, mean, deviation] in HU, to give with normalize = "fixed"; with '
+        '"foreground" training measures them, and the model keeps them',
     )
     dtype: Literal["float16", "float32"] = Field(
         "float16",
-        description="type of the stored image; half precision halves disk, memory and transfer, "
-        "and rounds a voxel by 2**-11 of its value, far below the noise of a CT",
+        description="type of the normalized image; half precision halves memory and transfer, and "
+        "rounds a voxel by 2**-11 of its value, far below the noise of a CT",
     )
     foreground_voxels: int = Field(
         10_000,
@@ -111,6 +130,25 @@ class PreprocessSettings(Section):
         if hu_range and not (len(hu_range) == 2 and hu_range[0] < hu_range[1]):
             raise ValueError("must be two numbers, low < high, or []")
         return hu_range
+
+    @field_validator("intensities")
+    @classmethod
+    def _intensities_fit(
+        cls, intensities: tuple[float, ...], info: ValidationInfo
+    ) -> tuple[float, ...]:
+        normalize = info.data.get("normalize")
+        if normalize == "case" and intensities:
+            raise ValueError('must be [] with normalize = "case", which measures each case')
+        if not intensities and normalize != "fixed":
+            return intensities
+        form = "must be [low, high, mean, deviation] in HU"
+        if len(intensities) != 4:
+            raise ValueError(form)
+        low, high, mean, deviation = intensities
+        # More than 60,000 deviations would be infinite in half precision.
+        if not (low < high and low <= mean <= high and high - low <= 60_000 * deviation):
+            raise ValueError(f"{form}, low < high, mean between them, deviation above 0")
+        return intensities
 
 
 class SamplingSettings(Section):

@@ -36,6 +36,8 @@ def test_paper_config_is_the_paper():
     assert (paper.optimizer.learning_rate, paper.optimizer.momentum) == (0.06, 0.99)
     assert (paper.network.features, paper.network.max_features) == (32, 1024)
     assert paper.preprocess.spacing_mm == 1.99
+    assert (paper.preprocess.normalize, paper.preprocess.intensities) == ("case", ())
+    assert (paper.preprocess.lower_percentile, paper.preprocess.upper_percentile) == (0.5, 99.5)
     draws = paper.augment
     assert {draws.mirror, draws.rotate, draws.scale} == {0.4}
     assert {draws.brightness, draws.contrast, draws.gamma} == {0.4}
@@ -58,6 +60,9 @@ def test_paper_config_is_the_paper():
         ("augment.gamma_range=[2,1]", "gamma_range must be"),
         ("preprocess.hu_range=[100,-100]", "setting 'preprocess.hu_range'"),
         ("preprocess.hu_range=[-1024]", "must be two numbers, low < high, or []"),
+        ("preprocess.normalize=percentiles", "'case', 'foreground' or 'fixed'"),
+        ("preprocess.normalize=fixed", "must be [low, high, mean, deviation] in HU"),
+        ("preprocess.intensities=[-79,304,101,77]", 'must be [] with normalize = "case"'),
         ("optimizer.learning_rate=nan", "setting 'optimizer.learning_rate'"),
         ("x=1", "write section.field=value"),
         ("train.epochs", "write section.field=value"),
@@ -138,7 +143,8 @@ accumulate = 2
                    "train.accumulation_steps=2", "preprocess.hu_range=[]"]
     )  # fmt: skip
     for text in ("", "[preprocess]\nspacing_mm = 3.0"):
-        assert parse_stored_settings(text, "here").preprocess.hu_range == ()
+        preprocess = parse_stored_settings(text, "here").preprocess
+        assert (preprocess.hu_range, preprocess.normalize) == ((), "case")
     for settings in (Settings(), load_settings(overrides=["preprocess.hu_range=[-500,500]"])):
         assert parse_stored_settings(to_toml(settings), "here") == settings
     for damaged in ("network = 3", "preprocess = 3", "[train]\nepoch = 3", "[train"):
@@ -149,6 +155,42 @@ accumulate = 2
 def test_hu_range_is_of_a_12_bit_ct():
     assert Settings().preprocess.hu_range == (-1024, 3071)
     assert load_settings(overrides=["preprocess.hu_range=[]"]).preprocess.hu_range == ()
+
+
+FIXED = "preprocess.normalize=fixed"
+NUMBERS = "preprocess.intensities=[-79.5, 304.0, 101.0, 77.0]"
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    ["[-79, 304, 101]", "[304, -79, 101, 77]", "[-79, 304, 400, 77]", "[-79, 304, 101, 0]",
+     "[-79, 304, 101, -7]", "[-79, 304, 101, 1e-3]", "[]"],
+)  # fmt: skip
+def test_fixed_intensities_are_four_in_order(numbers):
+    """Of a deviation of a thousandth, half precision would make infinite numbers."""
+    with pytest.raises(InputError, match=r"^here: setting 'preprocess\.intensities' = \(\)"):
+        parse_settings('[preprocess]\nnormalize = "fixed"', "here")
+    given = load_settings(overrides=[FIXED, NUMBERS]).preprocess
+    assert given.intensities == (-79.5, 304.0, 101.0, 77.0)
+    with pytest.raises(InputError, match=r"'preprocess\.intensities' = .*: must be \[low, high"):
+        load_settings(overrides=[FIXED, f"preprocess.intensities={numbers}"])
+
+
+def test_a_user_gives_no_foregrounds_intensities(tmp_path):
+    """Training measures them; the settings of a model have them."""
+    foreground = "preprocess.normalize=foreground"
+    asked = load_settings(overrides=[foreground])
+    for overrides in ([foreground, NUMBERS], [NUMBERS, foreground]):
+        with pytest.raises(InputError, match="training measures them; leave them out") as error:
+            load_settings(overrides=overrides)
+        assert "\n" not in str(error.value)
+    text = to_toml(asked).replace("intensities = []", "intensities = [-79.5, 304, 101, 77]")
+    (tmp_path / "settings.toml").write_text(text)
+    with pytest.raises(InputError, match="training measures them"):
+        load_settings(tmp_path / "settings.toml")
+    stored = parse_stored_settings(text, "a model")
+    assert stored.preprocess.intensities == (-79.5, 304.0, 101.0, 77.0)
+    assert override_settings(stored, ["predict.mirror=true"]).preprocess == stored.preprocess
 
 
 @pytest.mark.parametrize(("old", "new"), RENAMED.items())

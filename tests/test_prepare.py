@@ -3,11 +3,12 @@
 import json
 import os
 
+import numpy as np
 import pytest
 
 from kitsjax.data.preprocessed_case import PreprocessedCase
 from kitsjax.errors import InputError
-from kitsjax.prepare import check_classes, describe_preparation, prepare_data
+from kitsjax.prepare import check_classes, describe_preparation, fill_intensities, prepare_data
 from kitsjax.settings import DataSettings, PhantomSettings, PreprocessSettings
 
 
@@ -57,6 +58,27 @@ def test_whole_cases_are_not_noted(made, caplog):
     check_classes("data/kits", cases[:1], cases[1:])
     check_classes("data/kits", cases, [])
     assert caplog.records == []
+
+
+def test_intensities_are_the_training_cases(made):
+    """The labeled voxels of all of them; what a run has measured stays, as do other settings."""
+    cases = made((1, 0, 0), (1, 0, 0))
+    foregrounds = [10, 20, 20, 30], [20, 40]
+    for case, voxels in zip(cases, foregrounds, strict=True):
+        hu = np.arange(0, 101, 10)
+        counts = np.array([voxels.count(value) for value in hu])
+        np.save(case.folder / "histogram.npy", np.stack([hu, 1000 + counts, counts]))
+    asked = PreprocessSettings(normalize="foreground", lower_percentile=0, upper_percentile=100)
+    one, both = fill_intensities(asked, cases[:1]), fill_intensities(asked, cases)
+    assert one.intensities == (10, 30, 20, pytest.approx(50**0.5))
+    assert both.intensities == (10, 40, pytest.approx(140 / 6), pytest.approx(np.std([
+        *foregrounds[0], *foregrounds[1]
+    ])))  # fmt: skip
+    assert fill_intensities(asked, cases, one.intensities) == one
+    assert fill_intensities(one, cases) == one
+    fixed = one.model_copy(update={"normalize": "fixed"})
+    for other in (PreprocessSettings(), fixed):
+        assert fill_intensities(other, cases, (1.0, 2.0, 3.0, 4.0)) == other
 
 
 def test_places_are_tested_before_any_work(tmp_path, monkeypatch):

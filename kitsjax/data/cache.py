@@ -2,7 +2,8 @@
 
     <cache>/<spacing>mm-<key>/case_00000-<stamp>/annotations-<stamp>
 
-Each combination of preprocessing settings has a folder of its own, by its key. The stamp of a case
+The key stands for the settings that stored cases depend on: spacing, range of HU and the number of
+foreground voxels. Normalization is no part of it, since cases are stored in HU. The stamp of a case
 stands for the files that it was made from: when one of them changes, the case gets another folder.
 So a preprocessed case never changes once it is made; runs that read it go on reading it, and data
 sets that share a cache do not replace each other's cases.
@@ -15,18 +16,19 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from kitsjax.data.kits import Case, list_annotation_files
-from kitsjax.data.preprocessed_case import CASE_RECORD, PreprocessedCase
+from kitsjax.data.preprocessed_case import CASE_RECORD, HISTOGRAM, PreprocessedCase
 from kitsjax.data.stored_instances import INSTANCES_FOLDER, INSTANCES_RECORD
 from kitsjax.errors import InputError
 from kitsjax.settings import PreprocessSettings
 
-FORMAT = 2
+FORMAT = 3
 """Version of the stored files; raised when their meaning changes, so that cases are made anew."""
 
 
 def cache_folder(cache: str | Path, settings: PreprocessSettings) -> Path:
     """Return the folder under `cache` of the cases that are preprocessed with these settings."""
-    key = _hash(f"{FORMAT} {settings.model_dump_json()}")
+    stored = [settings.spacing_mm, settings.hu_range, settings.foreground_voxels]
+    key = _hash(json.dumps([FORMAT, *stored]))
     return Path(cache) / f"{settings.spacing_mm:g}mm-{key}"
 
 
@@ -91,8 +93,9 @@ def count_others(folder: Path, cases: Iterable[PreprocessedCase]) -> int:
         cases: those of the data set.
     """
     others = set(folder.glob("case_*"))
-    # Before format 2 the folder of a case had no stamp.
-    others.update(folder.parent.glob("*mm-*/case_?????"))
+    # Before format 3 a case was stored in another folder, normalized and without a histogram.
+    stored = folder.parent.glob("*mm-*/case_*")
+    others.update(case for case in stored if not (case / HISTOGRAM).is_file())
     for case in cases:
         others.discard(case.folder)
         if case.annotations:

@@ -15,6 +15,7 @@
 
 import numpy as np
 
+from kitsjax.data.normalization import normalize
 from kitsjax.data.preprocessed_case import PreprocessedCase
 from kitsjax.types import Index, Shape
 
@@ -64,14 +65,19 @@ def oversized_start(start: Index, patch_shape: Shape, oversized_shape: Shape) ->
     return z, y, x
 
 
-def read_patch(array: np.ndarray, start: Index, shape: Shape) -> np.ndarray:
+def read_patch(
+    array: np.ndarray, start: Index, shape: Shape, table: np.ndarray | None = None
+) -> np.ndarray:
     """Read the patch at `start` into a new array of `shape`, zero outside the volume.
+
+    With a table the volume is an image in HU, which is normalized; without one the patch has its
+    voxels as they are.
 
     Zero is the mean of a normalized image, and background in a label. The label is padded with
     background rather than with a value that the loss ignores, because whole-volume prediction pads
     its windows with the same zeros: the network must have learned that nothing is there.
     """
-    patch = np.zeros(shape, array.dtype)
+    patch = np.zeros(shape, array.dtype if table is None else table.dtype)
     # The part of the patch within the volume, in voxels of the volume and then of the patch.
     inside = [
         slice(max(s, 0), max(min(s + p, n), 0))
@@ -82,5 +88,8 @@ def read_patch(array: np.ndarray, start: Index, shape: Shape) -> np.ndarray:
         for i, s in zip(inside, start, strict=True)
     )
     if all(t.stop > t.start for t in target):
-        patch[target] = array[tuple(inside)]
+        if table is None:
+            patch[target] = array[tuple(inside)]
+        else:
+            normalize(array[tuple(inside)], table, out=patch[target])
     return patch

@@ -5,19 +5,24 @@ batches. A run is resumed by opening the stream at the batch that it had reached
 all there is to save.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache, lru_cache
 from typing import TypedDict
 
 import grain
 import numpy as np
 
 from kitsjax.data.label_source import read_label_patch
+from kitsjax.data.normalization import Normalization, choose_normalization, make_table
 from kitsjax.data.patches import draw_start, forced_foreground, oversized_start, read_patch
 from kitsjax.data.preprocessed_case import PreprocessedCase
 from kitsjax.labels import MAJORITY
-from kitsjax.settings import SamplingSettings
+from kitsjax.settings import PreprocessSettings, SamplingSettings
 from kitsjax.types import Shape
+
+TABLES = 256
+"""So many tables of normalization are kept, 128 KiB each; with more cases some are made again."""
 
 
 class Batch(TypedDict):
@@ -42,6 +47,7 @@ def batches(
     settings: SamplingSettings,
     oversized_shape: Shape,
     *,
+    preprocess: PreprocessSettings,
     seed: int,
     start: int = 0,
     host: int = 0,
@@ -57,6 +63,7 @@ def batches(
         cases: the cases to draw patches from.
         settings: patch shape, batch size and foreground oversampling.
         oversized_shape: (z, y, x) of the oversized patches, at least the patch shape.
+        preprocess: how the stored HU are normalized, and the type of the patches.
         seed: seed of all draws.
         start: index of the first batch: the number of batches already consumed.
         host: index of this process.
@@ -67,11 +74,24 @@ def batches(
     Raises:
         ValueError: The hosts do not divide the batch size.
         InputError: A case was preprocessed without the annotations that `label_source` needs;
-            raised when its patch is read.
+            raised when its patch is read. Or "foreground" normalizes, and the settings have no
+            intensities; raised likewise.
     """
     if settings.batch_size % hosts:
         raise ValueError(f"{hosts} hosts do not divide a batch of {settings.batch_size}")
-    reader = _PatchReader(cases, settings, oversized_shape, hosts, label_source)
+
+    @cache
+    def normalization(number: int) -> Normalization:
+        return choose_normalization(preprocess, cases[number].histogram)
+
+    @lru_cache(TABLES)
+    def table(normalization: Normalization) -> np.ndarray:
+        return make_table(normalization, preprocess.dtype)
+
+    reader = _PatchReader(
+        cases, settings, oversized_shape, hosts, label_source,
+        table=lambda number: table(normalization(number)),
+    )  # fmt: skip
     stream = (
         grain.MapDataset.range(len(cases))
         .seed(seed)
@@ -91,13 +111,18 @@ def batches(
 
 @dataclass(frozen=True)
 class _PatchReader:
-    """Reads the patch of a sample; the fields are the parameters of `batches`."""
+    """Reads the patch of a sample; the fields are parameters of `batches`, and `table`.
+
+    Attributes:
+        table: returns the table that normalizes a case, by its number.
+    """
 
     cases: Sequence[PreprocessedCase]
     settings: SamplingSettings
     oversized_shape: Shape
     hosts: int
     label_source: str
+    table: Callable[[int], np.ndarray]
 
     def read(self, element: tuple[int, int], rng: np.random.Generator) -> Batch:
         """Read the patch of (sample index, case number) with the draws of the sample's `rng`."""
@@ -109,7 +134,7 @@ class _PatchReader:
         start = draw_start(rng, case, settings.patch_shape, forced)
         start = oversized_start(start, settings.patch_shape, self.oversized_shape)
         return Batch(
-            image=read_patch(case.image(), start, self.oversized_shape),
+            image=read_patch(case.image(), start, self.oversized_shape, self.table(number)),
             # The label draws last, so that the other draws do not depend on its source.
             label=read_label_patch(case, self.label_source, start, self.oversized_shape, rng),
             case=np.asarray(number, np.int32),

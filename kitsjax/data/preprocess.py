@@ -1,7 +1,8 @@
-"""The numbers that the network sees of a CT: clipped to HU, resampled and normalized.
+"""From a CT to the image that the network sees: clipped, resampled to whole HU, and normalized.
 
-Training and prediction both use `preprocess`, so that they see the same numbers, the rounding to
-half precision included.
+Training stores the HU of `resample_hu`, and normalizes each patch that it reads. Prediction
+normalizes the whole image. Both use the same table, so that they see the same numbers, the
+rounding to half precision included.
 """
 
 import logging
@@ -10,6 +11,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from kitsjax.data.normalization import (
+    LARGEST_HU,
+    choose_normalization,
+    count_hu,
+    make_table,
+    normalize,
+)
 from kitsjax.errors import InputError
 from kitsjax.image.resample import resample_image, resampled_shape
 from kitsjax.image.volume import Volume, format_numbers
@@ -35,16 +43,37 @@ NOTED_SHARE = 0.01
 def preprocess(volume: Volume, settings: PreprocessSettings) -> np.ndarray:
     """Clip, resample and normalize a CT to the array that the network sees.
 
-    A note is logged if more than 1 % of the voxels lie beyond `settings.hu_range`: scanners write
-    values far below air where they measure nothing, outside of their round field of view.
-
     Args:
         volume: CT in HU.
-        settings: range of HU, spacing, percentiles and stored type.
+        settings: range of HU, spacing, normalization and type; those of a trained model are
+            `model.preprocess`.
 
     Returns:
         (z, y, x) array of `settings.dtype` that covers the volume from edge to edge. Its voxels are
         isotropic but for the rounding of the shape to whole voxels.
+
+    Raises:
+        InputError: See `resample_hu`; or `settings.normalize` is "foreground", and the settings
+            have no intensities, since they are no model's.
+    """
+    hu = resample_hu(volume, settings)
+    normalization = choose_normalization(settings, lambda: count_hu(hu))
+    return normalize(hu, make_table(normalization, settings.dtype))
+
+
+def resample_hu(volume: Volume, settings: PreprocessSettings) -> np.ndarray:
+    """Clip a CT to `settings.hu_range` and resample it to isotropic voxels of whole HU.
+
+    A note is logged if more than 1 % of the voxels lie beyond the range: scanners write values far
+    below air where they measure nothing, outside of their round field of view. The spline may
+    overshoot the range at sharp edges; it is cut at what int16 holds only.
+
+    Args:
+        volume: CT in HU.
+        settings: range of HU and spacing.
+
+    Returns:
+        (z, y, x) int16, from -`LARGEST_HU` to `LARGEST_HU`.
 
     Raises:
         InputError: A voxel is not finite, or the voxels are so large, or so small, that their
@@ -58,7 +87,10 @@ def preprocess(volume: Volume, settings: PreprocessSettings) -> np.ndarray:
     # The spline passes on what is not finite, and the resampled image has fewer voxels to check.
     if not np.isfinite(resampled).all():
         raise InputError(f"{name}: {_NOT_FINITE}")
-    return normalize(resampled, settings).astype(settings.dtype)
+    hu = np.empty(shape, np.int16)
+    for plane, target in zip(resampled, hu, strict=True):
+        target[:] = np.rint(plane.clip(-LARGEST_HU, LARGEST_HU))
+    return hu
 
 
 def _clip_hu(array: np.ndarray, hu_range: Sequence[float], name: str) -> np.ndarray:
@@ -101,28 +133,3 @@ def _check_shape(volume: Volume, shape: Shape, spacing_mm: float) -> None:
         f"{volume.grid.name}: its spacing of {format_numbers(volume.spacing_mm)} mm would make "
         f"{shape} voxels at {spacing_mm:g} mm, {verdict} for a CT; correct the spacing"
     )
-
-
-def normalize(array: np.ndarray, settings: PreprocessSettings) -> np.ndarray:
-    """Clip an image at its own percentiles, subtract its mean and divide by its deviation.
-
-    The percentiles, the mean and the standard deviation are those of all voxels.
-
-    Args:
-        array: image of any shape and real type; it is not changed.
-        settings: the percentiles.
-
-    Returns:
-        float32 array of the same shape; zeros for a constant image.
-    """
-    image = np.array(array, np.float32)
-    low, high = np.percentile(image, (settings.lower_percentile, settings.upper_percentile))
-    np.clip(image, low, high, out=image)
-    # Sums of millions of voxels need float64.
-    image -= np.mean(image, dtype=np.float64)
-    deviation = np.std(image, dtype=np.float64)
-    # The image is constant when all that is left of it is rounding error.
-    if deviation <= 1e-6 * max(abs(low), abs(high)):
-        return np.zeros_like(image)
-    image /= deviation
-    return image

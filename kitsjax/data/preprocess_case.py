@@ -2,7 +2,8 @@
 
 A preprocessed case is a folder:
 
-    image.npy         (z, y, x) float16 or float32, normalized
+    image.npy         (z, y, x) int16, HU
+    histogram.npy     (3, n) int64: HU, and how many voxels, and labeled voxels, have it
     label.npy         (z, y, x) uint8, the majority label
     foreground_1.npy  (n, 3) int32 positions of some voxels of label value 1; likewise 2 and 3
     case.json         its shapes and spacings, and its number of voxels
@@ -21,8 +22,14 @@ import numpy as np
 from kitsjax.data.cache import annotations_stamp, case_stamp
 from kitsjax.data.instances import read_instances
 from kitsjax.data.kits import ANNOTATIONS_NAME, Case
-from kitsjax.data.preprocess import preprocess
-from kitsjax.data.preprocessed_case import CASE_RECORD, PreprocessedCase, array_sizes
+from kitsjax.data.normalization import count_hu
+from kitsjax.data.preprocess import resample_hu
+from kitsjax.data.preprocessed_case import (
+    CASE_RECORD,
+    HISTOGRAM,
+    PreprocessedCase,
+    array_sizes,
+)
 from kitsjax.data.stored_instances import resample_instance, write_instances
 from kitsjax.errors import InputError
 from kitsjax.files import move_new, temporary_beside
@@ -46,7 +53,7 @@ def preprocess_case(case: Case, folder: Path, settings: PreprocessSettings) -> b
     stamp = case_stamp(case)
     volume, label = read_volume(case.image), read_label(case.label)
     check_same_grid(volume.grid, label.grid)
-    image = preprocess(volume, settings)
+    image = resample_hu(volume, settings)
     resampled = resample_nearest(label.array, image.shape)
     description = {
         "case_id": case.case_id,
@@ -60,6 +67,7 @@ def preprocess_case(case: Case, folder: Path, settings: PreprocessSettings) -> b
     with temporary_beside(folder) as temporary:
         temporary.mkdir()
         np.save(temporary / "image.npy", image)
+        np.save(temporary / HISTOGRAM, _count_voxels(image, resampled))
         np.save(temporary / "label.npy", resampled)
         for value in FOREGROUND:
             positions = foreground_positions(
@@ -114,6 +122,13 @@ def _require_unchanged(case: Case, before: str, after: str) -> None:
         raise InputError(
             f"{case.folder}: its files changed while they were read; run again when they are whole"
         )
+
+
+def _count_voxels(image: np.ndarray, label: np.ndarray) -> np.ndarray:
+    """Count the HU of all voxels and of the labeled ones: the rows of the file `HISTOGRAM`."""
+    whole, labeled = count_hu(image), image[label > 0]
+    foreground = np.bincount(labeled.astype(np.int64) - whole.hu[0], minlength=len(whole.hu))
+    return np.stack([whole.hu, whole.counts, foreground])
 
 
 def foreground_positions(label: np.ndarray, value: int, least: int, seed: int) -> np.ndarray:

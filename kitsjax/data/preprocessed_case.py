@@ -8,12 +8,16 @@ from pathlib import Path
 
 import numpy as np
 
+from kitsjax.data.normalization import Histogram
 from kitsjax.errors import InputError
 from kitsjax.labels import FOREGROUND
 from kitsjax.types import Shape
 
 CASE_RECORD = "case.json"
 """Name of the file that describes a preprocessed case."""
+
+HISTOGRAM = "histogram.npy"
+"""Name of the file of both histograms of a preprocessed case."""
 
 _HEADER = re.compile(
     rb"'descr': '([<>|][biuf][0-9]+)', 'fortran_order': (True|False), 'shape': \(([0-9, ]*)\)"
@@ -63,8 +67,18 @@ class PreprocessedCase:
     # Every read maps the file again. An open map holds a file descriptor, and a process has few of
     # them (1024 by default); the system's page cache keeps the pages either way.
     def image(self) -> np.ndarray:
-        """Map the image (z, y, x)."""
+        """Map the image (z, y, x), int16 in HU."""
         return map_array(self.folder / "image.npy")
+
+    def histogram(self) -> Histogram:
+        """Map the histogram of the image."""
+        hu, counts, _ = map_array(self.folder / HISTOGRAM)
+        return Histogram(hu, counts)
+
+    def foreground_histogram(self) -> Histogram:
+        """Map the histogram of the voxels that the majority labels, of which there may be none."""
+        hu, _, counts = map_array(self.folder / HISTOGRAM)
+        return Histogram(hu, counts)
 
     def label(self) -> np.ndarray:
         """Map the majority label (z, y, x)."""

@@ -28,10 +28,11 @@ from kitsjax.model.arrays import Params
 from kitsjax.model.unet import build_network
 from kitsjax.settings import Settings
 
-FORMAT = 3
+FORMAT = 4
 """The version of the layout; it goes up when an older kitsjax would misread a new model file.
 
-Format 1 had other names of settings; formats 1 and 2 were without `preprocess.hu_range`.
+Format 1 had other names of settings; formats 1 and 2 were without `preprocess.hu_range`, and
+formats up to 3 without `preprocess.normalize`.
 """
 
 BUNDLE_NAME = "model.safetensors"

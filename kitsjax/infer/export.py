@@ -80,8 +80,9 @@ def save_exported_model(
     """Write an exported model to model.stablehlo, and its description to model.json.
 
     The description, written last, says how to make an image for the model (range of HU, spacing,
-    percentiles, axes, type), what its labels are, how kitsjax predicts with it (`predict.resample`:
-    how it comes back to the CT's grid), which platforms it runs on, and its SHA-256.
+    normalization, axes, type), what its labels are, how kitsjax predicts with it
+    (`predict.resample`: how it comes back to the CT's grid), which platforms it runs on, and its
+    SHA-256.
 
     Args:
         folder: where the two files go; it is made if it does not exist.

@@ -94,4 +94,7 @@ def _find_difference(first: Model, other: Model) -> str | None:
         return "network"
     if other.patch_shape != first.patch_shape:
         return "patch shape"
-    return "preprocessing" if other.preprocess != first.preprocess else None
+    for name, value in first.preprocess:
+        if getattr(other.preprocess, name) != value:
+            return f"preprocessing (preprocess.{name})"
+    return None

@@ -9,13 +9,14 @@ from typing import Any
 import jax
 
 from kitsjax.data.kits import Case
+from kitsjax.data.split import Split
 from kitsjax.devices import barrier, is_main, start_devices
 from kitsjax.errors import InputError
 from kitsjax.files import check_folder
 from kitsjax.infer.bundle import BUNDLE_NAME, load_model, save_bundle
 from kitsjax.infer.predict_files import predict_files
 from kitsjax.model.arrays import Params
-from kitsjax.prepare import DataSet, describe_preparation, prepare_data
+from kitsjax.prepare import DataSet, describe_preparation, fill_intensities, prepare_data
 from kitsjax.run_lock import LOCK_NAME, lock_folder
 from kitsjax.run_record import RECORD_NAME, KeptEpoch, RunRecord, read_record, write_record
 from kitsjax.settings import Settings
@@ -72,19 +73,21 @@ def _run(
     train, held_out = ([cases[name] for name in side] for side in (split.train, split.held_out))
     if record is not None:
         check_files(record, settings, [*train, *held_out])
+    complete = _measure_intensities(settings, data, split, record)
     bundle = read_trained(folder, record)
     if bundle is None:
-        loop = make_loop(settings, data, split, record)
+        loop = make_loop(complete, data, split, record)
         compile_loop(loop, split, describe_run, release)
     # All that can be wrong was looked at, so that a folder holds no run that cannot go on.
     if is_main():
-        record = begin_run(settings, split, [*train, *held_out], record)
+        intensities = complete.preprocess.intensities
+        record = begin_run(settings, split, [*train, *held_out], record, intensities)
     if bundle is None:
         params, progress = loop.fit()
         kept = KeptEpoch.model_validate(progress, from_attributes=True)
-        _save_model(settings, record, params, {"versions": package_versions()}, kept)
+        _save_model(complete, record, params, {"versions": package_versions()}, kept)
     else:
-        _save_model(settings, record, bundle.params, bundle.provenance, None)
+        _save_model(complete, record, bundle.params, bundle.provenance, None)
     barrier("trained")
     failures = _predict(folder, held_out)
     barrier("predicted")
@@ -124,6 +127,20 @@ def _prepare_here(settings: Settings) -> DataSet:
     return data
 
 
+def _measure_intensities(
+    settings: Settings, data: DataSet, split: Split, record: RunRecord | None
+) -> Settings:
+    """Complete the settings by the intensities of the training cases, if these normalize.
+
+    A run that goes on takes those of its record, where they stand apart from the settings: a copy
+    of its settings begins another run, which measures its own.
+    """
+    cases = [data.preprocessed[name] for name in split.train]
+    measured = record.intensities if record else ()
+    preprocess = fill_intensities(settings.preprocess, cases, measured)
+    return settings.model_copy(update={"preprocess": preprocess})
+
+
 def _save_model(
     settings: Settings,
     record: RunRecord | None,
@@ -134,7 +151,7 @@ def _save_model(
     """Write the model file and note in the run's record that training is done.
 
     Args:
-        settings: all settings of the run.
+        settings: all settings of the run, with intensities.
         record: the run's record; only the main process has it for certain, and only that writes.
         params: the best parameters.
         provenance: see `save_bundle`.

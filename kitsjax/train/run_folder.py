@@ -120,8 +120,9 @@ def choose_split(settings: Settings, case_ids: Sequence[str], record: RunRecord 
 
 
 def begin_run(
-    settings: Settings, split: Split, cases: Sequence[Case], record: RunRecord | None
-) -> RunRecord:
+    settings: Settings, split: Split, cases: Sequence[Case], record: RunRecord | None,
+    intensities: Sequence[float] = (),
+) -> RunRecord:  # fmt: skip
     """Write the record of a run that begins or goes on, and copies of it to read.
 
     The file of versions that an older version of kitsjax left there is removed.
@@ -131,6 +132,7 @@ def begin_run(
         split: the run's split.
         cases: the cases of the split, whose files must be those that the run was begun with.
         record: the run's record so far; None for a new run.
+        intensities: what all images are normalized by, unless it is each case's own.
 
     Raises:
         InputError: the folder cannot be written.
@@ -143,6 +145,7 @@ def begin_run(
         train=list(split.train),
         held_out=list(split.held_out),
         files=list_files(settings, cases),
+        intensities=list(intensities),
         kept=record.kept if record else None,
         scored=record.scored if record else "",
     )

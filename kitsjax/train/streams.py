@@ -27,12 +27,12 @@ def open_pipelines(
     host, hosts = jax.process_index(), jax.process_count()
     training = batches(
         train_cases, sampling, oversized_shape(sampling.patch_shape, settings.augment),
-        seed=train.seed, start=progress.step, host=host, hosts=hosts,
-        label_source=settings.data.label_source,
+        preprocess=settings.preprocess, seed=train.seed, start=progress.step,
+        host=host, hosts=hosts, label_source=settings.data.label_source,
     )  # fmt: skip
     # Validation uses the majority label, so that runs on other label sources can be compared.
     validation = batches(
-        validation_cases, sampling, sampling.patch_shape,
+        validation_cases, sampling, sampling.patch_shape, preprocess=settings.preprocess,
         # Another seed than the training's gives other random patches, even of the same cases.
         seed=train.seed + 1, start=progress.epoch * train.validation_batches,
         host=host, hosts=hosts,

@@ -16,14 +16,17 @@ DATA = Path(__file__).parents[2] / ".." / "shared" / "data"
 
 
 def write_preprocessed(folder, shape, seed):
-    """Write a case whose image holds its own flat voxel numbers, so any patch tells where it is."""
+    """Write a case whose HU are its own flat voxel numbers, so any patch tells where it is."""
     rng = np.random.default_rng(seed)
     label = np.zeros(shape, np.uint8)
     for value in (1, 2, 3):
         z, y, x = (int(rng.integers(0, n - 3)) for n in shape)
         label[z : z + 3, y : y + 3, x : x + 3] = value
     folder.mkdir(parents=True)
-    np.save(folder / "image.npy", 1 + np.arange(label.size, dtype=np.float32).reshape(shape))
+    image = 1 + np.arange(label.size, dtype=np.int16).reshape(shape)
+    np.save(folder / "image.npy", image)
+    counts = np.ones(label.size, np.int64), (label > 0).ravel().astype(np.int64)
+    np.save(folder / "histogram.npy", np.stack([image.ravel().astype(np.int64), *counts]))
     np.save(folder / "label.npy", label)
     for value in (1, 2, 3):
         np.save(folder / f"foreground_{value}.npy", np.argwhere(label == value).astype(np.int32))

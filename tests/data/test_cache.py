@@ -13,14 +13,23 @@ from kitsjax.settings import PreprocessSettings
 
 
 def test_other_settings_have_another_folder():
-    other = SETTINGS.model_copy(update={"lower_percentile": 1.0})
     assert cache_folder("c", SETTINGS) == cache_folder("c", PreprocessSettings(spacing_mm=3.0))
-    assert cache_folder("c", SETTINGS) != cache_folder("c", other)
+    for other in ({"spacing_mm": 2.0}, {"hu_range": ()}, {"foreground_voxels": 9}):
+        assert cache_folder("c", SETTINGS) != cache_folder("c", SETTINGS.model_copy(update=other))
+
+
+def test_normalizations_share_their_cases():
+    """Cases are stored in HU, so another normalization or split costs no preprocessing."""
+    for other in (
+        {"lower_percentile": 1.0, "upper_percentile": 99.0}, {"dtype": "float32"},
+        {"normalize": "foreground"}, {"normalize": "fixed", "intensities": (0.0, 9.0, 5.0, 2.0)},
+    ):  # fmt: skip
+        assert cache_folder("c", SETTINGS) == cache_folder("c", SETTINGS.model_copy(update=other))
 
 
 def test_folder_names_stay_as_they_are():
     """Preprocessed data sets of earlier versions must be found again."""
-    assert cache_folder("c", PreprocessSettings()).as_posix() == "c/1.99mm-440e046d"
+    assert cache_folder("c", PreprocessSettings()).as_posix() == "c/1.99mm-9d267455"
 
 
 def test_stamp_is_that_of_the_cases_own_files(tmp_path):
@@ -79,3 +88,8 @@ def test_older_versions_are_counted(tmp_path):
     # The program's first format had no stamps.
     (tmp_path / "cache" / "1.99mm-76543210" / "case_00007").mkdir(parents=True)
     assert count() == 2
+    # The second stored no histogram; cases of the present one are other settings' own.
+    for name in ("case_00007-01234567", "case_00008-01234567"):
+        (tmp_path / "cache" / "3mm-76543210" / name).mkdir(parents=True)
+    (tmp_path / "cache" / "3mm-76543210" / name / "histogram.npy").touch()
+    assert count() == 3

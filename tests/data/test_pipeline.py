@@ -6,21 +6,25 @@ import numpy as np
 import pytest
 
 from kitsjax.data.instances import Instance
+from kitsjax.data.normalization import make_table
 from kitsjax.data.paint_instances import paint_sample
 from kitsjax.data.patches import read_patch
 from kitsjax.data.pipeline import batches
 from kitsjax.data.preprocessed_case import PreprocessedCase
 from kitsjax.data.stored_instances import load_instances, write_instances
 from kitsjax.errors import InputError
-from kitsjax.settings import SamplingSettings
+from kitsjax.settings import PreprocessSettings, SamplingSettings
 
 PATCH = (12, 12, 12)
 OVERSIZED = (16, 16, 16)
+AS_THEY_ARE = PreprocessSettings(normalize="fixed", intensities=(0, 20_000, 0, 1), dtype="float32")
+"""HU are left as they are, so that the test's patches tell where they lie."""
 
 
-def take(cases, count, *, batch_size=4, threads=2, **more):
+def take(cases, count, *, batch_size=4, threads=2, preprocess=AS_THEY_ARE, **more):
     settings = SamplingSettings(patch_shape=PATCH, batch_size=batch_size, threads=threads)
-    return list(islice(batches(cases, settings, OVERSIZED, seed=7, **more), count))
+    stream = batches(cases, settings, OVERSIZED, preprocess=preprocess, seed=7, **more)
+    return list(islice(stream, count))
 
 
 def same(a, b):
@@ -39,9 +43,57 @@ def test_threads_do_not_change_the_batches(cases):
     assert same(take(cases, 6, threads=1), take(cases, 6, threads=8))
 
 
+NUMBERS = (3000.0, 9000.0, 5000.0, 700.0)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize("normalize", ["case", "foreground", "fixed"])
+def test_patches_are_normalized_hu(cases, normalize, dtype):
+    """By each case's own numbers or by those of all; what lies beyond a volume is 0."""
+    settings = PreprocessSettings(
+        normalize=normalize, intensities=() if normalize == "case" else NUMBERS, dtype=dtype
+    )
+    outside = 0
+    for hu, batch in zip(take(cases, 6), take(cases, 6, preprocess=settings), strict=True):
+        assert batch["image"].dtype == dtype
+        assert all(np.array_equal(hu[k], batch[k]) for k in ("label", "case", "index"))
+        for number, raw, image in zip(hu["case"], hu["image"], batch["image"], strict=True):
+            numbers = NUMBERS
+            if normalize == "case":
+                clipped = cases[number].image()
+                low, high = np.percentile(clipped, (0.5, 99.5))
+                clipped = np.clip(clipped.astype(float), low, high)
+                numbers = low, high, clipped.mean(), clipped.std()
+            low, high, mean, deviation = numbers
+            expected = np.where(raw > 0, (np.clip(raw.astype(float), low, high) - mean), 0)
+            np.testing.assert_allclose(image, expected / deviation, rtol=1e-3, atol=1e-6)
+            outside += (raw == 0).sum()
+    assert outside > 100
+
+
+def test_a_table_is_made_once(cases, monkeypatch):
+    made = []
+
+    def record(*arguments):
+        made.append(arguments)
+        return make_table(*arguments)
+
+    monkeypatch.setattr("kitsjax.data.pipeline.make_table", record)
+    take(cases, 9, threads=1, preprocess=PreprocessSettings())
+    assert len(made) == len({normalization for normalization, _ in made}) == 3
+    made.clear()
+    take(cases, 9, threads=1)
+    assert len(made) == 1, "all cases share the fixed one"
+
+
+def test_unmeasured_intensities_are_refused(cases):
+    with pytest.raises(InputError, match="training measures them"):
+        take(cases, 1, preprocess=PreprocessSettings(normalize="foreground"))
+
+
 def test_another_seed_gives_other_batches(cases):
     settings = SamplingSettings(patch_shape=PATCH, batch_size=4)
-    other = next(batches(cases, settings, OVERSIZED, seed=8))
+    other = next(batches(cases, settings, OVERSIZED, preprocess=AS_THEY_ARE, seed=8))
     assert not np.array_equal(other["image"], take(cases, 1)[0]["image"])
 
 

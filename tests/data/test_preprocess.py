@@ -4,27 +4,40 @@ import numpy as np
 import pytest
 from raw_cases import AFFINE, SETTINGS
 
-from kitsjax.data.preprocess import NOTED_SHARE, normalize, preprocess
+from kitsjax.data.preprocess import NOTED_SHARE, preprocess, resample_hu
 from kitsjax.errors import InputError
 from kitsjax.image.volume import Grid, Volume, make_volume
 from kitsjax.settings import PreprocessSettings
 
+UNCLIPPED = SETTINGS.model_copy(update={"hu_range": ()})
 
-def test_normalize_clips_then_standardizes():
-    array = np.random.default_rng(0).normal(50, 300, (20, 20, 20)).astype(np.float32)
-    array[0, 0, 0] = 1e6
-    out = normalize(array, SETTINGS)
-    low, high = np.percentile(array, (0.5, 99.5))
-    clipped = np.clip(array.astype(np.float64), low, high)
-    assert np.allclose(out, (clipped - clipped.mean()) / clipped.std(), atol=1e-5)
-    assert abs(out.mean()) < 1e-6
-    assert abs(out.std() - 1) < 1e-6
-    assert array[0, 0, 0] == np.float32(1e6), "the input was changed"
+
+def test_a_cases_own_numbers_normalize_it():
+    volume = make_volume(np.random.default_rng(0).normal(50, 300, (20, 20, 20)), (3.0, 3.0, 3.0))
+    volume.array[0, 0, 0] = 1e6
+    hu = np.rint(np.clip(volume.array, -1024, 3071))
+    np.testing.assert_array_equal(resample_hu(volume, SETTINGS), hu)
+    clipped = np.clip(hu, *np.percentile(hu, (0.5, 99.5)))
+    expected = (clipped - clipped.mean()) / clipped.std()
+    found = preprocess(volume, SETTINGS.model_copy(update={"dtype": "float32"}))
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
+    assert volume.array[0, 0, 0] == 1e6, "the input was changed"
 
 
 @pytest.mark.parametrize("value", [0.0, -1000.0, 3071.3, 1e5])
 def test_constant_volume_gives_zeros(value):
-    assert (normalize(np.full((5, 5, 5), value, np.float32), SETTINGS) == 0).all()
+    volume = make_volume(np.full((5, 5, 5), value, np.float32), (3.0, 3.0, 3.0))
+    for settings in (SETTINGS, UNCLIPPED):
+        assert (preprocess(volume, settings) == 0).all()
+
+
+def test_hu_are_whole_and_fit_their_type():
+    """Without a range of HU they are cut at what int16 holds on both sides of zero."""
+    array = np.zeros((4, 4, 4), np.float64)
+    array[0, 0] = -1e9, -32768, 40.4, 1e9
+    found = resample_hu(make_volume(array, (3.0, 3.0, 3.0)), UNCLIPPED)
+    assert found.dtype == np.int16
+    assert found[0, 0].tolist() == [-32767, -32767, 40, 32767]
 
 
 def test_half_precision_is_the_stored_number():
@@ -53,9 +66,6 @@ def test_small_volumes_are_preprocessed():
     for shape in ((1, 1, 1), (5, 6, 7)):
         volume = make_volume(np.zeros(shape, np.float32), (3.0, 0.8, 0.8))
         assert preprocess(volume, PreprocessSettings()).size
-
-
-UNCLIPPED = SETTINGS.model_copy(update={"hu_range": ()})
 
 
 def padded_ct(padding, dtype=np.float32):

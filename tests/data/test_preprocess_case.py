@@ -11,7 +11,7 @@ from kitsjax.data.instances import read_instances
 from kitsjax.data.kits import find_cases
 from kitsjax.data.label_source import paint_patch
 from kitsjax.data.paint_instances import paint_sample
-from kitsjax.data.preprocess import preprocess
+from kitsjax.data.preprocess import resample_hu
 from kitsjax.data.preprocess_case import annotate_case, foreground_positions, preprocess_case
 from kitsjax.data.preprocessed_case import PreprocessedCase
 from kitsjax.data.stored_instances import load_instances
@@ -45,7 +45,21 @@ def test_preprocessed_case_on_disk(tmp_path):
     facts = json.loads((case.folder / "case.json").read_text())
     # 10 slices of 4 mm are 40 mm, which 13 voxels share.
     assert facts["spacing_mm"] == pytest.approx([40 / 13, 3.0, 3.0])
-    assert (case.image() == preprocess(read_volume(raw.image), SETTINGS)).all()
+    assert (case.image() == resample_hu(read_volume(raw.image), SETTINGS)).all()
+    assert case.image().dtype == np.int16
+
+
+def test_histograms_count_the_voxels(tmp_path):
+    write_case(tmp_path / "raw", 3)
+    (raw,) = find_cases(tmp_path / "raw")
+    preprocess_case(raw, tmp_path / "case_00003", SETTINGS)
+    case = PreprocessedCase(tmp_path / "case_00003")
+    image, label = case.image(), case.label()
+    pairs = (case.histogram(), image), (case.foreground_histogram(), image[label > 0])
+    for histogram, voxels in pairs:
+        np.testing.assert_array_equal(
+            np.repeat(histogram.hu, histogram.counts), np.sort(voxels, axis=None)
+        )
 
 
 def test_annotations_are_resampled_as_labels_are(phantom, tmp_path):

@@ -12,7 +12,7 @@ import pytest
 from raw_cases import SETTINGS, made_at, write_case
 
 from kitsjax.data.kits import find_cases
-from kitsjax.data.preprocess import preprocess
+from kitsjax.data.preprocess import resample_hu
 from kitsjax.data.preprocess_case import preprocess_case
 from kitsjax.data.preprocess_cases import preprocess_cases
 from kitsjax.data.stored_instances import load_instances
@@ -102,12 +102,12 @@ def test_first_of_two_makes_the_case(tmp_path, monkeypatch):
     others = []
 
     def overtaken(volume, settings):
-        monkeypatch.setattr("kitsjax.data.preprocess_case.preprocess", preprocess)
+        monkeypatch.setattr("kitsjax.data.preprocess_case.resample_hu", resample_hu)
         others.append(preprocess_cases(cases, folder, SETTINGS, annotations=True))
         others.append(made_at(folder))
-        return preprocess(volume, settings)
+        return resample_hu(volume, settings)
 
-    monkeypatch.setattr("kitsjax.data.preprocess_case.preprocess", overtaken)
+    monkeypatch.setattr("kitsjax.data.preprocess_case.resample_hu", overtaken)
     ours = preprocess_cases(cases, folder, SETTINGS, annotations=True)
     first, files = others
     assert (first.made, first.kept, first.failures) == (1, 0, [])
@@ -174,9 +174,9 @@ def test_files_written_meanwhile_are_no_case(tmp_path, monkeypatch):
 
     def rewritten(volume, settings):
         os.utime(cases[0].label)
-        return preprocess(volume, settings)
+        return resample_hu(volume, settings)
 
-    monkeypatch.setattr("kitsjax.data.preprocess_case.preprocess", rewritten)
+    monkeypatch.setattr("kitsjax.data.preprocess_case.resample_hu", rewritten)
     ((_, message),) = preprocess_cases(cases, folder, SETTINGS).failures
     assert "case_00000: its files changed while they were read" in message
     assert list(folder.iterdir()) == []
@@ -242,7 +242,7 @@ def test_bad_cases_are_reported_others_go_on(tmp_path):
 def fail_on_case_1(image, *_):
     if image.grid.name.endswith("case_00001/imaging.nii.gz"):
         raise KeyError("no such unit")
-    return np.zeros((4, 4, 4), np.float16)
+    return np.zeros((4, 4, 4), np.int16)
 
 
 @pytest.mark.usefixtures("in_process")
@@ -250,7 +250,7 @@ def test_no_exception_takes_other_cases_along(tmp_path, monkeypatch):
     """The line names case and class, and says where the traceback is."""
     for number in range(3):
         write_case(tmp_path / "raw", number)
-    monkeypatch.setattr("kitsjax.data.preprocess_case.preprocess", fail_on_case_1)
+    monkeypatch.setattr("kitsjax.data.preprocess_case.resample_hu", fail_on_case_1)
     cases, out = find_cases(tmp_path / "raw"), tmp_path / "out"
     report = preprocess_cases(cases, out, SETTINGS)
     log = out / "errors.log"
@@ -310,7 +310,7 @@ def test_killed_run_leaves_whole_cases_only(tmp_path, request):
     finished = sorted(p.name for p in out.glob("case_*"))
     assert 2 <= len(finished) <= 12
     for name in finished:
-        assert len(list((out / name).iterdir())) == 6
+        assert len(list((out / name).iterdir())) == 7
     # It may have been killed at work on a case.
     (out / f".{host_name()}-{machine_id()}-{job.pid}-01234567.partial.case_00011").mkdir()
     request.getfixturevalue("in_process")

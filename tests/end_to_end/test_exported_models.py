@@ -57,6 +57,9 @@ def test_python_and_stablehlo_predict_the_same(folder, held_out, run_here, tmp_p
     assert (done.returncode, done.stderr) == (0, "")
     exported = jax.export.deserialize((tmp_path / "model.stablehlo").read_bytes())
     np.testing.assert_array_equal(exported.call(image), found)
+    stored = json.loads((tmp_path / "model.json").read_text())["preprocess"]
+    assert stored["normalize"] == "foreground"
+    assert tuple(stored["intensities"]) == model.preprocess.intensities != ()
 
 
 @pytest.mark.parametrize(

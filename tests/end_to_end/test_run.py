@@ -16,8 +16,12 @@ import pytest
 from tiny_run import BATCHES, EPOCHS, command, environment, predict, run
 
 import kitsjax as kj
+from kitsjax.config import load_settings
+from kitsjax.data.preprocessed_case import PreprocessedCase
 from kitsjax.infer.bundle import load_model
+from kitsjax.prepare import fill_intensities
 from kitsjax.run_lock import lock_folder
+from kitsjax.run_record import read_record
 from kitsjax.training_log import read_epochs, read_rows
 
 pytestmark = pytest.mark.slow
@@ -179,6 +183,28 @@ def test_a_moved_log_changes_nothing_else(finished, copied):
     assert after["least_validation_loss"] is None
 
 
+def test_intensities_are_the_runs_own(finished, copied, tmp_path):
+    """Measured of the training cases alone; a resumed run takes those of its record."""
+    (folder, _), (out, arguments) = finished, copied
+    record = read_record(out)
+    cache = folder / "data" / "preprocessed" / "phantom"
+    train = [next(cache.glob(f"*/{name}-*")) for name in record.train]
+    settings = load_settings(folder / "tiny.toml").preprocess
+    assert settings.normalize == "foreground"
+    measured = fill_intensities(settings, [PreprocessedCase(case) for case in train])
+    assert tuple(record.intensities) == measured.intensities
+    assert load_model(out).preprocess == measured
+    assert load_settings(out / "settings.toml").preprocess == settings
+    shutil.copytree(cache, tmp_path / "cache")
+    for path in (tmp_path / "cache").glob("*/*/histogram.npy"):
+        np.save(path, 0 * np.load(path))
+    (out / "model.safetensors").unlink()
+    done = run("train", *arguments, "--set", f"data.cache={tmp_path}/cache")
+    assert done.returncode == 0, done.stderr
+    assert load_model(out).preprocess == measured
+    assert read_record(out).intensities == record.intensities
+
+
 def test_a_stop_while_predicting_is_told(copied):
     """Training is done, so the line says what is left, and the status is the signal's."""
     out, arguments = copied
@@ -265,19 +291,17 @@ def test_interrupted_run_is_bit_identical(finished, tmp_path):
 
 
 def test_loss_that_is_not_finite_is_explained(finished, tmp_path):
-    """The message names the step, the cases and the checkpoint: here one case holds no numbers."""
+    """The message names the step, the cases of its batch and the checkpoint."""
     folder, _ = finished
-    shutil.copytree(folder / "data" / "preprocessed" / "phantom", tmp_path / "preprocessed")
-    bad = json.loads((folder / "run" / "split.json").read_text())["train"][0]
-    (path,) = (tmp_path / "preprocessed").glob(f"*/{bad}-*/image.npy")
-    np.load(path, mmap_mode="r+")[:] = np.nan
     done = run(
         "train", "--config", folder / "tiny.toml", "--set", f"run.folder={tmp_path}/diverged",
-        "--set", f"data.cache={tmp_path}/preprocessed",
+        "--set", "optimizer.learning_rate=1e30",
     )  # fmt: skip
     assert done.returncode == 2
     message = done.stderr.splitlines()[-1]
-    for words in ("at step", bad, "last good checkpoint", "learning_rate"):
+    # Each batch has patches of both training cases.
+    names = json.loads((folder / "run" / "split.json").read_text())["train"]
+    for words in ("at step", *names, "last good checkpoint", "learning_rate"):
         assert words in message
     assert "Traceback" not in done.stderr
 

@@ -26,6 +26,7 @@ matrix = 64
 
 [preprocess]
 spacing_mm = 6.0
+normalize = "foreground"
 
 [sampling]
 patch_shape = [16, 16, 16]

@@ -57,16 +57,20 @@ def test_round_trip_is_exact(bundle, params, small_settings):
     assert [path.name for path in bundle.parent.iterdir()] == [BUNDLE_NAME]
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [1, 2, 3])
 def test_older_formats_keep_their_meaning(
     bundle, params, small_settings, tmp_path, monkeypatch, version
 ):
-    """Formats 1 and 2 clipped no HU; format 1 had other names of settings."""
+    """All three normalized each case by itself, 1 and 2 clipped no HU, and 1 had other names."""
 
     def old_toml(settings):
         text = to_toml(settings)
-        line, text = text.split("hu_range = [")[0], text.split("hu_range = [")[1].partition("]")[2]
-        text = line + text
+        if version < 3:
+            line, _, text = text.partition("hu_range = [")
+            text = line + text.partition("]")[2]
+        for line in ('normalize = "case"\n', "intensities = []\n"):
+            assert line in text
+            text = text.replace(line, "")
         renamed = (
             ("deep_supervision", "heads"), ("accumulation_steps", "accumulate"),
             ("step_size", "step"),
@@ -79,9 +83,10 @@ def test_older_formats_keep_their_meaning(
     monkeypatch.setattr("kitsjax.infer.bundle.to_toml", old_toml)
     monkeypatch.setattr("kitsjax.infer.bundle.FORMAT", version)
     save_bundle(tmp_path / "old.safetensors", params, small_settings, PROVENANCE)
-    unclipped = small_settings.preprocess.model_copy(update={"hu_range": ()})
+    unclipped = {} if version == 3 else {"hu_range": ()}
+    expected = small_settings.preprocess.model_copy(update=unclipped)
     found = read_bundle(tmp_path / "old.safetensors").settings
-    assert found == small_settings.model_copy(update={"preprocess": unclipped})
+    assert found == small_settings.model_copy(update={"preprocess": expected})
     assert small_settings.preprocess.hu_range == (-1024, 3071)
 
 

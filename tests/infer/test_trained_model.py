@@ -23,7 +23,7 @@ def test_models_that_differ_make_no_ensemble(small_models):
     model = small_models[0]
     preprocess = model.preprocess.model_copy(update={"spacing_mm": 3.0})
     for change, name in (
-        ({"preprocess": preprocess}, "preprocessing"),
+        ({"preprocess": preprocess}, r"preprocessing \(preprocess.spacing_mm\)"),
         ({"patch_shape": (16, 16, 32)}, "patch shape"),
         ({"network": model.network.clone(implementation="portable")}, "network"),
     ):
