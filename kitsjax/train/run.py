@@ -89,14 +89,7 @@ def _run(
     else:
         _save_model(complete, record, bundle.params, bundle.provenance, None)
     barrier("trained")
-    failures = _predict(folder, held_out)
-    barrier("predicted")
-    if is_main():
-        failures += report_scores(settings, folder, train, held_out)
-        for message in failures:
-            print(f"failed: {message}", file=sys.stderr)
-        print(_describe_outputs(folder, len(held_out)))
-    return 2 if failures else 0
+    return _predict_and_score(settings, folder, train, held_out)
 
 
 def _nothing() -> None:
@@ -164,6 +157,20 @@ def _save_model(
     save_bundle(folder / BUNDLE_NAME, params, settings, provenance)
     news = {"stage": "predicting", "kept": kept or record.kept}
     write_record(folder, record.model_copy(update=news))
+
+
+def _predict_and_score(
+    settings: Settings, folder: Path, train: Sequence[Case], held_out: Sequence[Case]
+) -> int:
+    """Predict and score the held-out cases, print what failed, and return the exit status."""
+    failures = _predict(folder, held_out)
+    barrier("predicted")
+    if is_main():
+        failures += report_scores(settings, folder, train, held_out)
+        for message in failures:
+            print(f"failed: {message}", file=sys.stderr)
+        print(_describe_outputs(folder, len(held_out)))
+    return 2 if failures else 0
 
 
 def _predict(folder: Path, held_out: Sequence[Case]) -> list[str]:
