@@ -30,6 +30,9 @@ _UNIT_BITS = 7
 _LEAST_VOLUME = 1e-3
 """Axes whose unit vectors span less than this lie in one plane."""
 
+LARGEST_EDGE_MM = 1000.0
+"""No voxel of a patient is larger: the header's numbers or unit are wrong."""
+
 _silent = logging.Logger("repairs", logging.CRITICAL + 1)
 """nibabel reports its repairs here; what matters is refused or noted by kitsjax itself."""
 
@@ -69,12 +72,21 @@ def parse_header(start: bytes, path: Path) -> NiftiHeader:
 
 
 def make_grid(header: NiftiHeader) -> Grid:
-    """Make the grid of a parsed header: mm, in canonical orientation."""
+    """Make the grid of a parsed header: mm, in canonical orientation.
+
+    Raises:
+        InputError: A voxel's edge is longer than `LARGEST_EDGE_MM`.
+    """
     unit = _MM_OF_UNIT.get(int(header.nifti["xyzt_units"]) & _UNIT_BITS, 1.0)
     shape = header.shape[:3]
     inverse = orientations.inv_ornt_aff(header.orientation, shape)
     canonical = np.diag([unit, unit, unit, 1.0]) @ header.affine.astype(float) @ inverse
     z, y, x = (float(length) for length in np.linalg.norm(canonical[:3, :3], axis=0))
+    if max(z, y, x) > LARGEST_EDGE_MM:
+        raise InputError(
+            f"{header.path}: voxel size {format_numbers((z, y, x))} mm (z, y, x) is above "
+            f"{LARGEST_EDGE_MM:g} mm; correct the header's affine or unit"
+        )
     n_z, n_y, n_x = (shape[axis] for axis in np.argsort(header.orientation[:, 0]))
     return Grid((n_z, n_y, n_x), (z, y, x), canonical, header)
 
