@@ -20,14 +20,14 @@ USAGE_STATUS = 2
 """Exit status for a user's mistake; argparse uses the same."""
 
 _ADVICE = {
-    **dict.fromkeys(
-        (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT), "choose a folder with room"
-    ),
+    **dict.fromkeys((errno.ENOSPC, errno.EROFS, errno.EDQUOT), "choose a folder with room"),
+    # Writing is tested by `files.check_folder` before.
+    **dict.fromkeys((errno.EACCES, errno.EPERM), "make it readable"),
     **dict.fromkeys(
         (errno.ENOTDIR, errno.EEXIST, errno.EISDIR), "move it away, or choose another folder"
     ),
 }
-"""Advice for each error number with which the system refuses to write."""
+"""Advice for each error number with which the system refuses to read or write."""
 
 PIPE_STATUS = 141
 """Exit status when the reader of the output has gone, as shells report it (128 + SIGPIPE)."""

@@ -4,12 +4,12 @@ Nothing else is opened, since opening a pipe or a device may wait forever.
 """
 
 import errno
+import io
 import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
 
 from kitsjax.errors import InputError
 
@@ -19,7 +19,7 @@ _FORBIDDEN = (errno.EACCES, errno.EPERM)
 
 
 @contextmanager
-def open_file(path: Path) -> Iterator[BinaryIO]:
+def open_file(path: Path) -> Iterator[io.BufferedReader]:
     """Open a file, or a link to one, for reading.
 
     Raises:
@@ -56,6 +56,18 @@ def reading(path: str | Path) -> Iterator[None]:
 def advise_reading(error: OSError, otherwise: str) -> str:
     """Return what to do about an error of reading: make it readable if that is what it lacks."""
     return "make it readable" if error.errno in _FORBIDDEN else otherwise
+
+
+def check_is_folder(path: Path, missing: str, advice: str) -> None:
+    """Check that a folder is there.
+
+    Raises:
+        InputError: It is not, with `missing` if nothing is there, or its place may not be searched.
+    """
+    with reading(path):
+        if not path.is_dir():
+            what = "is a file" if path.is_file() else describe_absence(path) or missing
+            raise InputError(f"{path}: {what}; {advice}")
 
 
 def describe_absence(path: Path) -> str:

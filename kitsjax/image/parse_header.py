@@ -17,7 +17,7 @@ from nibabel.spatialimages import HeaderDataError
 from kitsjax.errors import InputError, first_line
 from kitsjax.image.file_format import ADVICE, NIFTI_1, NIFTI_2, UNKNOWN, tell_format
 from kitsjax.image.header import NiftiHeader
-from kitsjax.image.volume import Grid, format_matrix, format_numbers
+from kitsjax.image.volume import LARGEST_EDGE_MM, Grid, format_matrix, format_numbers
 
 _HEADERS = {NIFTI_1: nib.Nifti1Header, NIFTI_2: nib.Nifti2Header}
 
@@ -29,9 +29,6 @@ _UNIT_BITS = 7
 
 _LEAST_VOLUME = 1e-3
 """Axes whose unit vectors span less than this lie in one plane."""
-
-LARGEST_EDGE_MM = 1000.0
-"""No voxel of a patient is larger: the header's numbers or unit are wrong."""
 
 _silent = logging.Logger("repairs", logging.CRITICAL + 1)
 """nibabel reports its repairs here; what matters is refused or noted by kitsjax itself."""
