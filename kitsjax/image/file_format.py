@@ -160,7 +160,10 @@ def read_start(path: Path) -> bytes:
 
 def _known_format(path: Path) -> str:
     if path.is_dir():
-        readable = os.access(path, os.R_OK | os.X_OK)
-        return " (a folder)" if readable else " (a folder that may not be read)"
+        try:
+            os.scandir(path).close()
+        except PermissionError:
+            return " (a folder that may not be read)"
+        return " (a folder)"
     name = tell_format(read_start(path))
     return "" if name in (UNKNOWN, "empty") else f" ({name})"
