@@ -14,7 +14,7 @@ from tqdm import tqdm
 from kitsjax.config import load_settings, to_toml
 from kitsjax.errors import InputError
 from kitsjax.settings import Settings
-from kitsjax.signals import Stopped, ignore_signals, stop_on_signals
+from kitsjax.signals import Stopped, end_after_signal, ignore_signals, stop_on_signals
 
 USAGE_STATUS = 2
 """Exit status for a user's mistake; argparse uses the same."""
@@ -140,9 +140,9 @@ def run_command(main: Callable[[], int]) -> int:
         message = f"{error.filename or 'output'}: {error.strerror}; {advice}"
     except Stopped as stopped:
         print(stopped, file=sys.stderr)
-        return stopped.status
+        return end_after_signal(stopped.status)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        return 130
+        return end_after_signal(130)
     print(f"{os.path.basename(sys.argv[0])}: {message}", file=sys.stderr)
     return USAGE_STATUS

@@ -2,15 +2,19 @@
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
 _Handler = Callable[[int, FrameType | None], None]
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+_READER = "kitsjax-reader"
+"""The name of the threads that `start_reader` starts."""
 
 
 class Stopped(KeyboardInterrupt):
@@ -69,6 +73,29 @@ def ignore_signals() -> None:
     """Ignore SIGTERM and SIGINT from now on, for a process that is ending with its own status."""
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+
+
+def start_reader(work: Callable[[], None]) -> None:
+    """Start a thread that only reads, for which an end by a signal does not wait.
+
+    Any other end of the process waits for it.
+    """
+    threading.Thread(target=work, name=_READER).start()
+
+
+def end_after_signal(status: int) -> int:
+    """End the process at once if a reader still works, which may hang; else return the status.
+
+    It cannot be a daemon thread: one that is stopped within a library may keep a lock, for which
+    that library waits when it is unloaded.
+    """
+    if any(thread.name == _READER for thread in threading.enumerate()):
+        for stream in (sys.stdout, sys.stderr):
+            # It is None where the shell closed it, and its reader may have gone.
+            with suppress(AttributeError, OSError):
+                stream.flush()
+        os._exit(status)
+    return status
 
 
 @contextmanager

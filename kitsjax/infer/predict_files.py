@@ -6,7 +6,6 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from threading import Thread
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -31,6 +30,7 @@ from kitsjax.infer.predict import predict_label, predict_probabilities
 from kitsjax.infer.trained_model import Ensemble, Models, stack_models
 from kitsjax.labels import CLASSES
 from kitsjax.settings import PredictSettings
+from kitsjax.signals import start_reader
 from kitsjax.types import Shape
 
 Item = TypeVar("Item")
@@ -181,10 +181,7 @@ def _map_ahead(
 
 
 def _begin(function: Callable[[Item], Result], item: Item) -> Future[Result | InputError]:
-    """Call a function in a thread that the process does not wait for when it ends.
-
-    So a read that hangs, as on a network disk that is gone, does not hold up a signal's end.
-    """
+    """Call a function in a thread, for which an end by a signal does not wait: a read may hang."""
     future: Future[Result | InputError] = Future()
 
     def work() -> None:
@@ -193,5 +190,5 @@ def _begin(function: Callable[[Item], Result], item: Item) -> Future[Result | In
         except BaseException as error:
             future.set_exception(error)
 
-    Thread(target=work, daemon=True).start()
+    start_reader(work)
     return future

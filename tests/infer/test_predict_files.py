@@ -281,7 +281,7 @@ sys.exit(run_command(lambda: len(list(_map_ahead(read, sys.argv[1:])))))
 """
 
 
-def test_a_blocked_reader_does_not_hold_up_the_end(tmp_path):
+def test_a_blocked_reader_does_not_delay_the_end(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     command = [sys.executable, "-c", BLOCKED, tmp_path / "pipe"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
