@@ -12,7 +12,7 @@ import numpy as np
 
 from kitsjax.errors import InputError
 from kitsjax.image.resample import resample_image, resampled_shape
-from kitsjax.image.volume import Volume, format_numbers
+from kitsjax.image.volume import Volume, check_real, format_numbers
 from kitsjax.settings import PreprocessSettings
 from kitsjax.types import Shape
 
@@ -47,9 +47,11 @@ def preprocess(volume: Volume, settings: PreprocessSettings) -> np.ndarray:
         isotropic but for the rounding of the shape to whole voxels.
 
     Raises:
+        TypeError: The voxels are no real numbers.
         InputError: A voxel is not finite, or the voxels are so large, or so small, that their
             spacing cannot be in mm.
     """
+    check_real(volume.array)
     shape = resampled_shape(volume.array.shape, volume.spacing_mm, settings.spacing_mm)
     name = volume.grid.name
     _check_shape(volume, shape, settings.spacing_mm)
