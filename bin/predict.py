@@ -46,7 +46,7 @@ def main() -> int:
     if args.print_config:
         print(to_toml(settings), end="")
         return 0
-    files = find_inputs(args.input, args.output)
+    files = find_inputs(args.input, args.output, args.probabilities)
     models = [make_model(bundle.params, bundle.settings) for bundle in bundles]
     failures = predict_files(models, files, settings.predict, args.probabilities, args.keep)
     place = Path(args.output).resolve()

@@ -3,6 +3,7 @@
 python bin/report.py --scores scores/ --output report/ --compare paper
 """
 
+import os
 from pathlib import Path
 
 from kitsjax.command import exit_with, make_parser, run_command
@@ -35,7 +36,7 @@ def main() -> int:
 
     check_folder(args.output, "--output")
     evaluation = read_evaluation(args.scores)
-    run = Path(args.run or Path(args.scores).resolve().parent)
+    run = Path(args.run or os.path.dirname(os.path.realpath(args.scores)))
     log = run / LOG_NAME
     if args.run and not log.is_file():
         raise InputError(f"{log}: no such training log; give --run the folder of a training run")

@@ -22,14 +22,14 @@ USAGE_STATUS = 2
 """Exit status for a user's mistake; argparse uses the same."""
 
 _ADVICE = {
-    **dict.fromkeys(
-        (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT), "choose a folder with room"
-    ),
+    **dict.fromkeys((errno.ENOSPC, errno.EROFS, errno.EDQUOT), "choose a folder with room"),
+    # Writing is tested by `files.check_folder` before.
+    **dict.fromkeys((errno.EACCES, errno.EPERM), "make it readable"),
     **dict.fromkeys(
         (errno.ENOTDIR, errno.EEXIST, errno.EISDIR), "move it away, or choose another folder"
     ),
 }
-"""Advice for each error number with which the system refuses to write."""
+"""Advice for each error number with which the system refuses to read or write."""
 
 STOPPED_STATUSES = {number: 128 + number for number in (signal.SIGINT, signal.SIGTERM)}
 """Exit statuses when a signal stopped the command, by signal."""
@@ -157,7 +157,8 @@ def exit_with(status: int) -> NoReturn:
     """End the process of a command with the status of `run_command`.
 
     Where a signal stopped the command, Python's own clean-up is left out: it crashes in JAX if the
-    signal came while JAX compiled. Several processes need it, to take leave of each other.
+    signal came while JAX compiled, and waits for threads that read, which may hang. Several
+    processes need it, to take leave of each other.
     """
     if status in STOPPED_STATUSES.values() and not _has_joined_others():
         for stream in filter(None, (sys.stdout, sys.stderr)):

@@ -10,6 +10,7 @@ import tomli_w
 from pydantic import ValidationError
 
 from kitsjax.errors import InputError
+from kitsjax.input_file import advise_reading
 from kitsjax.settings import Section, Settings
 
 
@@ -114,7 +115,8 @@ def _read_text(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except OSError as error:
         raise InputError(
-            f"{path}: cannot read the settings ({error.strerror}); give --config a TOML file"
+            f"{path}: cannot read the settings ({error.strerror}); "
+            + advise_reading(error, "give --config a TOML file")
         ) from None
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 text ({error}); give --config a TOML file") from None

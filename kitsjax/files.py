@@ -106,13 +106,16 @@ def check_folder(folder: str | Path, setting: str, files: Iterable[str] = ()) ->
         files: names of files that will be written there.
 
     Raises:
-        InputError: A file has the folder's name, a folder has a file's name, or the folder cannot
-            be made or written.
+        InputError: A file has the folder's name, a folder has a file's name, a link leads nowhere,
+            or the folder cannot be made or written.
     """
     folder = Path(folder)
     advice = f"choose another folder with {setting}"
     try:
-        nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        above = (folder, *folder.absolute().parents)
+        nearest = next(path for path in above if path.exists() or path.is_symlink())
+        if not nearest.exists():
+            raise InputError(f"{nearest}: is a link that leads nowhere; {advice}")
         if not nearest.is_dir():
             raise InputError(f"{nearest}: is a file; {advice}")
         for path in map(folder.joinpath, files):

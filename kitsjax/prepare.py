@@ -1,6 +1,7 @@
 """Prepare a data set from its settings: make the phantom if asked for, find cases, preprocess."""
 
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +55,7 @@ def prepare_data(
             `data.label_source` names.
     """
     # The resolved name: "." and links say nothing of the data set.
-    root = Path(data.root).resolve()
+    root = Path(os.path.realpath(data.root))
     folder = cache_folder(data.cache or root.parent / "preprocessed" / root.name, preprocess)
     if not folder.exists():
         # One that is there may be complete, and then need not be writable.

@@ -13,6 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter,
 
 from kitsjax.errors import InputError
 from kitsjax.files import write_text
+from kitsjax.input_file import advise_reading
 
 LOG_NAME = "metrics.jsonl"
 """File name of the log in a run folder."""
@@ -121,7 +122,8 @@ def read_rows(path: str | Path) -> list[Row]:
         lines = path.read_bytes().split(b"\n")
     except OSError as error:
         raise InputError(
-            f"{path}: cannot read the training log ({error.strerror}); move it away"
+            f"{path}: cannot read the training log ({error.strerror}); "
+            + advise_reading(error, "move it away")
         ) from None
     rows = [_parse(line) for line in lines]
     if rows[-1] is None:

@@ -7,6 +7,7 @@ import os
 import tempfile
 from pathlib import Path
 
+import pytest
 from jaxtyping import install_import_hook
 
 # Before JAX is imported, which reads them once.
@@ -27,3 +28,21 @@ os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 install_import_hook(
     ["kitsjax.model", "kitsjax.infer.predict", "kitsjax.infer.sliding_window"], "beartype.beartype"
 )
+
+
+NOBODY = 65534
+
+
+@pytest.fixture
+def user_folder():
+    """A folder of a user whom permissions bind: where root runs the test, it is another user."""
+    is_root = os.geteuid() == 0
+    with tempfile.TemporaryDirectory() as name:
+        if is_root:
+            os.chown(name, NOBODY, NOBODY)
+            os.seteuid(NOBODY)
+        try:
+            yield Path(name)
+        finally:
+            if is_root:
+                os.seteuid(0)

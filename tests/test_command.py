@@ -37,6 +37,8 @@ def test_user_mistake_is_one_line_and_status_2(error, capsys):
     printed = capsys.readouterr().err
     assert "file.nii" in printed
     assert len(printed.splitlines()) == 1
+    # Whether writing is possible is tested before any work, so it was read.
+    assert ("make it readable" in printed) == isinstance(error, PermissionError)
 
 
 def test_notes_are_lines_of_the_terminal(capsys):

@@ -184,3 +184,14 @@ def test_what_cannot_be_removed_is_one_line(tmp_path):
     (tmp_path / "folder").mkdir()
     with pytest.raises(InputError, match="folder: cannot remove"):
         remove_file(tmp_path / "folder")
+
+
+def test_links_that_lead_nowhere_are_no_folders(tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "broken").symlink_to("gone")
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to("there")
+    check_folder(tmp_path / "link" / "below", "--output")
+    for name in ("loop", "broken", "loop/below", "broken/below"):
+        with pytest.raises(InputError, match=r"leads nowhere; choose .* with --output$"):
+            check_folder(tmp_path / name, "--output")

@@ -19,6 +19,7 @@ from kitsjax.data.kits import Case, list_annotation_files
 from kitsjax.data.preprocessed_case import CASE_RECORD, HISTOGRAM, PreprocessedCase
 from kitsjax.data.stored_instances import INSTANCES_FOLDER, INSTANCES_RECORD
 from kitsjax.errors import InputError
+from kitsjax.input_file import advise_reading
 from kitsjax.settings import PreprocessSettings
 
 FORMAT = 3
@@ -115,8 +116,8 @@ def _stamp(case: Case, paths: Iterable[Path]) -> str:
             status = path.stat()
         except OSError as error:
             raise InputError(
-                f"{path}: cannot find it ({error.strerror}); restore it, or move the case out of "
-                "the data folder"
+                f"{path}: cannot find it ({error.strerror}); "
+                + advise_reading(error, "restore it, or move the case out of the data folder")
             ) from None
         name = os.path.relpath(path, case.folder)
         facts.append((name, status.st_size, status.st_mtime_ns))

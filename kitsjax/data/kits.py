@@ -1,5 +1,6 @@
 """Data folders in the layout of KiTS21, KiTS23 and KiTS19: find and check their cases."""
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from pathlib import Path
 
 from kitsjax.errors import InputError
 from kitsjax.image.file_format import find_nifti, list_folder, list_nifti, note_passed_over
+from kitsjax.input_file import advise_reading, check_is_folder, describe_absence, reading
 
 IMAGE_STEM = "imaging"
 LABEL_STEMS = ("aggregated_MAJ_seg", "segmentation")
@@ -33,12 +35,14 @@ class Case:
         image: CT in HU. The file may be missing where `find_cases` was told so.
         label: label map with the values of `kitsjax.labels`. The file may be missing likewise.
         annotations: folder of the individual annotations; None for KiTS23 and KiTS19.
+        problem: why the folder cannot be read; empty if it can.
     """
 
     case_id: str
     image: Path
     label: Path
     annotations: Path | None = None
+    problem: str = ""
 
     @property
     def number(self) -> int:
@@ -47,8 +51,16 @@ class Case:
 
     @property
     def has_truth(self) -> bool:
-        """Whether there is anything to score against (KiTS19's cases 210 to 299 have nothing)."""
-        return self.annotations is not None or self.label.is_file()
+        """Whether there is anything to score against (KiTS19's cases 210 to 299 have nothing).
+
+        A case whose folder cannot be read counts, so that scoring it tells.
+        """
+        return bool(self.problem) or self.annotations is not None or self.has_label
+
+    @property
+    def has_label(self) -> bool:
+        """Whether a file has the label's name; reading it tells of a link that leads nowhere."""
+        return os.path.lexists(self.label)
 
     @property
     def folder(self) -> Path:
@@ -63,26 +75,21 @@ def find_cases(root: str | Path, images: bool = True) -> list[Case]:
         root: folder that contains the case_XXXXX folders.
         images: True requires an image and a label for every case, as training does, and a note
             names the folders that are no cases. False requires only one case with a label or
-            annotations, as scoring does.
+            annotations, as scoring does; a case whose folder cannot be read says so.
 
     Raises:
         InputError: The folder is missing, cannot be read or contains no case, two folders are of
             one case, or a required file is missing; all incomplete cases are named.
     """
     root = Path(root)
-    if not root.is_dir():
-        what = "is a file" if root.exists() else "no such data folder"
-        raise InputError(f"{root}: {what}; give the folder that holds case_00000 and so on")
-    try:
+    advice = "give the folder that holds case_00000 and so on"
+    check_is_folder(root, "no such data folder", advice)
+    with reading(root):
         inside = list_folder(root)
-        folders = [path for path in inside if _CASE.fullmatch(path.name) and path.is_dir()]
-        cases = sorted(map(_find_files, folders), key=lambda case: case.case_id)
-    except PermissionError as error:
-        raise InputError(f"{error.filename}: {error.strerror}; make it readable") from None
+        folders = [path for path in inside if is_case_name(path.name) and path.is_dir()]
+    cases = sorted(map(_find_files, folders), key=lambda case: case.case_id)
     if not cases:
-        raise InputError(
-            f"{root}: holds no case_XXXXX folder; give the folder that holds case_00000 and so on"
-        )
+        raise InputError(f"{root}: holds no case_XXXXX folder; {advice}")
     for one, other in pairwise(cases):
         if one.case_id == other.case_id:
             raise InputError(f"{one.folder} and {other.folder.name} are of one case; keep one")
@@ -98,38 +105,51 @@ def find_cases(root: str | Path, images: bool = True) -> list[Case]:
     return cases
 
 
+def is_case_name(name: str) -> bool:
+    """Tell whether a folder is named like a case, ignoring case."""
+    return _CASE.fullmatch(name) is not None
+
+
 def list_annotation_files(folder: Path) -> list[Path]:
     """List the NIfTI files of a `segmentations` folder by name, without hidden ones."""
     return list_nifti(folder)
 
 
 def _find_files(folder: Path) -> Case:
-    labels = (find_nifti(folder, stem) for stem in LABEL_STEMS)
-    annotations = next(
-        (path for path in list_folder(folder) if path.name.lower() == ANNOTATIONS_NAME),
-        folder / ANNOTATIONS_NAME,
-    )
-    return Case(
-        folder.name.lower(),
-        find_nifti(folder, IMAGE_STEM) or folder / IMAGE_NAME,
-        next(filter(None, labels), folder / LABEL_NAMES[0]),
-        annotations if list_annotation_files(annotations) else None,
-    )
+    case_id, image, label = folder.name.lower(), folder / IMAGE_NAME, folder / LABEL_NAMES[0]
+    try:
+        labels = [find_nifti(folder, stem) for stem in LABEL_STEMS]
+        annotations = next(
+            (path for path in list_folder(folder) if path.name.lower() == ANNOTATIONS_NAME),
+            folder / ANNOTATIONS_NAME,
+        )
+        return Case(
+            case_id,
+            find_nifti(folder, IMAGE_STEM) or image,
+            next(filter(None, labels), label),
+            annotations if list_annotation_files(annotations) else None,
+        )
+    except OSError as error:
+        place = error.filename or folder
+        problem = f"{place}: cannot read ({error.strerror}); {advise_reading(error, 'restore it')}"
+        return Case(case_id, image, label, problem=problem)
 
 
 def _check_complete(root: Path, cases: Sequence[Case]) -> None:
-    """Refuse cases without image or label, all in one line."""
-    lacking = {
-        IMAGE_NAME: [case for case in cases if not case.image.is_file()],
-        f"label ({' or '.join(LABEL_NAMES)})": [case for case in cases if not case.label.is_file()],
-    }
-    parts = [
-        f"no {what} in {', '.join(case.folder.name for case in those)}"
-        for what, those in lacking.items()
-        if those
-    ]
+    """Refuse cases that cannot be read, or are without image or label, all in one line."""
+    if unreadable := [case.problem for case in cases if case.problem]:
+        raise InputError("; ".join(unreadable))
+    parts: dict[str, list[str]] = {}
+    for file, what in (("image", IMAGE_NAME), ("label", f"label ({' or '.join(LABEL_NAMES)})")):
+        for case in cases:
+            path: Path = getattr(case, file)
+            if not path.is_file():
+                problem = describe_absence(path)
+                found = f"{path.name} {problem}" if problem else f"no {what}"
+                parts.setdefault(found, []).append(case.folder.name)
     if parts:
+        named = [f"{found} in {', '.join(folders)}" for found, folders in parts.items()]
         raise InputError(
-            f"{root}: {'; '.join(parts)}; add the files (images are a separate download), or move "
+            f"{root}: {'; '.join(named)}; add the files (images are a separate download), or move "
             "the cases out of the data folder"
         )

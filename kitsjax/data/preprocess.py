@@ -20,7 +20,7 @@ from kitsjax.data.normalization import (
 )
 from kitsjax.errors import InputError
 from kitsjax.image.resample import resample_image, resampled_shape
-from kitsjax.image.volume import Volume, format_numbers
+from kitsjax.image.volume import Volume, check_real, format_numbers
 from kitsjax.settings import PreprocessSettings
 from kitsjax.types import Shape
 
@@ -76,9 +76,11 @@ def resample_hu(volume: Volume, settings: PreprocessSettings) -> np.ndarray:
         (z, y, x) int16, from -`LARGEST_HU` to `LARGEST_HU`.
 
     Raises:
+        TypeError: The voxels are no real numbers.
         InputError: A voxel is not finite, or the voxels are so large, or so small, that their
             spacing cannot be in mm.
     """
+    check_real(volume.array)
     shape = resampled_shape(volume.array.shape, volume.spacing_mm, settings.spacing_mm)
     name = volume.grid.name
     _check_shape(volume, shape, settings.spacing_mm)

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from kitsjax.errors import InputError
 from kitsjax.files import write_text
+from kitsjax.input_file import advise_reading
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,8 @@ def read_split(path: str | Path, case_ids: Sequence[str] | None = None) -> Split
         content = _SplitFile.model_validate_json(Path(path).read_bytes())
     except OSError as error:
         raise InputError(
-            f"{path}: cannot read the split ({error.strerror}); give a run's split.json"
+            f"{path}: cannot read the split ({error.strerror}); "
+            + advise_reading(error, "give a run's split.json")
         ) from None
     except ValidationError:
         raise InputError(

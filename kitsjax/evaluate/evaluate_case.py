@@ -73,7 +73,9 @@ def evaluate_case(
 
 
 def _check_truth(case: Case, path: Path, against: Sequence[str]) -> None:
-    """Refuse a case that has nothing to score against."""
+    """Refuse a case that cannot be read, or has nothing to score against."""
+    if case.problem:
+        raise InputError(case.problem)
     if not case.has_truth:
         raise InputError(
             f"{case.folder}: has neither label nor annotations; add them, or move {path} away"
@@ -102,7 +104,7 @@ def _read_truth(
     label is then made from them. Otherwise the list is empty.
     """
     truth = None
-    if case.label.is_file():
+    if case.has_label:
         label = read_label(case.label)
         check_same_grid(prediction.grid, label.grid)
         truth = label.array

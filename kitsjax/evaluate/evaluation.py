@@ -1,5 +1,6 @@
 """Score a folder of predictions against a KiTS folder, cases in parallel processes."""
 
+import os
 from collections.abc import Collection, Sequence
 from functools import partial
 from importlib.metadata import version
@@ -10,14 +11,12 @@ from kitsjax.errors import InputError
 from kitsjax.evaluate.evaluate_case import CaseEvaluation, evaluate_case
 from kitsjax.evaluate.results import Evaluation, Failure
 from kitsjax.failures import describe_failure
-from kitsjax.image.file_format import list_nifti, nifti_stem, note_passed_over
+from kitsjax.image.file_format import PROBABILITIES, list_nifti, nifti_stem, note_passed_over
+from kitsjax.input_file import check_is_folder, reading
 from kitsjax.labels import INDIVIDUAL, MAJORITY
 from kitsjax.process_pool import map_cases
 
 BOTH = (MAJORITY, INDIVIDUAL)
-
-PROBABILITIES = "_probabilities"
-"""The names of probability files, which predict.py may write beside the masks, end like this."""
 
 _Job = tuple[Case, Path]
 """A case and the file of its predicted label map."""
@@ -78,8 +77,8 @@ def evaluate(
         missing=tuple(
             case.case_id for case in cases if case.has_truth and case.case_id not in files
         ),
-        predictions=str(folder.resolve()),
-        dataset=str(cases[0].folder.parent.resolve()) if cases else "",
+        predictions=os.path.realpath(folder),
+        dataset=os.path.realpath(cases[0].folder.parent) if cases else "",
         versions={name: version(name) for name in ("kitsjax", "numpy", "scipy", "nibabel")},
     )
 
@@ -87,22 +86,24 @@ def evaluate(
 def find_predictions(folder: str | Path) -> dict[str, list[Path]]:
     """Find the files <name>.nii.gz and <name>.nii of a folder, as {name in lower case: files}.
 
-    Probability files are left out.
+    A probability file, <name>_probabilities.nii.gz, is left out where <name> is there as well.
 
     Raises:
         InputError: The folder is missing, or holds no such file.
     """
     folder = Path(folder)
-    if not folder.is_dir():
-        what = "is a file" if folder.exists() else "no such folder of predictions"
-        raise InputError(f"{folder}: {what}; give the folder that predict wrote")
+    advice = "give the folder that predict wrote"
+    check_is_folder(folder, "no such folder of predictions", advice)
     found: dict[str, list[Path]] = {}
-    for path in list_nifti(folder):
+    with reading(folder):
+        files = list_nifti(folder)
+    for path in files:
         name = str(nifti_stem(path.name)).lower()
-        if not name.endswith(PROBABILITIES):
-            found.setdefault(name, []).append(path)
+        found.setdefault(name, []).append(path)
+    for name in [name for name in found if name + PROBABILITIES in found]:
+        del found[name + PROBABILITIES]
     if not found:
-        raise InputError(f"{folder}: holds no <case id>.nii.gz; give the folder that predict wrote")
+        raise InputError(f"{folder}: holds no <case id>.nii.gz; {advice}")
     return found
 
 

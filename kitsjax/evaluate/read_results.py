@@ -24,6 +24,7 @@ from kitsjax.evaluate.check_results import (
     check_scored,
 )
 from kitsjax.evaluate.results import FORMAT, Evaluation, Failure, Lesion, Score
+from kitsjax.input_file import advise_reading
 
 _Record = TypeVar("_Record", Score, Lesion)
 
@@ -90,7 +91,8 @@ def _name_file(path: Path) -> Iterator[None]:
     except InputError:
         raise
     except OSError as error:
-        what = f"cannot read ({error.strerror})"
+        advice = advise_reading(error, "run bin/evaluate.py again")
+        raise InputError(f"{path}: cannot read ({error.strerror}); {advice}") from None
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         what = f"not as evaluate.py wrote it (line {line} is no UTF-8 text)"

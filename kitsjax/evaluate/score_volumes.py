@@ -6,6 +6,7 @@ import numpy as np
 
 from kitsjax.evaluate.scoring import ClassScore, measure_label, score_case
 from kitsjax.image.volume import (
+    LARGEST_EDGE_MM,
     LARGEST_TILT_DEG,
     Grid,
     Volume,
@@ -42,10 +43,18 @@ def score(
         surface Dice and distance are nan, and a note says so.
 
     Raises:
+        TypeError: A label map is neither array nor volume, or the spacing is not of numbers.
         ValueError: A label map is not three-dimensional, has no voxel, is not of integers or holds
-            other values; the shapes differ; the spacing is missing or not three positive lengths.
+            other values; the shapes differ; the spacing is missing or not three positive lengths
+            of at most 1 m.
         InputError: Two volumes lie on different grids.
     """
+    for given in (prediction, truth):
+        if not isinstance(given, Volume) and not hasattr(given, "dtype"):
+            raise TypeError(
+                f"score takes label maps as arrays or volumes, not {type(given).__name__}; read "
+                "files with read_label(path)"
+            )
     if isinstance(prediction, Volume) and isinstance(truth, Volume):
         check_same_grid(prediction.grid, truth.grid)
     predicted, true = (v.array if isinstance(v, Volume) else v for v in (prediction, truth))
@@ -61,6 +70,8 @@ def score(
     for label in (predicted, true):
         _check_label(label)
     check_spacing(spacing_mm)
+    if max(spacing_mm) > LARGEST_EDGE_MM:
+        raise ValueError(f"a spacing of {spacing_mm} mm is above {LARGEST_EDGE_MM:g} mm; give mm")
     scores = score_case(
         measure_label(predicted, spacing_mm), measure_label(true, spacing_mm), spacing_mm
     )

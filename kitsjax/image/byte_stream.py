@@ -8,6 +8,8 @@ from typing import Any, BinaryIO, cast
 
 from isal import igzip_lib
 
+from kitsjax.input_file import open_file
+
 _GZIP_MAGIC = b"\x1f\x8b"
 
 _PACKED_BYTES = _UNPACKED_BYTES = 2**18
@@ -25,16 +27,16 @@ def open_unpacked(path: Path) -> Iterator[BinaryIO]:
     """Open a file for reading, unpacked if it is gzipped.
 
     Raises:
-        OSError: The file cannot be opened; reading it may also raise `UNPACKING_ERRORS`.
+        InputError: The file cannot be opened. Reading it may raise OSError or `UNPACKING_ERRORS`.
     """
-    with path.open("rb") as file:
+    with open_file(path) as file:
         packed = file.peek(2)[:2] == _GZIP_MAGIC
         yield cast(BinaryIO, GzipReader(file)) if packed else file
 
 
 def largest_size(path: Path) -> int:
     """Return the largest number of bytes that a file can unpack to."""
-    with path.open("rb") as file:
+    with open_file(path) as file:
         packed = file.read(2) == _GZIP_MAGIC
     return path.stat().st_size * (DEFLATE_RATIO if packed else 1)
 

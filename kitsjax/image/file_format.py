@@ -1,12 +1,16 @@
 """Tell files apart: their format by their first bytes, NIfTI names without regard to case."""
 
 import logging
+import os
 from collections.abc import Collection
 from pathlib import Path
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
 """The suffixes of a NIfTI file, in any case. They find files in folders; the content decides how a
 file is read."""
+
+PROBABILITIES = "_probabilities"
+"""The name of a mask with this added is that of its probabilities, where prediction writes them."""
 
 HEADER_BYTES = 540
 """So many first bytes tell a format, and hold the header of NIfTI-1 and NIfTI-2."""
@@ -156,6 +160,10 @@ def read_start(path: Path) -> bytes:
 
 def _known_format(path: Path) -> str:
     if path.is_dir():
+        try:
+            os.scandir(path).close()
+        except PermissionError:
+            return " (a folder that may not be read)"
         return " (a folder)"
     name = tell_format(read_start(path))
     return "" if name in (UNKNOWN, "empty") else f" ({name})"

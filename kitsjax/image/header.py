@@ -109,7 +109,9 @@ def canonical_header(shape: Sequence[int], affine: np.ndarray) -> NiftiHeader:
 
     `affine` is 4x4, from index (z, y, x, 1) to RAS+ world in mm.
     """
-    header = nib.Nifti1Header()
+    # NIfTI-1 stores 16 bits for the length of an axis.
+    kind = nib.Nifti1Header if max(shape) < 2**15 else nib.Nifti2Header
+    header = kind()
     header.set_data_shape(tuple(shape))
     header.set_qform(affine, code="unknown")
     header.set_sform(affine, code="aligned")

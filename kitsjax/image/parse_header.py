@@ -17,7 +17,7 @@ from nibabel.spatialimages import HeaderDataError
 from kitsjax.errors import InputError, first_line
 from kitsjax.image.file_format import ADVICE, NIFTI_1, NIFTI_2, UNKNOWN, tell_format
 from kitsjax.image.header import NiftiHeader
-from kitsjax.image.volume import Grid, format_matrix, format_numbers
+from kitsjax.image.volume import LARGEST_EDGE_MM, Grid, format_matrix, format_numbers
 
 _HEADERS = {NIFTI_1: nib.Nifti1Header, NIFTI_2: nib.Nifti2Header}
 
@@ -69,12 +69,21 @@ def parse_header(start: bytes, path: Path) -> NiftiHeader:
 
 
 def make_grid(header: NiftiHeader) -> Grid:
-    """Make the grid of a parsed header: mm, in canonical orientation."""
+    """Make the grid of a parsed header: mm, in canonical orientation.
+
+    Raises:
+        InputError: A voxel's edge is longer than `LARGEST_EDGE_MM`.
+    """
     unit = _MM_OF_UNIT.get(int(header.nifti["xyzt_units"]) & _UNIT_BITS, 1.0)
     shape = header.shape[:3]
     inverse = orientations.inv_ornt_aff(header.orientation, shape)
     canonical = np.diag([unit, unit, unit, 1.0]) @ header.affine.astype(float) @ inverse
     z, y, x = (float(length) for length in np.linalg.norm(canonical[:3, :3], axis=0))
+    if max(z, y, x) > LARGEST_EDGE_MM:
+        raise InputError(
+            f"{header.path}: voxel size {format_numbers((z, y, x))} mm (z, y, x) is above "
+            f"{LARGEST_EDGE_MM:g} mm; correct the header's affine or unit"
+        )
     n_z, n_y, n_x = (shape[axis] for axis in np.argsort(header.orientation[:, 0]))
     return Grid((n_z, n_y, n_x), (z, y, x), canonical, header)
 

@@ -5,6 +5,7 @@ A file is read in chunks, so that its voxels as stored (often float64) are never
 
 import logging
 import math
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
@@ -23,8 +24,9 @@ from kitsjax.image.byte_stream import (
 from kitsjax.image.file_format import HEADER_BYTES, advise_folder
 from kitsjax.image.header import NiftiHeader
 from kitsjax.image.parse_header import make_grid, parse_header
-from kitsjax.image.round_labels import describe_scaling, label_rounding, round_labels
+from kitsjax.image.round_labels import describe_scaling, round_labels
 from kitsjax.image.volume import LARGEST_TILT_DEG, Grid, Volume, format_numbers
+from kitsjax.input_file import reading
 
 _CHUNK_BYTES = 2**25
 """Chunks of a file hold about this much, uncompressed."""
@@ -50,6 +52,7 @@ def read_volume(path: str | Path) -> Volume:
             block[...] = _scaled(grid, stored)
         not_finite += block.size - int(np.isfinite(block).sum())
     if not_finite:
+        _check_scaling(grid)
         raise InputError(
             f"{path}: {not_finite} of {array.size} voxels are NaN or infinite; "
             "replace them, for example by air (-1024)"
@@ -82,7 +85,7 @@ def read_label(path: str | Path, labels: Sequence[int] = (0, 1, 2, 3)) -> Volume
     foreign = []
     for block, stored in _blocks(grid, array):
         values = _scaled(grid, stored)
-        good = round_labels(values, label_rounding(header), block)
+        good = round_labels(values, header, block)
         good &= np.logical_or.reduce([block == label for label in labels])
         if not good.all():
             foreign.append(np.unique(values[~good]))
@@ -105,19 +108,30 @@ def read_grid(path: str | Path) -> Grid:
 
 def _read_grid(path: Path) -> Grid:
     """Read and check a file's header."""
+    if os.path.isdir(path):
+        with reading(path):
+            advice = advise_folder(path) or "give a NIfTI file (.nii.gz)"
+        raise InputError(f"{path}: is a folder; {advice}")
     try:
         with open_unpacked(path) as stream:
             start = read_first(stream, HEADER_BYTES)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; check the path") from None
-    except IsADirectoryError:
-        advice = advise_folder(path) or "give a NIfTI file (.nii.gz)"
-        raise InputError(f"{path}: is a folder; {advice}") from None
     except (OSError, *UNPACKING_ERRORS) as error:
         raise InputError(
             f"{path}: not a readable NIfTI file ({_reason(error)}); give a complete .nii.gz"
         ) from None
     return make_grid(parse_header(start, path))
+
+
+def _check_scaling(grid: Grid) -> None:
+    """Refuse a scaling that makes integers infinite or NaN: it is wrong, not the voxels."""
+    header = grid.header
+    assert header is not None
+    if header.dtype.kind in "iu":
+        slope, inter = header.scaling
+        raise InputError(
+            f"{header.path}: the header's scl_slope {slope:g} and scl_inter {inter:g} make "
+            "its integers infinite; correct the header"
+        )
 
 
 def _note_orientation(grid: Grid) -> None:

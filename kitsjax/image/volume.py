@@ -17,6 +17,9 @@ GRID_TOLERANCE = 0.1
 """Two grids are the same if no corner of one lies further from that of the other than this part of
 the smallest voxel edge: headers hold rounded numbers."""
 
+LARGEST_EDGE_MM = 1000.0
+"""No voxel of a patient is larger: such a spacing is wrong, or not in mm."""
+
 LARGEST_TILT_DEG = 0.1
 """Axes count as perpendicular if the angles between them are within this of 90 degrees."""
 
@@ -101,9 +104,11 @@ def make_volume(array: np.ndarray, spacing_mm: Sequence[float]) -> Volume:
         spacing_mm: voxel edges (z, y, x).
 
     Raises:
+        TypeError: The array is none, or not of real numbers, or the spacing is not of numbers.
         ValueError: The array does not have three axes or holds no voxel, or the spacing is not
             three positive lengths.
     """
+    check_real(array)
     check_spacing(spacing_mm)
     if np.ndim(array) != 3 or not np.size(array):
         raise ValueError(f"a volume has three axes (z, y, x) and voxels, not shape {array.shape}")
@@ -114,10 +119,30 @@ def make_volume(array: np.ndarray, spacing_mm: Sequence[float]) -> Volume:
     return Volume(np.ascontiguousarray(array), grid)
 
 
+def check_real(array: object) -> None:
+    """Raise TypeError unless this is an array of real numbers."""
+    kind = getattr(getattr(array, "dtype", None), "kind", None)
+    if kind is None:
+        raise TypeError(f"voxels come as an array (z, y, x), not as {type(array).__name__}")
+    # JAX's bfloat16 has the kind V.
+    if kind not in "biufV":
+        raise TypeError(f"voxels are real numbers, not {getattr(array, 'dtype', None)}")
+
+
 def check_spacing(spacing_mm: Sequence[float]) -> None:
-    """Raise ValueError unless the spacing is three finite lengths above 0."""
-    if len(spacing_mm) != 3 or not all(0 < edge < np.inf for edge in spacing_mm):
-        raise ValueError(f"a spacing is three positive lengths (z, y, x) in mm, not {spacing_mm}")
+    """Raise unless the spacing is three finite lengths above 0.
+
+    Raises:
+        TypeError: It is no sequence of numbers.
+        ValueError: The numbers are not three, or not such lengths.
+    """
+    expected = "a spacing is three positive lengths (z, y, x) in mm"
+    try:
+        edges = [float(edge) for edge in spacing_mm]
+    except (TypeError, ValueError):
+        raise TypeError(f"{expected}, not {spacing_mm!r}") from None
+    if len(edges) != 3 or not all(0 < edge < np.inf for edge in edges):
+        raise ValueError(f"{expected}, not {spacing_mm}")
 
 
 def check_same_grid(a: Grid, b: Grid) -> None:

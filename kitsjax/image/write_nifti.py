@@ -14,6 +14,7 @@ from kitsjax.errors import InputError
 from kitsjax.files import atomic_write
 from kitsjax.image.file_format import nifti_stem
 from kitsjax.image.header import NiftiHeader, canonical_header
+from kitsjax.image.stored_type import to_stored
 from kitsjax.image.volume import Volume
 
 
@@ -59,11 +60,13 @@ def write_volume(
         reference: the header whose layout the file gets. None: the header of the file that the
             volume came from; for a volume that came from none, canonical orientation and the
             volume's affine.
-        dtype: the stored type. None: uint8 for label maps (uint8, bool), float32 for others.
+        dtype: the stored type, of uint8 to int64 or float32 or float64. None: float32 for floats,
+            uint8 for bool, and for integers their own type, or int32 where that holds 64 bits.
         description: text of the header's field `descrip`; at most 80 bytes.
 
     Raises:
-        ValueError: An array comes without `reference`, or its shape is not the reference's.
+        ValueError: An array comes without `reference`, its shape is not the reference's, or the
+            stored type is none of NIfTI's or does not hold the values.
         InputError: `path` cannot be written.
     """
     if isinstance(volume, Volume):
@@ -75,8 +78,7 @@ def write_volume(
         raise ValueError(
             "a bare array needs a reference header; or use make_volume(array, spacing_mm)"
         )
-    dtype = dtype or (np.uint8 if volume.dtype in (np.uint8, np.bool_) else np.float32)
-    _write(Path(path), volume.astype(dtype, copy=False), reference, description)
+    _write(Path(path), to_stored(volume, dtype), reference, description)
 
 
 def _write(path: Path, array: np.ndarray, reference: NiftiHeader, description: str) -> None:

@@ -23,6 +23,7 @@ from kitsjax.config import parse_stored_settings, to_toml
 from kitsjax.errors import InputError
 from kitsjax.files import atomic_write
 from kitsjax.infer.trained_model import Model
+from kitsjax.input_file import open_file
 from kitsjax.labels import CLASSES
 from kitsjax.model.arrays import Params
 from kitsjax.model.unet import build_network
@@ -135,6 +136,9 @@ def read_bundle(path: str | Path) -> Bundle:
 
 def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Read the tensors and metadata of a model file, and check its format and checksum."""
+    # safetensors says neither what a pipe or a link is, nor that a file is not readable.
+    with open_file(path):
+        pass
     try:
         with safe_open(path, framework="np") as file:
             metadata = file.metadata() or {}

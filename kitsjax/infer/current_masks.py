@@ -18,6 +18,7 @@ from isal import igzip
 from kitsjax.image.read_nifti import read_grid, read_label
 from kitsjax.image.volume import check_same_grid
 from kitsjax.infer.trained_model import Ensemble
+from kitsjax.input_file import reading
 from kitsjax.settings import PredictSettings
 
 
@@ -41,8 +42,12 @@ def mask_key(models: str, source: Path) -> str:
     Args:
         models: what `identify_models` returns.
         source: the CT file; its name, size and time of change count.
+
+    Raises:
+        InputError: The file is missing, or may not be read.
     """
-    found = source.stat()
+    with reading(source):
+        found = source.stat()
     text = json.dumps([models, source.name, found.st_size, found.st_mtime_ns])
     return f"kitsjax {hashlib.sha256(text.encode()).hexdigest()}"
 
@@ -63,6 +68,9 @@ def is_current_mask(mask: Path, source: Path, key: str) -> bool:
 def is_current_probabilities(path: Path, key: str) -> bool:
     """Check that a probability file has this key, and unpacks to the size that its header says."""
     try:
+        # Opening a pipe would wait forever.
+        if not path.is_file():
+            return False
         image: Any = nib.load(path)
         if not _has_key(image.header, key):
             return False

@@ -97,7 +97,7 @@ def segment(model: Models, volume: Volume, *, mirror: bool | None = None) -> Vol
         `write_volume` writes a file like the CT's.
 
     Raises:
-        TypeError: the CT is a bare array or a path, or the model is none.
+        TypeError: the CT is a bare array or a path or not of real numbers, or the model is none.
         InputError: no model, or models that differ in network, patch shape or preprocessing; voxels
             that are not finite; or a spacing so large that it cannot be in mm.
     """

@@ -1,9 +1,9 @@
 """Segment CT files, reading the next one while the device computes."""
 
 import logging
-from collections import deque
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,6 @@ from kitsjax.data.preprocess import preprocess
 from kitsjax.errors import InputError
 from kitsjax.failures import catch, describe_failure
 from kitsjax.files import check_file, remove_leftovers
-from kitsjax.image.file_format import nifti_stem
 from kitsjax.image.header import NiftiHeader
 from kitsjax.image.read_nifti import read_volume
 from kitsjax.image.write_nifti import write_label, write_volume
@@ -26,6 +25,7 @@ from kitsjax.infer.current_masks import (
     is_current_probabilities,
     mask_key,
 )
+from kitsjax.infer.find_inputs import probabilities_path
 from kitsjax.infer.predict import predict_native
 from kitsjax.infer.trained_model import Ensemble, Models, stack_models
 from kitsjax.labels import CLASSES
@@ -125,7 +125,7 @@ def _read_case(work: _Work, file: _File) -> _Case | None:
     The destination is tested first, so that no CT is read for a mask that cannot be written.
     """
     source, target = file
-    outputs = [target, _probabilities_path(target)] if work.probabilities else [target]
+    outputs = [target, probabilities_path(target)] if work.probabilities else [target]
     for path in outputs:
         check_file(path, "--output")
     key = mask_key(work.identity, source)
@@ -147,15 +147,11 @@ def _predict_case(work: _Work, case: _Case, target: Path) -> None:
     if work.probabilities:
         by_class = np.empty((len(CLASSES), *case.native_shape), np.float32)
     label = predict_native(work.ensemble, case.image, work.settings, case.native_shape, by_class)
-    if by_class is not None:
-        classes_last = np.moveaxis(by_class, 0, -1)
-        write_volume(_probabilities_path(target), classes_last, case.header, description=case.key)
     write_label(target, label, case.header, description=case.key)
-
-
-def _probabilities_path(target: Path) -> Path:
-    stem = nifti_stem(target.name) or target.name
-    return target.with_name(f"{stem}_probabilities.nii.gz")
+    # After the mask, so that no probabilities lie there without one.
+    if by_class is not None:
+        path, classes_last = probabilities_path(target), np.moveaxis(by_class, 0, -1)
+        write_volume(path, classes_last, case.header, description=case.key)
 
 
 def _map_ahead(
@@ -165,14 +161,26 @@ def _map_ahead(
 
     An exception takes the place of the result, as `failures.catch` returns it.
     """
-    futures: deque[Future[Result | InputError]] = deque()
-    pool = ThreadPoolExecutor(max_workers=1)
-    try:
-        for item in items:
-            futures.append(pool.submit(catch, function, item))
-            if len(futures) > 1:
-                yield futures.popleft().result()
-        while futures:
-            yield futures.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+    begun = (_begin(function, item) for item in items)
+    ahead = next(begun, None)
+    while ahead is not None:
+        result = ahead.result()
+        # This begins the next item.
+        ahead = next(begun, None)
+        yield result
+
+
+def _begin(function: Callable[[Item], Result], item: Item) -> Future[Result | InputError]:
+    """Call a function in a thread, for which an end by a signal does not wait: a read may hang."""
+    future: Future[Result | InputError] = Future()
+
+    def work() -> None:
+        try:
+            future.set_result(catch(function, item))
+        except BaseException as error:
+            future.set_exception(error)
+
+    # Not a daemon thread: one that is stopped within a library may keep its lock, for which that
+    # library waits at the end of the process. `command.exit_with` waits for neither.
+    threading.Thread(target=work).start()
+    return future

@@ -1,6 +1,7 @@
 """Views of a case for Figures 3 and 6: its files, the slice to show, and the part of it to show."""
 
 import logging
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -65,7 +66,9 @@ def find_files(predictions: str | Path, dataset: str | Path) -> dict[str, Files]
     predicted = find_predictions(predictions)
     return {
         case.case_id: Files(
-            case.image if case.image.is_file() else None, predicted[case.case_id][0], case.label
+            case.image if os.path.lexists(case.image) else None,
+            predicted[case.case_id][0],
+            case.label,
         )
         for case in find_cases(dataset, images=False)
         if case.case_id in predicted

@@ -1,6 +1,7 @@
 """Checkpoints of a run: its state and progress, written by Orbax in the background."""
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -37,7 +38,7 @@ class Checkpoints:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder).resolve()
+        self.folder = Path(os.path.realpath(folder))
         # Orbax logs a failure in its background threads and raises it again here, where it becomes
         # one line. So its log is silenced.
         for name in ("absl", "asyncio", "concurrent.futures"):

@@ -1,5 +1,7 @@
 """Finding the cases of a data folder, and what is refused."""
 
+import os
+
 import pytest
 from nifti_files import refusal
 
@@ -110,3 +112,37 @@ def test_folders_that_are_no_cases_are_named(tmp_path, caplog):
     assert len(find_cases(tmp_path)) == 1
     (record,) = caplog.records
     assert record.getMessage() == f"{tmp_path}: passed over 1 file: case_7 (a folder)"
+
+
+def test_all_unreadable_cases_are_named(user_folder):
+    """Training names them at once; scoring fails each by itself."""
+    for number in range(4):
+        make_case(user_folder, f"case_0000{number}", "imaging.nii.gz", "segmentation.nii.gz")
+    make_case(user_folder, "case_00002/segmentations", ANNOTATION)
+    (user_folder / "case_00001").chmod(0)
+    (user_folder / "case_00002/segmentations").chmod(0)
+    (user_folder / "case_00003").chmod(0o400)
+    message = refusal(find_cases, user_folder)
+    for name in ("case_00001", "case_00002/segmentations", "case_00003"):
+        assert f"{user_folder / name}" in message
+    assert message.count("cannot read (Permission denied); make it readable") == 3
+    whole, *others = find_cases(user_folder, images=False)
+    assert whole.problem == ""
+    assert all(case.has_truth and "make it readable" in case.problem for case in others)
+
+
+def test_links_that_lead_nowhere_are_told(tmp_path):
+    make_case(tmp_path, "case_00000", "segmentation.nii.gz")
+    make_case(tmp_path, "case_00001", "imaging.nii.gz")
+    make_case(tmp_path, "case_00002", "segmentation.nii.gz")
+    (tmp_path / "case_00000" / "imaging.nii.gz").symlink_to("../images/0.nii.gz")
+    (tmp_path / "case_00001" / "segmentation.nii.gz").symlink_to("segmentation.nii.gz")
+    os.mkfifo(tmp_path / "case_00002" / "imaging.nii.gz")
+    message = refusal(find_cases, tmp_path)
+    assert "imaging.nii.gz is a link that leads nowhere in case_00000; " in message
+    assert "segmentation.nii.gz is a link that leads nowhere in case_00001; " in message
+    assert "imaging.nii.gz is not a file in case_00002; " in message
+    cases = find_cases(tmp_path, images=False)
+    assert all(case.has_truth for case in cases)
+    (tmp_path / "loop").symlink_to("loop")
+    assert "loop: is a link that leads nowhere" in refusal(find_cases, tmp_path / "loop")

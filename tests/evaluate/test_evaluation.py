@@ -4,13 +4,13 @@ import os
 
 import numpy as np
 import pytest
-from predicted_folder import draw, merge, run, write, write_case
+from predicted_folder import draw, merge, run, write, write_case, write_folders
 
 from kitsjax.data.kits import find_cases
 from kitsjax.errors import InputError
 from kitsjax.evaluate import evaluation
 from kitsjax.evaluate.evaluate_case import evaluate_case
-from kitsjax.evaluate.evaluation import evaluate
+from kitsjax.evaluate.evaluation import evaluate, find_predictions
 from kitsjax.labels import EVALUATION_CLASSES
 
 
@@ -156,3 +156,24 @@ def test_predictions_are_found_without_case(folders, shared_evaluation, caplog):
     assert repr(found.scores) == repr(shared_evaluation.scores)
     (record,) = caplog.records
     assert "passed over 1 file: readme.txt" in record.getMessage()
+
+
+def test_an_unreadable_case_fails_alone(user_folder):
+    folders = write_folders(user_folder)
+    (folders.data / "case_00001").chmod(0)
+    label = folders.data / "case_00002" / "aggregated_MAJ_seg.nii.gz"
+    label.unlink()
+    label.symlink_to("gone.nii.gz")
+    found = run(folders)
+    assert {score.case_id for score in found.scores} == {"case_00000"}
+    assert [failure.message for failure in found.failures] == [
+        f"{folders.data / 'case_00001'}: cannot read (Permission denied); make it readable",
+        f"{label}: is a link that leads nowhere; give a file",
+    ]
+
+
+def test_probabilities_lie_beside_their_mask(tmp_path):
+    """A mask may be named like probabilities; these are left out beside their mask only."""
+    for name in ("a", "A_probabilities", "b_probabilities"):
+        (tmp_path / f"{name}.nii.gz").touch()
+    assert list(find_predictions(tmp_path)) == ["a", "b_probabilities"]

@@ -37,3 +37,15 @@ def test_straight_volumes_score_as_their_arrays(caplog):
     volume = make_volume(label_map(), SPACING_MM)
     assert score(volume, volume) == score(label_map(), label_map(), SPACING_MM)
     assert not caplog.records
+
+
+def test_wrong_arguments_are_explained(tmp_path):
+    label = label_map()
+    for wrong in ("a.nii.gz", tmp_path, [[[1]]], None):
+        with pytest.raises(TypeError, match="score takes label maps as arrays or volumes, not"):
+            score(label, wrong, SPACING_MM)
+    for spacing in (3.0, "abc", (1, None, 1)):
+        with pytest.raises(TypeError, match="a spacing is three positive lengths"):
+            score(label, label, spacing)
+    with pytest.raises(ValueError, match="above 1000 mm"):
+        score(label, label, (1e30, 1, 1))

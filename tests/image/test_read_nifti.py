@@ -307,3 +307,38 @@ def test_a_float64_label_is_read_in_little_memory(tmp_path, monkeypatch):
         tracemalloc.stop()
     np.testing.assert_array_equal(read.array, label)
     assert peak < 3 * label.nbytes, "as float64 it would be eight times as much"
+
+
+def test_voxels_above_a_meter_are_refused(tmp_path):
+    affine = np.diag([2.0, 2.0, 1e30, 1.0])
+    message = refusal(read_volume, save(tmp_path / "image.nii.gz", canonical_array(), affine))
+    assert "voxel size 1e+30, 2, 2 mm (z, y, x) is above 1000 mm" in message
+
+
+@pytest.mark.parametrize(("slope", "inter"), [(1e38, 0), (1, 3e38)])
+def test_a_scaling_to_infinity_is_named(tmp_path, slope, inter):
+    stored = np.full(SHAPE, 30000, np.int16)
+    path = _save_scaled(tmp_path / "image.nii", stored, slope, inter)
+    if inter:
+        assert read_volume(path).array.max() > 1e38
+        return
+    message = refusal(read_volume, path)
+    assert f"scl_slope {slope:g} and scl_inter 0 make its integers infinite" in message
+
+
+@pytest.mark.parametrize("slope", [1 / 65535, 1e-4, 1e-30])
+def test_a_small_slope_does_not_merge_values(tmp_path, slope):
+    """Labels that were stored as 0 to 3 under such a slope are nearly 0, and not background."""
+    path = _save_scaled(tmp_path / "label.nii", label_array(), slope)
+    assert "are not among 0, 1, 2, 3 within" in refusal(read_label, path)
+    right = np.rint(label_array() / max(slope, 1e-6)).astype(np.int32)
+    path = _save_scaled(tmp_path / "label.nii", right, max(slope, 1e-6))
+    np.testing.assert_array_equal(read_label(path).array, label_array())
+
+
+def test_scaled_integers_are_off_by_no_more(tmp_path):
+    """What a float's writer may have left, 0.001, no slope explains."""
+    path = _save_scaled(tmp_path / "label.nii", label_array(), 1, 0.0005)
+    assert "are not among" in refusal(read_label, path)
+    path = save(tmp_path / "label.nii.gz", label_array() + np.float32(0.0005))
+    np.testing.assert_array_equal(read_label(path).array, label_array())

@@ -20,7 +20,7 @@ from scipy.spatial.transform import Rotation
 
 from kitsjax.image.header import kits_affine
 from kitsjax.image.read_nifti import read_grid, read_label, read_volume
-from kitsjax.image.volume import Grid, check_same_grid
+from kitsjax.image.volume import Grid, check_same_grid, make_volume
 
 
 def test_grids_that_differ_are_refused(tmp_path):
@@ -138,3 +138,20 @@ def test_a_straight_voxel_is_the_product_of_edges():
     grid = _grid(SHAPE, affine)
     assert grid.tilt_deg < 1e-3
     assert grid.voxel_mm3 == math.prod(grid.spacing_mm)
+
+
+@pytest.mark.parametrize(
+    ("array", "spacing", "message"),
+    [
+        ([[[1]]], (1, 1, 1), "voxels come as an array .* not as list"),
+        (None, (1, 1, 1), "not as NoneType"),
+        (np.zeros(SHAPE, complex), (1, 1, 1), "real numbers, not complex128"),
+        (np.zeros(SHAPE, object), (1, 1, 1), "real numbers, not object"),
+        (np.zeros(SHAPE), None, "three positive lengths .* not None"),
+        (np.zeros(SHAPE), 3.0, "three positive lengths .* not 3.0"),
+        (np.zeros(SHAPE), (1, "a", 1), "three positive lengths"),
+    ],
+)
+def test_wrong_types_are_explained(array, spacing, message):
+    with pytest.raises(TypeError, match=message):
+        make_volume(array, spacing)

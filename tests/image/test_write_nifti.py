@@ -15,7 +15,8 @@ from nifti_files import (
 )
 
 from kitsjax.image.header import kits_header
-from kitsjax.image.read_nifti import read_grid, read_label
+from kitsjax.image.read_nifti import read_grid, read_label, read_volume
+from kitsjax.image.volume import make_volume
 from kitsjax.image.write_nifti import write_label, write_volume
 
 
@@ -91,3 +92,64 @@ def test_names_are_judged_without_case(tmp_path):
     write_label(tmp_path / "MASK.NII.GZ", label_array(), reference)
     assert (tmp_path / "MASK.NII.GZ").read_bytes()[:2] == b"\x1f\x8b"
     np.testing.assert_array_equal(read_label(tmp_path / "MASK.NII.GZ").array, label_array())
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype"),
+    [
+        ([0, 300], np.uint8),
+        ([0.0, 1.5], np.uint8),
+        ([0.0, np.nan], np.int16),
+        ([-1, 0], np.uint16),
+        ([0.0, 2.0**63], np.int64),
+        (np.array([0, 2**63 + 1], np.uint64), np.int64),
+        (np.array([0, 2**24 + 1], np.int32), np.float32),
+        (np.array([0, 2**53 + 1]), np.float64),
+        ([0.0, 1e300], np.float32),
+    ],
+)
+def test_values_that_a_type_cannot_hold(tmp_path, values, dtype):
+    array = np.resize(np.array(values), SHAPE)
+    with pytest.raises(ValueError, match=f"^{np.dtype(dtype)} does not hold the values from"):
+        write_volume(tmp_path / "a.nii.gz", make_volume(array, SPACING_MM), dtype=dtype)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("dtype", [np.float16, bool, np.complex64, np.dtype("V4"), "S3"])
+def test_types_that_are_not_written(tmp_path, dtype):
+    volume = make_volume(label_array(), SPACING_MM)
+    with pytest.raises(ValueError, match=r"NIfTI files hold no .*; give a dtype among uint8, "):
+        write_volume(tmp_path / "a.nii.gz", volume, dtype=dtype)
+    array = label_array().astype(np.complex64)
+    with pytest.raises(ValueError, match="voxels are complex64; give real numbers"):
+        write_volume(tmp_path / "a.nii.gz", array, volume.header)
+
+
+@pytest.mark.parametrize(
+    ("values", "stored"),
+    [
+        (np.array([True, False]), "uint8"),
+        (np.array([0, 255], np.uint8), "uint8"),
+        (np.array([-1024, 3000], np.int16), "int16"),
+        (np.array([0, 2**24 + 1], np.int32), "int32"),
+        (np.array([0, 2**24 + 1]), "int32"),
+        (np.array([0, -(2**40) - 1]), "int64"),
+        (np.array([0, 2**64 - 1], np.uint64), "uint64"),
+        (np.array([0, 0.1]), "float32"),
+        (np.array([0, 0.1], ">f4"), "float32"),
+    ],
+)
+def test_a_type_is_chosen_that_holds_the_values(tmp_path, values, stored):
+    array = np.resize(values, SHAPE)
+    write_volume(tmp_path / "a.nii.gz", make_volume(array, SPACING_MM))
+    image = nib.load(tmp_path / "a.nii.gz")
+    assert image.get_data_dtype() == stored
+    np.testing.assert_array_equal(np.asanyarray(image.dataobj), array.astype(stored))
+
+
+def test_long_axes_make_nifti_2(tmp_path):
+    """NIfTI-1 holds axes up to 32,767 voxels."""
+    volume = make_volume(np.arange(40_000, dtype=np.int32).reshape(1, 1, -1), SPACING_MM)
+    write_volume(tmp_path / "a.nii.gz", volume)
+    assert isinstance(nib.load(tmp_path / "a.nii.gz"), nib.Nifti2Image)
+    np.testing.assert_array_equal(read_volume(tmp_path / "a.nii.gz").array, volume.array)

@@ -1,8 +1,12 @@
 """Finding the CTs that a path names, and their masks."""
 
+import os
+
 import pytest
+from nifti_files import refusal
 
 from kitsjax.errors import InputError
+from kitsjax.image.read_nifti import read_volume
 from kitsjax.infer.find_inputs import find_inputs
 
 
@@ -81,3 +85,48 @@ def test_files_of_any_name_and_links_are_inputs(tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.nii.gz").symlink_to(tmp_path / "gone")
     assert [source.name for source, _ in find_inputs(tmp_path / "in", tmp_path)] == ["a.nii.gz"]
+
+
+def test_probabilities_have_paths_of_their_own(tmp_path):
+    """Two files of one path, or a CT that would be replaced, are refused before any work."""
+    for name in ("a.nii.gz", "a_probabilities.nii.gz"):
+        (tmp_path / name).touch()
+    out = tmp_path / "out"
+    assert len(find_inputs(tmp_path, out)) == 2
+    with pytest.raises(InputError, match=r"written to .*a_probabilities.nii.gz; rename one"):
+        find_inputs(tmp_path, out, probabilities=True)
+    # The mask of the one goes to a folder where its probabilities are the link to the other.
+    out.mkdir()
+    (out / "b_probabilities.nii.gz").symlink_to(tmp_path / "in" / "b.nii.gz")
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "b.nii.gz").touch()
+    assert len(find_inputs(tmp_path / "in", out)) == 1
+    with pytest.raises(InputError, match=r"the probabilities of .* would replace an input"):
+        find_inputs(tmp_path / "in", out, probabilities=True)
+
+
+def test_loops_and_pipes_are_inputs_that_fail(tmp_path):
+    (tmp_path / "loop.nii.gz").symlink_to("loop.nii.gz")
+    os.mkfifo(tmp_path / "pipe.nii.gz")
+    for path in (tmp_path / "loop.nii.gz", tmp_path / "pipe.nii.gz"):
+        assert [source for source, _ in find_inputs(path, tmp_path / "out")] == [path]
+    assert len(find_inputs(tmp_path, tmp_path / "out")) == 2
+
+
+@pytest.mark.parametrize("mode", [0, 0o400])
+def test_an_unreadable_case_is_an_input(user_folder, caplog, mode):
+    """Any other folder that may not be read is only named, for a disk has its lost+found."""
+    for name in ("case_00000", "case_00001", "lost+found"):
+        (user_folder / name).mkdir()
+    image = user_folder / "case_00001" / "imaging.nii.gz"
+    image.touch()
+    (user_folder / "case_00000" / "imaging.nii.gz").touch()
+    (user_folder / "case_00000").chmod(mode)
+    (user_folder / "lost+found").chmod(0)
+    found = find_inputs(user_folder, "out")
+    assert [source for source, _ in found] == [user_folder / "case_00000/imaging.nii.gz", image]
+    message = f"{user_folder}: passed over 1 file: lost+found (a folder that may not be read)"
+    assert caplog.messages == [message]
+    refused = refusal(read_volume, found[0][0])
+    # Whether there is a CT, nobody can tell.
+    assert refused.endswith("cannot read (Permission denied); make it readable")

@@ -18,7 +18,7 @@ from voxel_models import (
 )
 
 from kitsjax.data.preprocess import preprocess
-from kitsjax.image.volume import make_volume
+from kitsjax.image.volume import Volume, make_volume
 from kitsjax.infer.predict import (
     predict_label,
     predict_probabilities,
@@ -215,3 +215,10 @@ def test_segment_mirrors_when_asked():
     always = dataclasses.replace(model, predict=model.predict.model_copy(update={"mirror": True}))
     np.testing.assert_array_equal(segment(always, volume).array, mirrored.array)
     np.testing.assert_array_equal(segment(always, volume, mirror=False).array, plain.array)
+
+
+@pytest.mark.parametrize("dtype", [np.complex64, object])
+def test_voxels_that_are_no_real_numbers(dtype):
+    grid = make_volume(random_image((12, 12, 12)), (2.0, 2.0, 2.0)).grid
+    with pytest.raises(TypeError, match="voxels are real numbers, not"):
+        segment(threshold_model(), Volume(np.zeros((12, 12, 12), dtype), grid))

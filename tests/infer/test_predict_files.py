@@ -3,6 +3,7 @@ import gzip
 import os
 import subprocess
 import sys
+import threading
 
 import nibabel
 import numpy as np
@@ -15,7 +16,7 @@ from kitsjax.image.read_nifti import read_volume
 from kitsjax.image.write_nifti import write_label, write_volume
 from kitsjax.infer.find_inputs import find_inputs
 from kitsjax.infer.predict import segment
-from kitsjax.infer.predict_files import predict_files
+from kitsjax.infer.predict_files import _map_ahead, predict_files
 
 
 def test_masks_have_the_grid_of_their_ct(tmp_path):
@@ -259,3 +260,75 @@ def test_continue_wants_whole_probabilities(cts, tmp_path, predicted, damage):
     # The mask itself is current either way.
     predict_files(model, files, keep_current=True)
     assert predicted == ["b"]
+
+
+def test_what_cannot_be_read_is_a_plain_line(cts, tmp_path):
+    """A mistake of the user is no unforeseen error, and the other files are predicted."""
+    (cts / "gone.nii.gz").symlink_to("nowhere")
+    (cts / "loop.nii.gz").symlink_to("loop.nii.gz")
+    os.mkfifo(cts / "pipe.nii.gz")
+    files = find_inputs(cts, tmp_path / "out")
+    files += [(cts / "absent.nii.gz", tmp_path / "out" / "absent.nii.gz")]
+    failures = dict(predict_files(threshold_model(), files))
+    assert {path.name: line.split("; ")[0] for path, line in failures.items()} == {
+        "gone.nii.gz": f"{cts / 'gone.nii.gz'}: is a link that leads nowhere",
+        "loop.nii.gz": f"{cts / 'loop.nii.gz'}: is a link that leads nowhere",
+        "pipe.nii.gz": f"{cts / 'pipe.nii.gz'}: is not a file",
+        "absent.nii.gz": f"{cts / 'absent.nii.gz'}: no such file",
+    }
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert written == {"a.nii.gz", "b.nii.gz", "c.nii.gz"}
+
+
+def test_a_pipe_among_the_masks_is_not_read(cts, tmp_path, predicted):
+    model, files = threshold_model(), find_inputs(cts, tmp_path / "out", probabilities=True)
+    (tmp_path / "out").mkdir()
+    for name in ("a", "a_probabilities"):
+        os.mkfifo(tmp_path / "out" / f"{name}.nii.gz")
+    assert predict_files(model, files[:1], probabilities=True) == []
+    (tmp_path / "out" / "a_probabilities.nii.gz").unlink()
+    os.mkfifo(tmp_path / "out" / "a_probabilities.nii.gz")
+    assert predict_files(model, files[:1], probabilities=True, keep_current=True) == []
+    assert predicted == ["a", "a"]
+
+
+BLOCKED = """
+import sys
+from kitsjax.command import exit_with, run_command
+from kitsjax.infer.predict_files import _map_ahead
+def read(path):
+    print("ready", flush=True)
+    open(path).read()
+exit_with(run_command(lambda: len(list(_map_ahead(read, sys.argv[1:])))))
+"""
+
+
+def test_a_blocked_reader_does_not_delay_the_end(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    command = [sys.executable, "-c", BLOCKED, tmp_path / "pipe"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **pipes) as process:
+        try:
+            assert process.stdout.readline() == "ready\n"
+            process.terminate()
+            _, printed = process.communicate(timeout=30)
+        finally:
+            process.kill()
+    assert (process.returncode, printed) == (143, "SIGTERM: stopped\n")
+
+
+def test_one_item_is_read_ahead():
+    begun, second = [], threading.Event()
+
+    def read(item):
+        begun.append(item)
+        if item == 1:
+            second.set()
+        return -item
+
+    results = _map_ahead(read, range(4))
+    assert next(results) == 0
+    assert second.wait(30)
+    assert begun == [0, 1]
+    assert list(results) == [-1, -2, -3]
+    assert list(_map_ahead(read, [])) == []
