@@ -21,8 +21,11 @@ from kitsjax.labels import MAJORITY
 from kitsjax.settings import PreprocessSettings, SamplingSettings
 from kitsjax.types import Shape
 
-TABLES = 256
-"""So many tables of normalization are kept, 128 KiB each; with more cases some are made again."""
+TABLES = 32
+"""Number of tables of normalization that are kept, 128 KiB or 256 KiB each.
+
+With more cases that each have their own, one is made again when it is needed, in 0.25 ms.
+"""
 
 
 class Batch(TypedDict):

@@ -79,6 +79,15 @@ def test_table_clips_subtracts_and_divides(dtype, numbers):
     np.testing.assert_array_equal(found[0, 0], expected.astype(np.float32).astype(dtype))
 
 
+def test_half_precision_is_single_rounded():
+    """Of all 65,536 HU, some would differ if they were rounded in one step."""
+    for seed in range(3):
+        mean, deviation = np.random.default_rng(seed).uniform(50, 500, 2)
+        normalization = Normalization(-32767, 32767, mean, deviation)
+        half, single = (make_table(normalization, dtype) for dtype in ("float16", "float32"))
+        np.testing.assert_array_equal(half, single.astype(np.float16))
+
+
 def test_a_constant_image_becomes_zeros():
     image = np.full((3, 4, 5), 3071, np.int16)
     normalization = measure_normalization(count_hu(image), SETTINGS)
