@@ -230,6 +230,14 @@ class TrainSettings(Section):
     dice_decay: float = Field(
         0.9, ge=0, lt=1, description="decay of the moving average of the pseudo-Dice"
     )
+    ema_decay: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="decay of an exponential moving average of the parameters, which is then "
+        "validated, kept and exported in their place; 0: none. It remembers about "
+        "1 / (1 - decay) steps",
+    )
     checkpoint_epochs: int = Field(1, ge=1, description="epochs between checkpoints")
     seed: int = Field(
         0, ge=0, le=2**31 - 1, description="seed of initialization, sampling and augmentation"
