@@ -14,6 +14,7 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 _Edge = Annotated[int, Field(ge=8)]
 PatchShape = tuple[_Edge, _Edge, _Edge]
 Range = tuple[float, float]
+_Weight = Annotated[float, Field(ge=0)]
 
 
 class Section(BaseModel):
@@ -121,8 +122,22 @@ class SamplingSettings(Section):
     foreground_fraction: Probability = Field(
         1 / 3, description="least share of each batch's patches that are centered on foreground"
     )
+    class_weights: tuple[_Weight, _Weight, _Weight] = Field(
+        (1.0, 1.0, 1.0),
+        description="weights of kidney, tumor and cyst: a foreground patch is centered on a class "
+        "drawn with them among those that its case has; 0: never",
+    )
     threads: int = Field(2, ge=1, le=256, description="threads that read patches")
     prefetch: int = Field(4, ge=1, le=1024, description="batches read in advance")
+
+    @field_validator("class_weights")
+    @classmethod
+    def _a_class_has_weight(cls, weights: tuple[float, ...]) -> tuple[float, ...]:
+        if not any(weights):
+            raise ValueError(
+                "at least one must be above 0; for no such patches use foreground_fraction = 0"
+            )
+        return weights
 
 
 class AugmentSettings(Section):

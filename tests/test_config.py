@@ -37,6 +37,8 @@ def test_paper_config_is_the_paper():
     assert (paper.optimizer.learning_rate, paper.optimizer.momentum) == (0.06, 0.99)
     assert (paper.network.features, paper.network.max_features) == (32, 1024)
     assert paper.preprocess.spacing_mm == 1.99
+    assert paper.train.ema_decay == 0
+    assert paper.sampling.class_weights == (1, 1, 1)
     draws = paper.augment
     assert {draws.mirror, draws.rotate, draws.scale} == {0.4}
     assert {draws.brightness, draws.contrast, draws.gamma} == {0.4}
@@ -59,6 +61,10 @@ def test_paper_config_is_the_paper():
         ("augment.gamma_range=[2,1]", "gamma_range must be"),
         ("preprocess.hu_range=[100,-100]", "setting 'preprocess.hu_range'"),
         ("preprocess.hu_range=[-1024]", "must be two numbers, low < high, or []"),
+        ("sampling.class_weights=[1,1]", "setting 'sampling.class_weights"),
+        ("sampling.class_weights=[1,-1,1]", "setting 'sampling.class_weights"),
+        ("sampling.class_weights=[0,0,0]", "at least one must be above 0"),
+        ("train.ema_decay=1", "less than 1"),
         ("optimizer.learning_rate=nan", "setting 'optimizer.learning_rate'"),
         ("x=1", "write section.field=value"),
         ("train.epochs", "write section.field=value"),
