@@ -196,6 +196,11 @@ class NetworkSettings(Section):
 class LossSettings(Section):
     """The loss at every output: cross-entropy plus soft Dice, and an optional boundary term."""
 
+    regions: bool = Field(
+        False,
+        description="predict kidney+masses, masses and tumor as overlapping regions, each by a "
+        "sigmoid with binary cross-entropy and soft Dice, instead of labels by a softmax",
+    )
     dice_weight: float = Field(1.0, ge=0, description="factor of the soft Dice loss")
     cross_entropy_weight: float = Field(1.0, ge=0, description="factor of the cross-entropy")
     dice_background: bool = Field(False, description="include the background in the soft Dice")
@@ -217,6 +222,12 @@ class LossSettings(Section):
         le=16,
         description="distance at which its surfaces still match, voxels along each axis",
     )
+
+    @model_validator(mode="after")
+    def _regions_have_no_background(self) -> Self:
+        if self.regions and self.dice_background:
+            raise ValueError("dice_background needs regions = false: no region is the background")
+        return self
 
 
 class OptimizerSettings(Section):

@@ -37,7 +37,7 @@ def test_paper_config_is_the_paper():
     assert (paper.optimizer.learning_rate, paper.optimizer.momentum) == (0.06, 0.99)
     assert (paper.network.features, paper.network.max_features) == (32, 1024)
     assert paper.preprocess.spacing_mm == 1.99
-    assert paper.train.ema_decay == 0
+    assert (paper.train.ema_decay, paper.loss.regions) == (0, False)
     assert paper.sampling.class_weights == (1, 1, 1)
     draws = paper.augment
     assert {draws.mirror, draws.rotate, draws.scale} == {0.4}
@@ -75,6 +75,11 @@ def test_bad_override_is_one_line_with_the_path(override, message):
         load_settings(overrides=[override])
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_regions_have_no_background():
+    with pytest.raises(InputError, match="no region is the background"):
+        load_settings(overrides=["loss.regions=true", "loss.dice_background=true"])
 
 
 @pytest.mark.parametrize("source", ["majority", "sample", "annotator_1", "annotator_12"])

@@ -62,7 +62,7 @@ def build_program(settings: Settings, devices: Sequence[jax.Device] | None = Non
             f"sampling.patch_shape = {list(shape)}: more voxels than 32 bits count; make it smaller"
         )
     platform = devices[0].platform if devices else None
-    network = build_network(settings.network, shape, platform)
+    network = build_network(settings.network, shape, platform, regions=settings.loss.regions)
     optimizer = build_optimizer(settings.optimizer, train.epochs * train.batches)
     loss = partial(deep_supervision_loss, settings=settings.loss, axis_name=AXIS)
     augment = partial(

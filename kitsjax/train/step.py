@@ -13,6 +13,7 @@ from jaxtyping import Array, Int32
 from kitsjax.errors import InputError
 from kitsjax.model.arrays import Image, Label, Outputs, Params, Scalar
 from kitsjax.model.pseudo_dice import dice_counts
+from kitsjax.model.regions import predicts_regions
 from kitsjax.train.state import TrainState, update_average
 
 Metrics = dict[str, Array]
@@ -133,13 +134,15 @@ def eval_step(
     Returns:
         Metrics, equal on all devices. `loss` is the mean over the global batch. `counts`
         (class, 3) float32 are the true positive, false positive and false negative voxels of the
-        global batch, from the argmax of the finest output. Summed over batches, counts[c] gives
-        the Dice of class c, 2 TP / (2 TP + FP + FN), and `pseudo_dice.pseudo_dice` gives the mean
-        over classes.
+        global batch, from the argmax of the finest output (from the most probable class if the
+        network's field `regions` says that its logits are of regions). Summed over batches,
+        counts[c] gives the Dice of class c, 2 TP / (2 TP + FP + FN), and `pseudo_dice.pseudo_dice`
+        gives the mean over classes.
     """
     image, label = _without_augmentation(batch)
     outputs = _apply(network, params, image)
-    value, counts = loss(outputs, label), dice_counts(outputs[0], label)
+    value = loss(outputs, label)
+    counts = dice_counts(outputs[0], label, regions=predicts_regions(network))
     if axis_name is not None:
         counts = jax.lax.psum(counts, axis_name)
     return {"loss": _mean_over_devices(value, axis_name), "counts": counts}

@@ -265,6 +265,29 @@ def test_eval_counts_every_voxel_once():
     assert counts[:, 0].sum() + counts[:, 1].sum() == batch["label"].size
 
 
+def test_a_network_of_regions_learns_labels():
+    """Also labels that no region has to itself, as the counts of its validation show."""
+    settings = LossSettings(regions=True, dice_per_batch=True)
+    loss = partial(deep_supervision_loss, settings=settings)
+    network = UNet(stage_features=(8, 8), deep_supervision=1, regions=True)
+    image = np.random.default_rng(0).integers(0, 4, (4, 4, 4, 4)).repeat(2, 1).repeat(2, 2)
+    label = image.repeat(2, 3)
+    batch = {"image": label.astype(np.float32), "label": label.astype(np.uint8)}
+    optimizer = optax.adam(1e-2)
+    state = init_state(network, optimizer, 0)
+    step = quick_jit(partial(train_step, network=network, optimizer=optimizer, loss=loss))
+    evaluate = quick_jit(partial(eval_step, network=network, loss=loss))
+    before = evaluate(state.params, batch)
+    for _ in range(60):
+        state, _ = step(state, batch)
+    after = evaluate(state.params, batch)
+    true = np.bincount(label.ravel(), minlength=4)
+    for counts in (before["counts"], after["counts"]):
+        np.testing.assert_array_equal(counts[:, 0] + counts[:, 2], true)
+    assert (after["counts"][:, 0] > 0.9 * true).all()
+    assert float(after["loss"]) < float(before["loss"]) - 1
+
+
 def test_example_of_train_step_learns():
     example = textwrap.dedent(train_step.__doc__.split("reused:\n\n")[1])
     batch = small_batch(0)
