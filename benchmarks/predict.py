@@ -65,7 +65,7 @@ def _save_model(job: Job, task: Task) -> None:
         import optax
 
         from kitsjax.model.unet import build_network
-        from kitsjax.train.step import init_state
+        from kitsjax.train.state import init_state
 
         network = build_network(settings.network, task.patch_shape)
         params = init_state(network, optax.identity(), seed=0).params

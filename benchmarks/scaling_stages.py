@@ -108,7 +108,7 @@ def _windows(folder: Path, along: int) -> tuple[float, Costs]:
     from kitsjax.infer.predict import predict_label
     from kitsjax.infer.trained_model import stack_models
     from kitsjax.model.unet import build_network
-    from kitsjax.train.step import init_state
+    from kitsjax.train.state import init_state
 
     settings = load_settings(
         overrides=("sampling.patch_shape=[32, 32, 32]", "network.smallest=8", *_NETWORK)
@@ -140,9 +140,8 @@ def _step(folder: Path, edge: int, batch_size: int, devices: int) -> Costs:
     from kitsjax.config import load_settings
     from kitsjax.devices import start_devices
     from kitsjax.train.augment import oversized_shape
-    from kitsjax.train.program import build_program, lower_train_step
+    from kitsjax.train.program import build_program, first_state, lower_train_step
     from kitsjax.train.replication import replicate, shard
-    from kitsjax.train.step import init_state
 
     settings = load_settings(
         overrides=(
@@ -154,7 +153,7 @@ def _step(folder: Path, edge: int, batch_size: int, devices: int) -> Costs:
     )  # fmt: skip
     start_devices(settings.run, keep_memory=True)
     program = build_program(settings)
-    one = init_state(program.network, program.optimizer, 0)
+    one = first_state(settings, program)
     compiled = lower_train_step(settings, program, one).compile()
     oversized = oversized_shape(settings.sampling.patch_shape, settings.augment)
     batch = shard(make_batch(oversized, batch_size, settings.preprocess.dtype), devices)

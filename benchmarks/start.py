@@ -88,9 +88,8 @@ def _start_kitsjax(folder: Path) -> dict[str, float]:
     from kitsjax.config import load_settings
     from kitsjax.devices import start_devices
     from kitsjax.train.augment import oversized_shape
-    from kitsjax.train.program import build_program
+    from kitsjax.train.program import build_program, first_state
     from kitsjax.train.replication import replicate, shard
-    from kitsjax.train.step import init_state
 
     moments = {"imported": time.time()}
     settings = load_settings(folder / "settings.toml")
@@ -99,7 +98,7 @@ def _start_kitsjax(folder: Path) -> dict[str, float]:
     oversized = oversized_shape(sampling.patch_shape, settings.augment)
     batch = make_batch(oversized, sampling.batch_size, settings.preprocess.dtype)
     program = build_program(settings)
-    state = init_state(program.network, program.optimizer, settings.train.seed)
+    state = first_state(settings, program)
     state = jax.block_until_ready(replicate(state))
     moments["initialized"] = time.time()
     jax.block_until_ready(program.train_step(state, shard(batch, jax.local_device_count())))

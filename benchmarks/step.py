@@ -67,14 +67,13 @@ def _run_kitsjax(job: Job) -> Measurement:
     import jax
 
     from kitsjax.devices import start_devices
-    from kitsjax.train.program import build_program
+    from kitsjax.train.program import build_program, first_state
     from kitsjax.train.replication import replicate, shard
-    from kitsjax.train.step import init_state
 
     settings, plan = step_settings(job), _PLANS[job.size]
     start_devices(settings.run, keep_memory=True)
     program = build_program(settings)
-    state = init_state(program.network, program.optimizer, settings.train.seed)
+    state = first_state(settings, program)
     parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     state = replicate(state)
     arrays = make_batch(plan.patch_shape, plan.batch_size, settings.preprocess.dtype)
@@ -127,13 +126,12 @@ def count_operations(settings: Settings) -> float:
     """
     import jax
 
-    from kitsjax.train.program import build_program, lower_train_step
-    from kitsjax.train.step import init_state
+    from kitsjax.train.program import build_program, first_state, lower_train_step
 
     network = settings.network.model_copy(update={"convolution": "direct"})
     direct, device = settings.model_copy(update={"network": network}), jax.local_devices()[:1]
     program = build_program(direct, device)
-    state = jax.eval_shape(lambda: init_state(program.network, program.optimizer, 0))
+    state = jax.eval_shape(lambda: first_state(direct, program))
     return float(lower_train_step(direct, program, state, device).cost_analysis()["flops"])
 
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:  # the aliases tell type checkers that these names are public
     from kitsjax.infer.predict import probabilities as probabilities
     from kitsjax.infer.predict import segment as segment
     from kitsjax.infer.trained_model import Model as Model
-    from kitsjax.train.step import TrainState as TrainState
-    from kitsjax.train.step import init_state as init_state
+    from kitsjax.train.state import TrainState as TrainState
+    from kitsjax.train.state import init_state as init_state
     from kitsjax.train.step import train_step as train_step
 
 __version__ = "0.1.0"
@@ -31,9 +31,9 @@ _MODULES = {  # public name -> module that defines it
     "ClassScore": "evaluate.scoring",
     "InputError": "errors",
     "Model": "infer.trained_model",
-    "TrainState": "train.step",
+    "TrainState": "train.state",
     "Volume": "image.volume",
-    "init_state": "train.step",
+    "init_state": "train.state",
     "load_model": "infer.bundle",
     "make_volume": "image.volume",
     "preprocess": "data.preprocess",

@@ -37,6 +37,9 @@ EVALUATION_CLASSES: dict[str, EvaluationClass] = {
 EVALUATION_NAMES = {"kidney_and_mass": "Kidney + Masses", "mass": "Masses", "tumor": "Tumor"}
 """Names of the evaluation classes in the paper's Table 1."""
 
+REGIONS = ("kidney_and_mass", "mass", "tumor")
+"""Evaluation classes that `loss.regions` trains. Each holds the next and one label more."""
+
 MAJORITY, INDIVIDUAL = "majority", "individual"
 """Kinds of truth: the majority label, and the individual annotations (as annotation samples)."""
 

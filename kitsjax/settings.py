@@ -21,6 +21,7 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 _Edge = Annotated[int, Field(ge=8)]
 PatchShape = tuple[_Edge, _Edge, _Edge]
 Range = tuple[float, float]
+_Weight = Annotated[float, Field(ge=0)]
 
 
 class Section(BaseModel):
@@ -159,8 +160,22 @@ class SamplingSettings(Section):
     foreground_fraction: Probability = Field(
         1 / 3, description="least share of each batch's patches that are centered on foreground"
     )
+    class_weights: tuple[_Weight, _Weight, _Weight] = Field(
+        (1.0, 1.0, 1.0),
+        description="weights of kidney, tumor and cyst: a foreground patch is centered on a class "
+        "drawn with them among those that its case has; 0: never",
+    )
     threads: int = Field(2, ge=1, le=256, description="threads that read patches")
     prefetch: int = Field(4, ge=1, le=1024, description="batches read in advance")
+
+    @field_validator("class_weights")
+    @classmethod
+    def _a_class_has_weight(cls, weights: tuple[float, ...]) -> tuple[float, ...]:
+        if not any(weights):
+            raise ValueError(
+                "at least one must be above 0; for no such patches use foreground_fraction = 0"
+            )
+        return weights
 
 
 class AugmentSettings(Section):
@@ -219,6 +234,11 @@ class NetworkSettings(Section):
 class LossSettings(Section):
     """The loss at every output: cross-entropy plus soft Dice, and an optional boundary term."""
 
+    regions: bool = Field(
+        False,
+        description="predict kidney+masses, masses and tumor as overlapping regions, each by a "
+        "sigmoid with binary cross-entropy and soft Dice, instead of labels by a softmax",
+    )
     dice_weight: float = Field(1.0, ge=0, description="factor of the soft Dice loss")
     cross_entropy_weight: float = Field(1.0, ge=0, description="factor of the cross-entropy")
     dice_background: bool = Field(False, description="include the background in the soft Dice")
@@ -240,6 +260,12 @@ class LossSettings(Section):
         le=16,
         description="distance at which its surfaces still match, voxels along each axis",
     )
+
+    @model_validator(mode="after")
+    def _regions_have_no_background(self) -> Self:
+        if self.regions and self.dice_background:
+            raise ValueError("dice_background needs regions = false: no region is the background")
+        return self
 
 
 class OptimizerSettings(Section):
@@ -267,6 +293,14 @@ class TrainSettings(Section):
     )
     dice_decay: float = Field(
         0.9, ge=0, lt=1, description="decay of the moving average of the pseudo-Dice"
+    )
+    ema_decay: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="decay of an exponential moving average of the parameters, which is then "
+        "validated, kept and exported in their place; 0: none. It remembers about "
+        "1 / (1 - decay) steps",
     )
     checkpoint_epochs: int = Field(1, ge=1, description="epochs between checkpoints")
     seed: int = Field(

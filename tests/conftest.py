@@ -26,7 +26,13 @@ os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 
 # The shape annotations of the network, its losses and prediction are checked at every call.
 install_import_hook(
-    ["kitsjax.model", "kitsjax.infer.predict", "kitsjax.infer.sliding_window"], "beartype.beartype"
+    [
+        "kitsjax.model",
+        "kitsjax.infer.predict",
+        "kitsjax.infer.sliding_window",
+        "kitsjax.infer.window_probabilities",
+    ],
+    "beartype.beartype",
 )
 
 

@@ -38,6 +38,8 @@ def test_paper_config_is_the_paper():
     assert paper.preprocess.spacing_mm == 1.99
     assert (paper.preprocess.normalize, paper.preprocess.intensities) == ("case", ())
     assert (paper.preprocess.lower_percentile, paper.preprocess.upper_percentile) == (0.5, 99.5)
+    assert (paper.train.ema_decay, paper.loss.regions) == (0, False)
+    assert paper.sampling.class_weights == (1, 1, 1)
     draws = paper.augment
     assert {draws.mirror, draws.rotate, draws.scale} == {0.4}
     assert {draws.brightness, draws.contrast, draws.gamma} == {0.4}
@@ -63,6 +65,10 @@ def test_paper_config_is_the_paper():
         ("preprocess.normalize=percentiles", "'case', 'foreground' or 'fixed'"),
         ("preprocess.normalize=fixed", "must be [low, high, mean, deviation] in HU"),
         ("preprocess.intensities=[-79,304,101,77]", 'must be [] with normalize = "case"'),
+        ("sampling.class_weights=[1,1]", "setting 'sampling.class_weights"),
+        ("sampling.class_weights=[1,-1,1]", "setting 'sampling.class_weights"),
+        ("sampling.class_weights=[0,0,0]", "at least one must be above 0"),
+        ("train.ema_decay=1", "less than 1"),
         ("optimizer.learning_rate=nan", "setting 'optimizer.learning_rate'"),
         ("x=1", "write section.field=value"),
         ("train.epochs", "write section.field=value"),
@@ -73,6 +79,11 @@ def test_bad_override_is_one_line_with_the_path(override, message):
         load_settings(overrides=[override])
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_regions_have_no_background():
+    with pytest.raises(InputError, match="no region is the background"):
+        load_settings(overrides=["loss.regions=true", "loss.dice_background=true"])
 
 
 @pytest.mark.parametrize("source", ["majority", "sample", "annotator_1", "annotator_12"])

@@ -13,10 +13,13 @@
     .................
 """
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 
 from kitsjax.data.normalization import normalize
 from kitsjax.data.preprocessed_case import PreprocessedCase
+from kitsjax.labels import FOREGROUND
 from kitsjax.types import Index, Shape
 
 
@@ -36,18 +39,35 @@ def forced_foreground(slot: int, share: int, fraction: float) -> bool:
 
 
 def draw_start(
-    rng: np.random.Generator, case: PreprocessedCase, patch_shape: Shape, foreground: bool
+    rng: np.random.Generator,
+    case: PreprocessedCase,
+    patch_shape: Shape,
+    foreground: bool,
+    class_weights: Sequence[float] = (1.0, 1.0, 1.0),
 ) -> Index:
     """Draw the start (z, y, x) of a random patch; negative where it overhangs the volume.
 
-    A foreground patch is centered on a stored voxel of a class that is drawn uniformly from those
-    present in the case. Any other patch, and every patch of a case without foreground, is uniform
-    over all positions within the volume, the last one included. Along an axis that is shorter than
-    the patch, the patch is centered on the volume.
+    A foreground patch is centered on a stored voxel of a class that is drawn from those present in
+    the case. Any other patch, and every patch of a case without such a class, is uniform over all
+    positions within the volume, the last one included. Along an axis that is shorter than the
+    patch, the patch is centered on the volume.
+
+    Args:
+        rng: makes the draws.
+        case: the case that the patch is of.
+        patch_shape: (z, y, x) in voxels.
+        foreground: whether it is a foreground patch.
+        class_weights: weight of each foreground class in the draw, kidney, tumor, cyst; a class of
+            weight 0 is never drawn.
     """
     positions = case.foreground if foreground else {}
-    if positions:
-        value = rng.choice(sorted(positions))
+    weights = {
+        value: weight
+        for value, weight in zip(FOREGROUND, class_weights, strict=True)
+        if weight and value in positions
+    }
+    if weights:
+        value = _draw_class(rng, weights)
         center = rng.choice(positions[value])
         z, y, x = (int(c) - p // 2 for c, p in zip(center, patch_shape, strict=True))
         return z, y, x
@@ -55,6 +75,13 @@ def draw_start(
     last = [n - p for n, p in zip(case.shape, patch_shape, strict=True)]
     z, y, x = (int(rng.integers(0, n, endpoint=True)) if n > 0 else n // 2 for n in last)
     return z, y, x
+
+
+def _draw_class(rng: np.random.Generator, weights: Mapping[int, float]) -> int:
+    values, shares = list(weights), np.array(list(weights.values()))
+    # A draw with probabilities takes other random numbers than one without.
+    uniform = (shares == shares[0]).all()
+    return int(rng.choice(values, p=None if uniform else shares / shares.sum()))
 
 
 def oversized_start(start: Index, patch_shape: Shape, oversized_shape: Shape) -> Index:

@@ -64,7 +64,7 @@ def batches(
 
     Args:
         cases: the cases to draw patches from.
-        settings: patch shape, batch size and foreground oversampling.
+        settings: patch shape, batch size, foreground oversampling and its class weights.
         oversized_shape: (z, y, x) of the oversized patches, at least the patch shape.
         preprocess: how the stored HU are normalized, and the type of the patches.
         seed: seed of all draws.
@@ -134,7 +134,7 @@ class _PatchReader:
         slot = index % settings.batch_size // self.hosts
         share = settings.batch_size // self.hosts
         forced = forced_foreground(slot, share, settings.foreground_fraction)
-        start = draw_start(rng, case, settings.patch_shape, forced)
+        start = draw_start(rng, case, settings.patch_shape, forced, settings.class_weights)
         start = oversized_start(start, settings.patch_shape, self.oversized_shape)
         return Batch(
             image=read_patch(case.image(), start, self.oversized_shape, self.table(number)),

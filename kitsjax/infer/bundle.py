@@ -107,7 +107,7 @@ def load_model(path: str | Path) -> Model:
 def make_model(params: Params, settings: Settings) -> Model:
     """Make a model on JAX's default device from parameters and their training's settings."""
     shape = settings.sampling.patch_shape
-    network = build_network(settings.network, shape)
+    network = build_network(settings.network, shape, regions=settings.loss.regions)
     on_device = jax.tree.map(jnp.asarray, params)
     return Model(on_device, network, shape, settings.preprocess, settings.predict)
 
@@ -194,7 +194,7 @@ def _check_network(path: Path, settings: Settings, tensors: Mapping[str, np.ndar
     """Compare the names, shapes and types of the tensors with the network's parameters."""
     shape = settings.sampling.patch_shape
     window = jax.ShapeDtypeStruct((1, *shape, 1), jnp.float32)
-    network = build_network(settings.network, shape)
+    network = build_network(settings.network, shape, regions=settings.loss.regions)
     variables = jax.eval_shape(network.init, jax.random.key(0), window)
     expected = {
         name: (leaf.shape, leaf.dtype)

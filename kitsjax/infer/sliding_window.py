@@ -15,8 +15,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import core, lax
-from jaxtyping import Array, Bool, Float, Int, Num, UInt8
+from jaxtyping import Array, Float, Int, Num, UInt8
 
+from kitsjax.infer.window_probabilities import window_probabilities
 from kitsjax.labels import CLASSES
 from kitsjax.model.arrays import Params
 from kitsjax.settings import PredictSettings
@@ -151,7 +152,7 @@ def sum_windows(
 ) -> Float[Array, "k Z Y X"]:
     """Sum probabilities times importance over all windows; the sum is 0 where no window lies.
 
-    Summed over the classes it is the sum of importances, as softmax sums to 1. The classes are the
+    Summed over the classes it is the sum of importances, as they sum to 1. The classes are the
     first axis: as the last one, four of them would be padded to 128 on a TPU.
 
     Args:
@@ -175,7 +176,7 @@ def sum_windows(
     # Rematerialize: the activations of one window take more memory than the whole image.
     @jax.checkpoint
     def predict(params: Params, patches: Float[Array, "b z y x"]) -> Float[Array, "b k z y x"]:
-        return _window_probabilities(network, params, patches, settings.mirror)
+        return window_probabilities(network, params, patches, settings.mirror)
 
     def add_batch(batch: Int[Array, ""], sums: Float[Array, "k Z Y X"]) -> Float[Array, "k Z Y X"]:
         numbers = [batch * batch_size + n for n in range(batch_size)]
@@ -222,29 +223,3 @@ def _window_corner(
         jnp.minimum(window_start(index, last_start, count), last_start)
         for index, last_start, count in zip((z, y, x), last_starts, counts, strict=True)
     ]
-
-
-def _window_probabilities(
-    network: nn.Module, params: Params, patches: Float[Array, "b z y x"], mirror: bool
-) -> Float[Array, "b k z y x"]:
-    """Average softmax over members and mirrorings, scanned so that the network compiles once."""
-    flips = jnp.array(list(itertools.product((False, True), repeat=3)) if mirror else [[False] * 3])
-    members = jax.tree.leaves(params)[0].shape[0]
-
-    def add_member(sums: Array, member: Params) -> tuple[Array, None]:
-        def add_mirroring(sums: Array, flip: Bool[Array, " 3"]) -> tuple[Array, None]:
-            logits = network.apply({"params": member}, _flip(patches, flip)[..., None])[0]
-            logits = jnp.moveaxis(logits.astype(jnp.float32), -1, 1)
-            return sums + _flip(jax.nn.softmax(logits, axis=1), flip), None
-
-        return lax.scan(add_mirroring, sums, flips)[0], None
-
-    zeros = jnp.zeros((len(patches), len(CLASSES), *patches.shape[1:]), jnp.float32)
-    sums, _ = lax.scan(add_member, zeros, params)
-    return sums / (members * len(flips))
-
-
-def _flip(array: Float[Array, "*b z y x"], flip: Bool[Array, " 3"]) -> Float[Array, "*b z y x"]:
-    for axis in range(3):
-        array = jnp.where(flip[axis], jnp.flip(array, axis - 3), array)
-    return array

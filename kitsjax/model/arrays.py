@@ -15,7 +15,7 @@ Label = Int[Array, "b z y x"]
 """Class values of a batch of patches."""
 
 Logits = Float[Array, "b z y x k"]
-"""Scores of the classes before softmax."""
+"""Scores of the classes before softmax, or of the regions before sigmoid."""
 
 Outputs = tuple[Float[Array, "b _ _ _ k"], ...]
 """Logits of the deep supervision outputs, finest first; each is half as long as the one before."""

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int
 
 from kitsjax.model.arrays import Label, Logits, Scalar
 from kitsjax.model.boundary import compare_soft_surfaces
+from kitsjax.model.regions import class_probabilities, region_truth
 from kitsjax.settings import LossSettings
 
 LossTerm = Callable[[Logits, Label, LossSettings, str | None], Scalar]
@@ -38,8 +39,8 @@ def deep_supervision_loss(
     """Sum the weighted terms of the loss over the weighted outputs, in float32.
 
     Args:
-        outputs: logits, finest first; the finest has the label's shape, the shapes of the others
-            divide it.
+        outputs: logits of classes, or of regions with `regions`, finest first; the finest has the
+            label's shape, the shapes of the others divide it.
         label: class values.
         settings: section [loss]; a term of weight 0 is not computed.
         axis_name: mapped axis of devices that share a global batch; None outside pmap.
@@ -76,12 +77,17 @@ def dice_loss(
 
     The Dice of a class is nnU-Net's (2 I + s) / max(truth + prediction + s, 1e-8), where I is the
     intersection and s is `dice_smooth`. It is averaged over samples and classes, which include
-    background only with `dice_background`. With `dice_per_batch`, I and the sums run over the
-    batch first, and over the devices of `axis_name` too: the Dice of the global batch.
+    background only with `dice_background`. With `regions` it is the Dice of the regions, whose
+    probabilities are sigmoids. With `dice_per_batch`, I and the sums run over the batch first, and
+    over the devices of `axis_name` too: the Dice of the global batch.
     """
-    probability = jax.nn.softmax(logits.astype(jnp.float32))
-    truth = jax.nn.one_hot(label, logits.shape[-1], dtype=jnp.float32)
-    first = 0 if settings.dice_background else 1
+    logits = logits.astype(jnp.float32)
+    if settings.regions:
+        probability, truth = jax.nn.sigmoid(logits), region_truth(label)
+    else:
+        probability = jax.nn.softmax(logits)
+        truth = jax.nn.one_hot(label, logits.shape[-1], dtype=jnp.float32)
+    first = 0 if settings.dice_background or settings.regions else 1
     sums = jnp.stack(
         [
             (probability * truth).sum(_VOXELS),
@@ -98,7 +104,13 @@ def dice_loss(
 def cross_entropy_loss(
     logits: Logits, label: Label, settings: LossSettings, axis_name: str | None = None
 ) -> Scalar:
-    """Average the categorical cross-entropy over voxels and samples; 0 is perfect."""
+    """Average the categorical cross-entropy over voxels and samples; 0 is perfect.
+
+    With `regions` it is the binary cross-entropy, averaged over the regions, too.
+    """
+    if settings.regions:
+        logits = logits.astype(jnp.float32)
+        return (jax.nn.softplus(logits) - logits * region_truth(label)).mean()
     # optax.softmax_cross_entropy_with_integer_labels gives the same bits, but its gradient is a
     # scatter: on a CPU at (2, 48, 48, 48, 4) it takes 1.16 times as long, and longer to compile.
     logits = logits.astype(jnp.float32)
@@ -125,8 +137,8 @@ def boundary_loss(
     of reach of the true one is told to vanish, not where to go. Use this term beside the others.
     The idea of a ratio of widened soft boundaries is Bokhovkin and Burnaev's (arXiv:1905.07852).
     """
-    probability = jax.nn.softmax(logits.astype(jnp.float32))
-    truth = jax.nn.one_hot(label, logits.shape[-1], dtype=jnp.float32)
+    probability = class_probabilities(logits.astype(jnp.float32), regions=settings.regions)
+    truth = jax.nn.one_hot(label, probability.shape[-1], dtype=jnp.float32)
     sums = jnp.stack(compare_soft_surfaces(probability, truth, settings.boundary_tolerance))
     near, size = _batch_sums(sums, settings, axis_name)
     return -((near + 1) / (size + 1)).mean()

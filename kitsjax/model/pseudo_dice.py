@@ -9,20 +9,27 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from kitsjax.model.arrays import Label, Logits, Scalar
+from kitsjax.model.regions import class_probabilities
 
-ClassCounts = Float[Array, "k 3"]
+ClassCounts = Float[Array, "classes 3"]
 """Voxels of each class that are true positives, false positives and false negatives."""
 
 
-def dice_counts(logits: Logits, label: Label) -> ClassCounts:
+def dice_counts(logits: Logits, label: Label, *, regions: bool = False) -> ClassCounts:
     """Count the true positives, false positives and false negatives of each class.
 
-    The predicted class of a voxel is the one of the highest logit. The counts are summed over
-    voxels and batch in float32, which is exact up to 2**24 voxels: eight patches of 128 cubed on
-    a device.
+    The predicted class of a voxel is the most probable one. The counts are summed over voxels and
+    batch in float32, which is exact up to 2**24 voxels: eight patches of 128 cubed on a device.
+
+    Args:
+        logits: of the classes, or of the regions.
+        label: class values.
+        regions: whether the logits are of regions.
     """
-    classes = logits.shape[-1]
-    predicted = jax.nn.one_hot(logits.argmax(-1), classes, dtype=jnp.float32)
+    # Logits of classes have the order of their probabilities.
+    scores = class_probabilities(logits, regions=True) if regions else logits
+    classes = scores.shape[-1]
+    predicted = jax.nn.one_hot(scores.argmax(-1), classes, dtype=jnp.float32)
     true = jax.nn.one_hot(label, classes, dtype=jnp.float32)
     batch_and_voxels = (0, 1, 2, 3)
     hit = (predicted * true).sum(batch_and_voxels)

@@ -9,7 +9,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from kitsjax.errors import InputError
-from kitsjax.labels import CLASSES
+from kitsjax.labels import CLASSES, REGIONS
 from kitsjax.model.arrays import Outputs
 from kitsjax.model.convolution import FASTEST_IMPLEMENTATION, Implementation, convolve, upsample
 from kitsjax.model.norm import SLOPE, norm_relu
@@ -96,13 +96,13 @@ class Up(nn.Module):
 class DeepSupervisionOutput(nn.Module):
     """1x1x1 convolution with bias from a decoder level's channels to float32 logits."""
 
-    classes: int
+    channels: int
 
     @nn.compact
     def __call__(self, x: Float[Array, "b z y x i"]) -> Float[Array, "b z y x k"]:
         """Compute the logits of every voxel."""
-        kernel = self.param("kernel", _he_normal, (x.shape[-1], self.classes))
-        bias = self.param("bias", nn.initializers.zeros, (self.classes,))
+        kernel = self.param("kernel", _he_normal, (x.shape[-1], self.channels))
+        bias = self.param("bias", nn.initializers.zeros, (self.channels,))
         product = jnp.dot(x, kernel.astype(x.dtype), preferred_element_type=jnp.float32)
         return product + bias.reshape(1, 1, 1, 1, -1)
 
@@ -117,7 +117,8 @@ class UNet(nn.Module):
     Attributes:
         stage_features: channels of each encoder stage, finest first.
         deep_supervision: number of decoder levels with an output, finest first.
-        classes: channels of the logits.
+        classes: channels of the logits, if they are of classes.
+        regions: whether the logits are of regions (`kitsjax.model.regions`), not of classes.
         dtype: dtype of the computation; norm statistics and logits are always float32.
         implementation: implementation of the convolutions, see `convolve`.
         remat: recompute each block's activations in the backward pass, to save memory.
@@ -126,6 +127,7 @@ class UNet(nn.Module):
     stage_features: tuple[int, ...]
     deep_supervision: int
     classes: int = len(CLASSES)
+    regions: bool = False
     dtype: DTypeLike = jnp.float32
     implementation: Implementation = "direct"
     remat: bool = False
@@ -134,6 +136,7 @@ class UNet(nn.Module):
     def __call__(self, x: Float[Array, "b z y x 1"]) -> Outputs:
         """Compute the logits of `deep_supervision` levels; level n halves each axis n times."""
         stages = len(self.stage_features)
+        channels = len(REGIONS) if self.regions else self.classes
         _check_divisible(x.shape[1:4], 2 ** (stages - 1))
         block = nn.remat(Block) if self.remat else Block
         skips = []
@@ -149,7 +152,7 @@ class UNet(nn.Module):
             x = block(features, 1, self.dtype, self.implementation, name=f"decoder_{level}")(x)
             if level < self.deep_supervision:
                 # "head" is the name in every model file.
-                output = DeepSupervisionOutput(self.classes, name=f"head_{level}")
+                output = DeepSupervisionOutput(channels, name=f"head_{level}")
                 logits.append(output(x))
         return tuple(reversed(logits))
 
@@ -194,6 +197,8 @@ def build_network(
     settings: NetworkSettings,
     patch_shape: Shape,
     platform: str | None = None,
+    *,
+    regions: bool = False,
 ) -> UNet:
     """Build the network of these settings, with every "auto" resolved for the platform.
 
@@ -201,6 +206,7 @@ def build_network(
         settings: section [network].
         patch_shape: training patch (z, y, x) in voxels; it sets the number of stages.
         platform: "cpu", "gpu" or "tpu"; None means the one where JAX computes by default.
+        regions: the setting loss.regions: whether the logits are of regions.
 
     Raises:
         InputError: the patch cannot be halved, or `deep_supervision` exceeds its decoder levels.
@@ -229,6 +235,7 @@ def build_network(
     return UNet(
         stage_features=features,
         deep_supervision=outputs,
+        regions=regions,
         dtype=jnp.dtype(dtype),
         implementation=implementation,
         remat=settings.remat,

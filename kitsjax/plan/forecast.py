@@ -20,8 +20,8 @@ from kitsjax.plan.chips import CHIPS, Chip
 from kitsjax.plan.cost import Cost, count_bytes, count_parameters, measure_cost
 from kitsjax.plan.targets import tpu_devices
 from kitsjax.settings import Settings
-from kitsjax.train.program import Program, build_program, lower_train_step
-from kitsjax.train.step import TrainState, init_state
+from kitsjax.train.program import Program, build_program, first_state, lower_train_step
+from kitsjax.train.state import TrainState
 from kitsjax.types import Shape
 
 CT_SHAPE = (256, 256, 256)
@@ -83,7 +83,7 @@ def forecast(settings: Settings, target: str | None = None, ct_shape: Shape = CT
     """
     devices = _find_devices(settings, target)
     program = build_program(settings, devices)
-    state = jax.eval_shape(partial(init_state, program.network, program.optimizer, 0))
+    state = jax.eval_shape(partial(first_state, settings, program))
     # The best number on the target's platform, not on the one that compiles.
     batch_windows = windows_at_a_time(settings.predict, devices[0].platform)
     model = Model(
@@ -123,9 +123,12 @@ def _measure_training(
     """Measure one train step; its loop goes over the micro-batches."""
     lowered = lower_train_step(settings, program, state, devices)
     parameters, momentum = count_bytes(state.params), count_bytes(state.opt_state)
-    # After the loop the update reads the gradient, and reads and writes parameters and momentum.
-    update_bytes = 3 * parameters + 2 * momentum
+    average = count_bytes(state.average)
+    # After the loop the update reads the gradient, and reads and writes all of the state.
+    update_bytes = 3 * parameters + 2 * momentum + 2 * average
     named = {"parameters": parameters, "momentum": momentum}
+    if average:
+        named["average"] = average
     return measure_cost(lowered, named, settings.train.accumulation_steps, update_bytes)
 
 

@@ -23,11 +23,13 @@ from kitsjax.train.checkpoint_record import (
     record_from_json,
     record_to_json,
 )
-from kitsjax.train.step import TrainState
+from kitsjax.train.state import TrainState
 
 Tree = TypeVar("Tree")
 
 _logger = logging.getLogger(__name__)
+
+_PARAMS, _AVERAGE = "params", "average"
 
 
 class Checkpoints:
@@ -81,7 +83,7 @@ class Checkpoints:
         Raises:
             InputError: this or an earlier write failed, for instance because the disk is full.
         """
-        trees = {"params": flatten(state.params), "optimizer": flatten(state.opt_state)}
+        trees = {name: flatten(tree) for name, tree in _trees(state).items()}
         leaves = {name: describe_leaves(arrays, hashed=True) for name, arrays in trees.items()}
         record = Record(progress, scored, leaves)
         items = {name: ocp.args.StandardSave(arrays) for name, arrays in trees.items()}
@@ -147,14 +149,17 @@ class Checkpoints:
             InputError: it is of another network or optimizer, or cannot be read here.
         """
         record = self._read_record(number)
-        params = self._restore_tree("params", like_state.params, number, record)
-        opt_state = self._restore_tree("optimizer", like_state.opt_state, number, record)
-        return TrainState(jnp.int32(record.progress.step), params, opt_state), record.progress
+        params, opt_state, *average = (
+            self._restore_tree(name, like, number, record)
+            for name, like in _trees(like_state).items()
+        )
+        step = jnp.int32(record.progress.step)
+        return TrainState(step, params, opt_state, *average), record.progress
 
     def restore_best(self, like_params: Params) -> tuple[Params, Progress]:
         """Read the parameters of the best checkpoint that is whole, and where the run stood then.
 
-        Better ones, which are damaged, are reported.
+        They are `TrainState.kept`, which were scored. Better ones, which are damaged, are reported.
 
         Args:
             like_params: parameters with the structure, shapes and types to expect.
@@ -165,7 +170,8 @@ class Checkpoints:
         while (number := self.best) is not None:
             try:
                 record = self._read_record(number)
-                return self._restore_tree("params", like_params, number, record), record.progress
+                name = _AVERAGE if _AVERAGE in record.leaves else _PARAMS
+                return self._restore_tree(name, like_params, number, record), record.progress
             except DamagedCheckpointError as error:
                 del self._scores[number]
                 _logger.warning("%s; the next best checkpoint is used", error)
@@ -202,7 +208,7 @@ class Checkpoints:
             return record_from_json(self._manager.restore(number, args=args).record)
 
     def _restore_tree(self, name: str, like: Tree, number: int, record: Record) -> Tree:
-        expected, stored = flatten(like), record.leaves[name]
+        expected, stored = flatten(like), record.leaves.get(name, {})
         different = first_difference(describe_leaves(expected), stored)
         if different:
             raise InputError(
@@ -215,6 +221,12 @@ class Checkpoints:
             if describe_leaves(leaves, hashed=True) != stored:
                 raise ValueError("its content has changed on disk")
         return jax.tree.unflatten(jax.tree.structure(like), [leaves[k] for k in expected])
+
+
+def _trees(state: TrainState) -> dict[str, Any]:
+    """Name the trees of a state that a checkpoint stores."""
+    trees = {_PARAMS: state.params, "optimizer": state.opt_state}
+    return trees if state.average is None else {**trees, _AVERAGE: state.average}
 
 
 def _free_name(path: Path) -> Path:

@@ -47,7 +47,7 @@ class Record:
     Attributes:
         progress: where the run stood.
         scored: whether `progress.pseudo_dice_average` was measured with these parameters.
-        leaves: the arrays of the trees "params" and "optimizer", with hashes.
+        leaves: the arrays of the trees "params", "optimizer" and, if kept, "average", with hashes.
     """
 
     progress: Progress

@@ -21,10 +21,11 @@ from kitsjax.signals import Stopped, watch_signals
 from kitsjax.train.checkpoint import Checkpoints
 from kitsjax.train.checkpoint_record import Progress
 from kitsjax.train.optimizer import learning_rate
-from kitsjax.train.program import build_program, lower_train_step
+from kitsjax.train.program import build_program, first_state, lower_train_step
 from kitsjax.train.replication import first_replica, replicate, shard
 from kitsjax.train.run_folder import CHECKPOINTS
-from kitsjax.train.step import Metrics, TrainState, init_state
+from kitsjax.train.state import TrainState
+from kitsjax.train.step import Metrics
 from kitsjax.train.streams import Cases, OpenStreams, Streams, open_pipelines
 from kitsjax.train.tracking import Tracker
 from kitsjax.training_log import Row
@@ -55,7 +56,7 @@ class TrainingLoop:
         self.train_cases = train_cases
         self.validation_cases = validation_cases
         self.program = build_program(settings)
-        self.state = init_state(self.program.network, self.program.optimizer, settings.train.seed)
+        self.state = first_state(settings, self.program)
         self.progress = Progress()
         self._steps = settings.train.epochs * settings.train.batches
         self._learning_rate = learning_rate(settings.optimizer, self._steps)
@@ -81,7 +82,8 @@ class TrainingLoop:
             open_streams: opens the streams of batches, if they come from elsewhere than the cases.
 
         Returns:
-            The best parameters, and where the run stood when they were saved.
+            The best parameters (of `TrainState.kept`), and where the run stood when they were
+            saved.
 
         Raises:
             InputError: a checkpoint is damaged, the disk is full, or the loss is no longer finite.
@@ -109,7 +111,7 @@ class TrainingLoop:
         for epoch in range(progress.epoch, train.epochs):
             began = time.perf_counter()
             state, speed = self._train_epoch(state, train_stream, tracker, signals)
-            scores = self._validate(state.params, validation_stream, signals)
+            scores = self._validate(state.kept, validation_stream, signals)
             if signals:
                 # A validation that was broken off is made again as a whole.
                 self._save_and_stop(state, tracker, signals[0])

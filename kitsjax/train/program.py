@@ -18,7 +18,8 @@ from kitsjax.settings import Settings
 from kitsjax.train.augment import augment_patches, oversized_shape
 from kitsjax.train.optimizer import build_optimizer
 from kitsjax.train.replication import AXIS, check_batch
-from kitsjax.train.step import Metrics, TrainState, eval_step, train_step
+from kitsjax.train.state import TrainState, init_state
+from kitsjax.train.step import Metrics, eval_step, train_step
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def build_program(settings: Settings, devices: Sequence[jax.Device] | None = Non
             f"sampling.patch_shape = {list(shape)}: more voxels than 32 bits count; make it smaller"
         )
     platform = devices[0].platform if devices else None
-    network = build_network(settings.network, shape, platform)
+    network = build_network(settings.network, shape, platform, regions=settings.loss.regions)
     optimizer = build_optimizer(settings.optimizer, train.epochs * train.batches)
     loss = partial(deep_supervision_loss, settings=settings.loss, axis_name=AXIS)
     augment = partial(
@@ -69,7 +70,7 @@ def build_program(settings: Settings, devices: Sequence[jax.Device] | None = Non
     )
     train_one = partial(
         train_step, network=network, optimizer=optimizer, loss=loss, augment=augment,
-        accumulation_steps=train.accumulation_steps, axis_name=AXIS,
+        accumulation_steps=train.accumulation_steps, ema_decay=train.ema_decay, axis_name=AXIS,
     )  # fmt: skip
     eval_one = partial(eval_step, network=network, loss=loss, axis_name=AXIS)
     return Program(
@@ -78,6 +79,12 @@ def build_program(settings: Settings, devices: Sequence[jax.Device] | None = Non
         jax.pmap(train_one, axis_name=AXIS, donate_argnums=0, devices=devices),
         jax.pmap(eval_one, axis_name=AXIS, devices=devices),
     )
+
+
+def first_state(settings: Settings, program: Program) -> TrainState:
+    """Make the state that a run of these settings begins with, without an axis of devices."""
+    train = settings.train
+    return init_state(program.network, program.optimizer, train.seed, average=train.ema_decay > 0)
 
 
 def lower_train_step(

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Protocol, TypeVar
 
-import flax
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -14,7 +13,8 @@ from jaxtyping import Array, Int32
 from kitsjax.errors import InputError
 from kitsjax.model.arrays import Image, Label, Outputs, Params, Scalar
 from kitsjax.model.pseudo_dice import dice_counts
-from kitsjax.types import Shape
+from kitsjax.model.regions import predicts_regions
+from kitsjax.train.state import TrainState, update_average
 
 Metrics = dict[str, Array]
 """Float32 arrays by name; `train_step` and `eval_step` say which."""
@@ -39,50 +39,6 @@ class Augment(Protocol):
         """Augment a batch."""
 
 
-@flax.struct.dataclass
-class TrainState:
-    """Everything that a step changes, as a pytree.
-
-    Attributes:
-        step: optimizer steps taken.
-        params: the network's parameters, float32.
-        opt_state: the optimizer's state, such as its momentum.
-    """
-
-    step: Int32[Array, ""]
-    params: Params
-    opt_state: optax.OptState
-
-
-def init_state(
-    network: nn.Module,
-    optimizer: optax.GradientTransformation,
-    seed: int,
-    *,
-    patch_shape: Shape = (256, 256, 256),
-) -> TrainState:
-    """Make the state before the first step: random parameters and an empty optimizer state.
-
-    Args:
-        network: maps (b, z, y, x, 1) to a tuple of logits, finest first. It has parameters only
-            (no batch statistics, no dropout): `kitsjax.model.unet.UNet`, or your own.
-        optimizer: its updates will be added to the parameters.
-        seed: the same seed gives the same parameters, to the bit.
-        patch_shape: (z, y, x) in voxels. Give it only if the shapes of the parameters depend on
-            it; those of a fully convolutional network do not. Nothing of this size is computed.
-    """
-    return _init_state(network, optimizer, jax.random.key(seed), patch_shape)
-
-
-@partial(jax.jit, static_argnums=(0, 1, 3))
-def _init_state(
-    network: nn.Module, optimizer: optax.GradientTransformation, key: Array, patch_shape: Shape
-) -> TrainState:
-    image = jax.ShapeDtypeStruct((1, *patch_shape, 1), jnp.float32)
-    params = network.lazy_init(key, image)["params"]
-    return TrainState(jnp.int32(0), params, optimizer.init(params))
-
-
 def train_step(
     state: TrainState,
     batch: DeviceBatch,
@@ -92,6 +48,7 @@ def train_step(
     loss: Loss,
     augment: Augment | None = None,
     accumulation_steps: int = 1,
+    ema_decay: float = 0.0,
     axis_name: str | None = None,
 ) -> tuple[TrainState, Metrics]:
     """Take one step of gradient descent: (state, batch) -> (state, metrics), for jit or pmap.
@@ -112,6 +69,8 @@ def train_step(
         accumulation_steps: number of micro-batches, which must divide b. They are computed one
             after another to save memory, and their gradients are averaged. A Dice over the whole
             batch (loss.dice_per_batch) then becomes a Dice over each micro-batch.
+        ema_decay: decay of the moving average of the parameters, which the state must hold then
+            (`init_state` with `average`); 0: none is kept.
         axis_name: the mapped axis under pmap, over which gradients and metrics are averaged; None
             under plain jit.
 
@@ -121,8 +80,9 @@ def train_step(
         optimizer gets, before any clipping.
 
     Raises:
-        InputError: while compiling, if `accumulation_steps` does not divide the batch or if the
-            network's output is not a tuple.
+        InputError: while compiling, if `accumulation_steps` does not divide the batch, if the
+            network's output is not a tuple, or if only one of `ema_decay` and `state.average` is
+            there.
 
     Compile it once and feed it anything that yields batches; the old state's memory is reused:
 
@@ -150,7 +110,8 @@ def train_step(
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
     metrics = {"loss": value, "grad_norm": optax.tree.norm(grads)}
-    return TrainState(state.step + 1, params, opt_state), metrics
+    average = update_average(state, params, ema_decay)
+    return TrainState(state.step + 1, params, opt_state, average), metrics
 
 
 def eval_step(
@@ -164,7 +125,7 @@ def eval_step(
     """Evaluate one batch of validation patches: (params, batch) -> metrics, for jit or pmap.
 
     Args:
-        params: `state.params`.
+        params: `state.kept`.
         batch: image and label (b, z, y, x), as `train_step` takes them.
         network: the one that the parameters belong to.
         loss: (outputs, label) -> float32 scalar, as `train_step` takes it.
@@ -173,13 +134,15 @@ def eval_step(
     Returns:
         Metrics, equal on all devices. `loss` is the mean over the global batch. `counts`
         (class, 3) float32 are the true positive, false positive and false negative voxels of the
-        global batch, from the argmax of the finest output. Summed over batches, counts[c] gives
-        the Dice of class c, 2 TP / (2 TP + FP + FN), and `pseudo_dice.pseudo_dice` gives the mean
-        over classes.
+        global batch, from the argmax of the finest output (from the most probable class if the
+        network's field `regions` says that its logits are of regions). Summed over batches,
+        counts[c] gives the Dice of class c, 2 TP / (2 TP + FP + FN), and `pseudo_dice.pseudo_dice`
+        gives the mean over classes.
     """
     image, label = _without_augmentation(batch)
     outputs = _apply(network, params, image)
-    value, counts = loss(outputs, label), dice_counts(outputs[0], label)
+    value = loss(outputs, label)
+    counts = dice_counts(outputs[0], label, regions=predicts_regions(network))
     if axis_name is not None:
         counts = jax.lax.psum(counts, axis_name)
     return {"loss": _mean_over_devices(value, axis_name), "counts": counts}

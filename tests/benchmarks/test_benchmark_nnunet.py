@@ -15,7 +15,8 @@ from kitsjax.model.losses import deep_supervision_loss
 from kitsjax.model.unet import UNet
 from kitsjax.settings import LossSettings, OptimizerSettings
 from kitsjax.train.optimizer import build_optimizer
-from kitsjax.train.step import TrainState, train_step
+from kitsjax.train.state import TrainState
+from kitsjax.train.step import train_step
 
 FEATURES = (4, 6, 8, 8)
 SHAPE = (16, 16, 16)

@@ -45,6 +45,46 @@ def test_foreground_classes_are_drawn_alike(cases):
     assert all(abs(n - 200) < 60 for n in hits.values()), hits
 
 
+def center_label(case, start):
+    return int(case.label()[tuple(s + p // 2 for s, p in zip(start, PATCH, strict=True))])
+
+
+def draw_centers(case, weights, seed=0, count=800):
+    """How often a foreground patch was centered on each label value."""
+    rng = np.random.default_rng(seed)
+    starts = [draw_start(rng, case, PATCH, True, weights) for _ in range(count)]
+    return np.bincount([center_label(case, start) for start in starts], minlength=4)
+
+
+def test_foreground_classes_follow_their_weights(cases):
+    hits = draw_centers(cases[0], (1.0, 4.0, 3.0))
+    # 800 draws at 1/8, 1/2 and 3/8: the largest sd is 14.
+    np.testing.assert_allclose(hits, [0, 100, 400, 300], atol=45)
+    assert (draw_centers(cases[0], (0.0, 0.0, 2.0)) == [0, 0, 0, 800]).all()
+
+
+def test_weights_are_among_the_classes_present(monkeypatch, cases):
+    present = {value: cases[0].foreground[value] for value in (1, 3)}
+    monkeypatch.setattr(type(cases[0]), "foreground", present)
+    np.testing.assert_allclose(draw_centers(cases[0], (1.0, 5.0, 3.0)), [0, 200, 0, 600], atol=45)
+    # With none of them the patch is any, as in a case without foreground.
+    rng = np.random.default_rng(0)
+    starts = np.array([draw_start(rng, cases[0], PATCH, True, (0, 1, 0)) for _ in range(500)])
+    assert starts.min(0).tolist() == [0, 0, 0]
+    assert starts.max(0).tolist() == [n - 12 for n in cases[0].shape]
+
+
+@pytest.mark.parametrize("weight", [1.0, 0.1])
+def test_equal_weights_are_the_uniform_draw(cases, weight):
+    """The stream of a run without weights is as it was: `choice` without probabilities."""
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        positions = cases[0].foreground
+        center = rng.choice(positions[rng.choice(sorted(positions))])
+        found = draw_start(np.random.default_rng(seed), cases[0], PATCH, True, (weight,) * 3)
+        assert found == tuple(int(c) - p // 2 for c, p in zip(center, PATCH, strict=True))
+
+
 def test_random_patch_reaches_the_ends_exactly(cases):
     rng = np.random.default_rng(0)
     starts = np.array([draw_start(rng, cases[0], PATCH, foreground=False) for _ in range(500)])

@@ -123,6 +123,14 @@ def test_foreground_rule_in_every_hosts_share(cases, hosts):
             assert centered[: -(-share // 3)].all()
 
 
+def test_foreground_patches_follow_class_weights(cases):
+    settings = SamplingSettings(
+        patch_shape=PATCH, batch_size=4, foreground_fraction=0.5, class_weights=(0, 1, 0)
+    )
+    found = list(islice(batches(cases, settings, OVERSIZED, seed=7), 12))
+    assert (np.array([batch["label"][:2, 8, 8, 8] for batch in found]) == 2).all()
+
+
 def test_hosts_must_divide_the_batch(cases):
     with pytest.raises(ValueError, match="divide"):
         take(cases, 1, hosts=3)

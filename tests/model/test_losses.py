@@ -15,11 +15,13 @@ from kitsjax.model.losses import (
     loss_terms,
     supervision_weights,
 )
+from kitsjax.model.regions import region_truth
 from kitsjax.settings import LossSettings
 
 EXACT = LossSettings(dice_smooth=0.0)
 PERFECT = {"dice": -1.0, "cross_entropy": 0.0, "boundary": -1.0}
 TERMS = {name: term for name, (_, term) in loss_terms(LossSettings()).items()}
+REGIONS = LossSettings(dice_smooth=0.0, regions=True)
 
 # As one program each, quicker than op by op; tests of equal shapes and settings share them.
 compiled = partial(jax.jit, static_argnums=2)
@@ -41,6 +43,10 @@ def random_case(shape=(2, 4, 4, 4), classes=4, seed=0):
 
 def perfect(label, classes=4, confidence=100.0):
     return confidence * jax.nn.one_hot(label, classes)
+
+
+def perfect_regions(label, confidence=100.0):
+    return confidence * (2 * region_truth(label) - 1)
 
 
 def test_every_term_has_its_weight_and_a_minimum():
@@ -85,10 +91,62 @@ def test_cross_entropy_by_hand():
     assert found == pytest.approx(expected, rel=1e-6)
 
 
+def test_losses_of_regions_by_hand():
+    # A tumor and a kidney voxel, predicted with these probabilities of the three regions.
+    tumor, kidney = (3 / 4, 3 / 4, 1 / 4), (3 / 4, 1 / 4, 1 / 4)
+    logits = volume(*([math.log(p / (1 - p)) for p in voxel] for voxel in (tumor, kidney)))
+    label = volume(2, 1)
+    # 2 I / (truth + prediction) of each region: the kidney voxel is in the first one only.
+    dice = (2 * 1.5 / (2 + 1.5) + 2 * 0.75 / (1 + 1.0) + 2 * 0.25 / (1 + 0.5)) / 3
+    assert dice_loss(logits, label, REGIONS) == pytest.approx(-dice, rel=1e-6)
+    smooth = (4 / 4.5 + 2.5 / 3 + 1.5 / 2.5) / 3
+    settings = LossSettings(dice_smooth=1.0, regions=True)
+    assert dice_loss(logits, label, settings) == pytest.approx(-smooth, rel=1e-6)
+    # Five of six answers have a probability of 3/4, and the tumor's own has 1/4.
+    entropy = (5 * math.log(4 / 3) + math.log(4)) / 6
+    assert cross_entropy_loss(logits, label, REGIONS) == pytest.approx(entropy, rel=1e-6)
+
+
+def test_dice_of_regions_per_batch_by_hand():
+    # Sample 0 is a perfect tumor; in sample 1 the kidney is missed.
+    label = jnp.concatenate([volume(2, 0, 0), volume(1, 0, 0)])
+    logits = perfect_regions(jnp.concatenate([volume(2, 0, 0), volume(0, 0, 0)]))
+    # Per sample, with a smoothing far below a voxel, an absent region is perfect.
+    settings = LossSettings(dice_smooth=1e-5, regions=True)
+    assert dice_loss(logits, label, settings) == pytest.approx(-(1 + 2 / 3) / 2, abs=1e-4)
+    batch = LossSettings(dice_smooth=0.0, regions=True, dice_per_batch=True)
+    assert dice_loss(logits, label, batch) == pytest.approx(-(2 / 3 + 1 + 1) / 3)
+
+
 @pytest.mark.parametrize("name", TERMS)
-def test_perfect_is_the_minimum_without_gradient(name):
+def test_gradient_of_regions_is_the_slope(name):
+    logits, label = random_case((2, 4, 4, 4), classes=3)
+    label = jnp.asarray(np.random.default_rng(1).integers(0, 4, label.shape))
+    direction = jnp.asarray(np.random.default_rng(2).normal(size=logits.shape), jnp.float32)
+    settings = LossSettings(regions=True, dice_per_batch=True)
+    _, gradient = DESCENT[name](logits, label, settings)
+    step = 1e-2
+    ahead, behind = (VALUE[name](logits + s * direction, label, settings) for s in (step, -step))
+    slope = float((ahead - behind) / (2 * step))
+    assert float((gradient * direction).sum()) == pytest.approx(slope, rel=2e-2, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", sorted(TERMS.keys() - {"boundary"}))
+def test_gradient_pulls_each_region_apart(name):
+    """Raising the logit of a region lowers the loss where the region is, and nowhere else."""
     _, label = random_case()
-    value, gradient = DESCENT[name](perfect(label), label, EXACT)
+    _, gradient = DESCENT[name](jnp.zeros((2, 4, 4, 4, 3)), label, REGIONS)
+    inside = np.asarray(region_truth(label)) > 0
+    assert (np.asarray(gradient)[inside] < 0).all()
+    assert (np.asarray(gradient)[~inside] > 0).all()
+
+
+@pytest.mark.parametrize("regions", [False, True])
+@pytest.mark.parametrize("name", TERMS)
+def test_perfect_is_the_minimum_without_gradient(name, regions):
+    _, label = random_case()
+    logits = perfect_regions(label) if regions else perfect(label)
+    value, gradient = DESCENT[name](logits, label, REGIONS if regions else EXACT)
     assert value == pytest.approx(PERFECT[name], abs=1e-6)
     np.testing.assert_allclose(gradient, 0, atol=1e-7)
 
@@ -105,13 +163,14 @@ def test_gradient_pulls_toward_the_truth(name):
     assert (np.asarray(gradient)[~true] > 0).all()
 
 
+@pytest.mark.parametrize("regions", [False, True])
 @pytest.mark.parametrize("per_batch", [False, True])
 @pytest.mark.parametrize("magnitude", [0.0, 1e4, 1e30])
 @pytest.mark.parametrize("name", TERMS)
-def test_extreme_logits_and_absent_classes(name, magnitude, per_batch):
+def test_extreme_logits_and_absent_classes(name, magnitude, per_batch, regions):
     """The loss and its gradient stay finite."""
-    logits = jnp.zeros((2, 4, 4, 4, 4)).at[..., 1].set(magnitude)
-    settings = LossSettings(dice_smooth=0.0, dice_per_batch=per_batch)
+    logits = jnp.zeros((2, 4, 4, 4, 3 if regions else 4)).at[..., 1].set(magnitude)
+    settings = LossSettings(dice_smooth=0.0, dice_per_batch=per_batch, regions=regions)
     label = jnp.zeros((2, 4, 4, 4), jnp.int32)
     value, gradient = DESCENT[name](logits, label, settings)
     assert jnp.isfinite(value)
@@ -176,17 +235,18 @@ def test_a_term_of_weight_0_is_not_computed(monkeypatch):
     assert program(LossSettings()) == default
 
 
+@pytest.mark.parametrize("regions", [False, True])
 @pytest.mark.parametrize("per_batch", [False, True])
-def test_devices_together_equal_one_device(per_batch):
+def test_devices_together_equal_one_device(per_batch, regions):
     """Loss and gradient of a global batch do not depend on how many devices share it."""
     devices = jax.devices()[:4]
     if len(devices) < 2:
         pytest.skip("needs several devices: --xla_force_host_platform_device_count")
     count = len(devices)
-    settings = LossSettings(dice_per_batch=per_batch, boundary_weight=1.0)
+    settings = LossSettings(dice_per_batch=per_batch, boundary_weight=1.0, regions=regions)
     # Foreground on the first device alone: a Dice a device would be another number.
     logits, label = random_case((count, 4, 4, 4))
-    label = label.at[1:].set(0)
+    logits, label = logits[..., : 3 if regions else 4], label.at[1:].set(0)
 
     def loss(scale, logits, label, axis_name=None):
         return deep_supervision_loss((scale * logits,), label, settings, axis_name)

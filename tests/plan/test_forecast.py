@@ -43,6 +43,13 @@ def test_bytes_by_part_are_those_of_the_arrays(found):
     assert found.device_count == jax.local_device_count()
 
 
+def test_an_average_takes_memory_of_its_own(found):
+    train = TINY.train.model_copy(update={"ema_decay": 0.9})
+    averaged = forecast(TINY.model_copy(update={"train": train}), ct_shape=CT_SHAPE)
+    assert averaged.train.memory["average"] == averaged.train.memory["parameters"]
+    assert "average" not in found.train.memory
+
+
 def test_windows_and_work_follow_the_settings(found):
     # The CT has 3 x 2 x 1 windows, computed one at a time on a CPU.
     assert (found.batch_windows, found.window_batches) == (1, 6)

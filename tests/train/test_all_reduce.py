@@ -7,7 +7,7 @@ from flax.traverse_util import flatten_dict
 from benchmarks.communication import Collective, find_collectives
 from kitsjax.config import load_settings
 from kitsjax.train.program import build_program, lower_train_step
-from kitsjax.train.step import init_state
+from kitsjax.train.state import init_state
 
 OUTPUTS, FOREGROUND_CLASSES = 2, 3
 UNDER_A_NORM = ("/first/bias", "/second/bias")

@@ -11,7 +11,7 @@ from kitsjax.settings import OptimizerSettings
 from kitsjax.train.checkpoint import Checkpoints
 from kitsjax.train.checkpoint_record import Progress
 from kitsjax.train.optimizer import build_optimizer
-from kitsjax.train.step import TrainState
+from kitsjax.train.state import TrainState
 
 PARAMS = {"a": {"kernel": jnp.arange(6.0).reshape(2, 3)}, "b": jnp.ones(3)}
 OPTIMIZER = build_optimizer(OptimizerSettings(), 10).init(PARAMS)

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from dataclasses import replace
 from itertools import count
 
 import jax
@@ -21,7 +22,7 @@ from kitsjax.train import loop as loop_module
 from kitsjax.train.augment import oversized_shape
 from kitsjax.train.loop import TrainingLoop
 from kitsjax.train.program import build_program
-from kitsjax.train.replication import replicate, shard
+from kitsjax.train.replication import first_replica, replicate, shard
 from kitsjax.train.tracking import Tracker
 from kitsjax.training_log import read_epochs, read_rows
 
@@ -133,6 +134,39 @@ def test_a_stop_at_any_moment_loses_nothing(unbroken, tmp_path, monkeypatch, mom
     assert equal(params, best)
     assert progress == best_progress
     assert TrainingLoop(SETTINGS, tmp_path, [], []).finished, "no epoch is validated again"
+
+
+@pytest.mark.parametrize("moment", [("train", 1), ("validation", 1)], ids=str)
+def test_average_is_validated_kept_and_resumed(tmp_path, monkeypatch, moment):
+    monkeypatch.setattr(loop_module, "build_program", build_program)
+    train = SETTINGS.train.model_copy(update={"ema_decay": 0.8, "epochs": 1})
+    settings = SETTINGS.model_copy(update={"train": train})
+
+    def make_loop(folder):
+        return TrainingLoop(settings, folder, [], [])
+
+    states = []
+    whole = make_loop(tmp_path / "whole")
+    save = whole._checkpoints.save
+    validated, evaluate = [], whole.program.eval_step
+    whole.program = replace(
+        whole.program,
+        eval_step=lambda params, batch: (validated.append(params), evaluate(params, batch))[1],
+    )
+    whole._checkpoints.save = lambda state, *a, **k: (states.append(state), save(state, *a, **k))
+    best, _ = whole.fit(Streams())
+    last = states[-1]
+    assert equal(best, last.average)
+    assert not equal(best, last.params)
+    assert all(equal(first_replica(params), best) for params in validated)
+
+    with pytest.raises(Stopped):
+        make_loop(tmp_path / "resumed").fit(Streams(moment))
+    resumed = make_loop(tmp_path / "resumed")
+    assert 0 < resumed.progress.number < BATCHES + 1
+    assert equal(resumed.fit(Streams())[0], best)
+    assert numbers(tmp_path / "resumed") == numbers(tmp_path / "whole")
+    assert equal(make_loop(tmp_path / "resumed").state, last)
 
 
 def test_a_second_signal_does_not_wait(tmp_path):

@@ -18,7 +18,8 @@ from kitsjax.settings import AugmentSettings, LossSettings, NetworkSettings, Opt
 from kitsjax.train.augment import augment_patches, oversized_shape, sample_keys
 from kitsjax.train.optimizer import build_optimizer
 from kitsjax.train.replication import AXIS, shard
-from kitsjax.train.step import eval_step, init_state, train_step
+from kitsjax.train.state import init_state
+from kitsjax.train.step import eval_step, train_step
 
 SHAPE = (8, 8, 8)
 AUGMENT = AugmentSettings()
@@ -180,6 +181,54 @@ def test_a_readers_own_pieces_fit_together():
     assert abs(plain[0, 0] - rows[0, 0]) > 1e-4, "the augmentation did nothing"
 
 
+def test_average_equals_a_loop_of_numpy():
+    """Its decay grows from 0.1; the parameters are those of a step without an average."""
+    network, optimizer, decay = Small(), optax.sgd(0.5), 0.3
+    state = init_state(network, optimizer, 0, patch_shape=SHAPE, average=True)
+    step = partial(train_step, network=network, optimizer=optimizer, loss=focal_loss)
+    compiled = quick_jit(partial(step, ema_decay=decay), donate_argnums=0)
+    plain = init_state(network, optimizer, 0, patch_shape=SHAPE)
+    plain_step = quick_jit(step)
+    expected = jax.tree.map(np.asarray, plain.params)
+    for number, weight in enumerate((1 / 10, 2 / 11, 3 / 12, decay, decay)):
+        state, _ = compiled(state, small_batch(number))
+        plain, _ = plain_step(plain, small_batch(number))
+        expected = jax.tree.map(
+            lambda old, new, w=weight: w * old + (1 - w) * np.asarray(new), expected, plain.params
+        )
+        assert largest_difference(state.average, expected) < 1e-6
+    assert largest_difference(state.params, plain.params) == 0
+    assert largest_difference(state.kept, state.average) == 0
+    assert largest_difference(state.average, state.params) > 1e-2
+    assert plain.kept is plain.params
+
+
+def test_an_average_is_the_same_on_two_devices():
+    network, optimizer = Small(), optax.adam(1e-2)
+    state = init_state(network, optimizer, 0, patch_shape=SHAPE, average=True)
+    step = partial(train_step, network=network, optimizer=optimizer, loss=focal_loss, ema_decay=0.9)
+    mapped = jax.pmap(partial(step, axis_name="half"), axis_name="half", devices=jax.devices()[:2])
+    one, _ = small_run(quick_jit(step), state)
+    two, _ = small_run(mapped, state, devices=2)
+    assert largest_difference(one.average, two.average) < 1e-5
+    assert largest_difference(one.average, one.params) > 1e-3
+
+
+def test_without_an_average_nothing_is_computed(monkeypatch):
+    network, optimizer = Small(), optax.sgd(0.5)
+    state = init_state(network, optimizer, 0, patch_shape=SHAPE)
+    step = partial(train_step, network=network, optimizer=optimizer, loss=focal_loss)
+
+    def program(state, decay):
+        return str(jax.make_jaxpr(partial(step, ema_decay=decay))(state, small_batch(0)))
+
+    default = program(state, 0.0)
+    averaged = state.replace(average=state.params)
+    assert len(program(averaged, 0.5)) > len(default)
+    monkeypatch.setattr("kitsjax.train.step.update_average", lambda *_: None)
+    assert program(state, 0.0) == default
+
+
 def test_accumulation_keeps_neighbors_together():
     """The micro-batches are the batch's consecutive parts, also for a loss that is no mean."""
 
@@ -216,6 +265,29 @@ def test_eval_counts_every_voxel_once():
     assert counts[:, 0].sum() + counts[:, 1].sum() == batch["label"].size
 
 
+def test_a_network_of_regions_learns_labels():
+    """Also labels that no region has to itself, as the counts of its validation show."""
+    settings = LossSettings(regions=True, dice_per_batch=True)
+    loss = partial(deep_supervision_loss, settings=settings)
+    network = UNet(stage_features=(8, 8), deep_supervision=1, regions=True)
+    image = np.random.default_rng(0).integers(0, 4, (4, 4, 4, 4)).repeat(2, 1).repeat(2, 2)
+    label = image.repeat(2, 3)
+    batch = {"image": label.astype(np.float32), "label": label.astype(np.uint8)}
+    optimizer = optax.adam(1e-2)
+    state = init_state(network, optimizer, 0)
+    step = quick_jit(partial(train_step, network=network, optimizer=optimizer, loss=loss))
+    evaluate = quick_jit(partial(eval_step, network=network, loss=loss))
+    before = evaluate(state.params, batch)
+    for _ in range(60):
+        state, _ = step(state, batch)
+    after = evaluate(state.params, batch)
+    true = np.bincount(label.ravel(), minlength=4)
+    for counts in (before["counts"], after["counts"]):
+        np.testing.assert_array_equal(counts[:, 0] + counts[:, 2], true)
+    assert (after["counts"][:, 0] > 0.9 * true).all()
+    assert float(after["loss"]) < float(before["loss"]) - 1
+
+
 def test_example_of_train_step_learns():
     example = textwrap.dedent(train_step.__doc__.split("reused:\n\n")[1])
     batch = small_batch(0)
@@ -250,3 +322,15 @@ def test_errors_of_a_readers_own_loop_are_helpful():
         state = init_state(network, optimizer, 0, patch_shape=SHAPE)
         with pytest.raises(InputError, match=words):
             jax.eval_shape(step, state, batch)
+
+
+@pytest.mark.parametrize("average", [False, True])
+def test_decay_and_average_come_together(average):
+    network, optimizer = Small(), optax.sgd(0.1)
+    state = init_state(network, optimizer, 0, patch_shape=SHAPE, average=average)
+    step = partial(
+        train_step, network=network, optimizer=optimizer, loss=focal_loss,
+        ema_decay=0.0 if average else 0.5,
+    )  # fmt: skip
+    with pytest.raises(InputError, match=f"average={not average}"):
+        jax.eval_shape(step, state, small_batch(0))

@@ -1,0 +1,51 @@
+"""The class probabilities of a batch of windows, averaged over ensemble members and mirrorings."""
+
+import itertools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float
+
+from kitsjax.labels import CLASSES
+from kitsjax.model.arrays import Params
+from kitsjax.model.regions import class_probabilities, predicts_regions
+
+
+def window_probabilities(
+    network: nn.Module, params: Params, patches: Float[Array, "b z y x"], mirror: bool
+) -> Float[Array, "b k z y x"]:
+    """Average the class probabilities of windows over ensemble members and mirrorings.
+
+    Both are scanned, so that the network compiles once.
+
+    Args:
+        network: maps windows (b, z, y, x, 1) to a tuple of logits, the finest first; of regions if
+            it has a field `regions` that is true.
+        params: stacked parameters: each leaf has a leading axis of ensemble members.
+        patches: normalized intensities.
+        mirror: whether to average over the eight mirrorings.
+    """
+    flips = jnp.array(list(itertools.product((False, True), repeat=3)) if mirror else [[False] * 3])
+    members = jax.tree.leaves(params)[0].shape[0]
+    regions = predicts_regions(network)
+
+    def add_member(sums: Array, member: Params) -> tuple[Array, None]:
+        def add_mirroring(sums: Array, flip: Bool[Array, " 3"]) -> tuple[Array, None]:
+            logits = network.apply({"params": member}, _flip(patches, flip)[..., None])[0]
+            logits = jnp.moveaxis(logits.astype(jnp.float32), -1, 1)
+            by_class = class_probabilities(logits, regions=regions, axis=1)
+            return sums + _flip(by_class, flip), None
+
+        return lax.scan(add_mirroring, sums, flips)[0], None
+
+    zeros = jnp.zeros((len(patches), len(CLASSES), *patches.shape[1:]), jnp.float32)
+    sums, _ = lax.scan(add_member, zeros, params)
+    return sums / (members * len(flips))
+
+
+def _flip(array: Float[Array, "*b z y x"], flip: Bool[Array, " 3"]) -> Float[Array, "*b z y x"]:
+    for axis in range(3):
+        array = jnp.where(flip[axis], jnp.flip(array, axis - 3), array)
+    return array
