@@ -99,8 +99,8 @@ class PreprocessSettings(Section):
     normalize: Literal["case", "foreground", "fixed"] = Field(
         "case",
         description="clip HU, subtract a mean and divide by a deviation: by the numbers of each "
-        "case itself; by those of the labeled voxels of the training cases (nnU-Net's for CT); or "
-        "by `intensities`",
+        "case itself; by those of the labeled voxels of the training cases (after nnU-Net's for "
+        "CT); or by `intensities`",
     )
     lower_percentile: float = Field(
         0.5, ge=0, lt=50, description="clip HU below this percentile of the case or foreground"

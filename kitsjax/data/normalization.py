@@ -9,7 +9,8 @@ numbers, to the bit. By the setting `preprocess.normalize` the four numbers of a
     foreground  likewise of the labeled voxels of all training cases together; a model keeps them
     fixed       given in the settings
 
-"foreground" is nnU-Net's normalization of CT (Isensee et al., Nature Methods 18, 2021).
+"foreground" is after nnU-Net's normalization of CT (Isensee et al., Nature Methods 18, 2021), which
+takes mean and deviation before clipping, from as many voxels of each case, held-out ones included.
 """
 
 import math

@@ -35,6 +35,8 @@ FEWEST_VOXELS = 64
 MOST_MERGED = 1000
 """Number of voxels of a CT that one preprocessed voxel may stand for in so small an image."""
 
+NARROW_HU = 20.0
+"""An image whose values span less than this, but are not all equal, is hardly in HU."""
 
 NOTED_SHARE = 0.01
 """A note tells of a CT of which more than this share of the voxels was clipped."""
@@ -89,10 +91,21 @@ def resample_hu(volume: Volume, settings: PreprocessSettings) -> np.ndarray:
     # The spline passes on what is not finite, and the resampled image has fewer voxels to check.
     if not np.isfinite(resampled).all():
         raise InputError(f"{name}: {_NOT_FINITE}")
+    _note_narrow_range(resampled, name)
     hu = np.empty(shape, np.int16)
     for plane, target in zip(resampled, hu, strict=True):
         target[:] = np.rint(plane.clip(-LARGEST_HU, LARGEST_HU))
     return hu
+
+
+def _note_narrow_range(image: np.ndarray, name: str) -> None:
+    """Log a note if an image's values lie so close together that they cannot be HU."""
+    spread = float(image.max()) - float(image.min())
+    if 0 < spread < NARROW_HU:
+        logging.getLogger(__name__).warning(
+            "%s: its values span %.3g only, which HU do not; they are rounded to whole HU, so give "
+            "the CT in HU", name, spread,
+        )  # fmt: skip
 
 
 def _clip_hu(array: np.ndarray, hu_range: Sequence[float], name: str) -> np.ndarray:

@@ -34,9 +34,10 @@ def export_model(
 ) -> bytes:
     """Export the function from a preprocessed image (z, y, x) of any shape to its label map.
 
-    It contains the parameters, and computes what `segment` does before the label map is resampled
-    to the CT's own grid. `jax.export.deserialize(exported).call(image)` runs it in a process where
-    kitsjax need not be installed.
+    It contains the parameters, and computes the label map on the image's own grid, which `segment`
+    with `predict.resample = "label"` then resamples to the CT's.
+    `jax.export.deserialize(exported).call(image)` runs it in a process where kitsjax need not be
+    installed.
 
     Args:
         model: a model from `load_model`, or a sequence of them, whose probabilities are averaged.
@@ -98,6 +99,8 @@ def save_exported_model(
     description = {
         "preprocess": first.preprocess.model_dump(mode="json"),
         "axes": "image (z, y, x), pointing inferior, posterior and left",
+        "image": "HU clipped to hu_range, resampled by cubic splines (voxel centers, edges "
+        "continued), rounded to whole HU, then clipped and normalized",
         "predict": first.predict.model_dump(mode="json"),
         "patch_shape": first.patch_shape,
         "members": len(jax.tree.leaves(params)[0]),

@@ -66,7 +66,8 @@ def _foreground_boxes(by_class: Float[np.ndarray, "k z y x"], shape: Shape) -> I
         rows, columns = (np.any(each, axis=0) for each in zip(*seen, strict=True))
         (reached_y,) = np.nonzero(rows[y.lower] | rows[y.upper])
         (reached_x,) = np.nonzero(columns[x.lower] | columns[x.upper])
-        if reached_y.size:
+        # On a coarser grid no voxel may see the rows or columns that hold foreground.
+        if reached_y.size and reached_x.size:
             yield (
                 slab,
                 slice(reached_y[0], reached_y[-1] + 1),

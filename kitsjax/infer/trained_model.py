@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -94,7 +94,19 @@ def _find_difference(first: Model, other: Model) -> str | None:
         return "network"
     if other.patch_shape != first.patch_shape:
         return "patch shape"
-    for name, value in first.preprocess:
-        if getattr(other.preprocess, name) != value:
+    expected, found = (_image_settings(model.preprocess) for model in (first, other))
+    for name in expected:
+        if found.get(name) != expected[name]:
             return f"preprocessing (preprocess.{name})"
     return None
+
+
+def _image_settings(settings: PreprocessSettings) -> dict[str, Any]:
+    """Return the settings that the image of a CT depends on, by name.
+
+    Given the intensities, it does not matter where they come from.
+    """
+    names = ["spacing_mm", "hu_range", "dtype", "intensities"]
+    if not settings.intensities:
+        names += ["normalize", "lower_percentile", "upper_percentile"]
+    return {name: getattr(settings, name) for name in names}

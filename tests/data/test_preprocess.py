@@ -109,6 +109,16 @@ def test_a_few_clipped_voxels_make_no_note(caplog):
     assert len(caplog.messages) == 1
 
 
+def test_values_that_are_no_hu_are_noted(caplog):
+    fractions = np.random.default_rng(0).random((8, 8, 8), np.float32)
+    preprocess(make_volume(fractions, (4.0, 4.0, 4.0)), SETTINGS)
+    assert "give the CT in HU" in caplog.text
+    caplog.clear()
+    for usual in (fractions * 1000 - 500, np.zeros_like(fractions)):
+        preprocess(make_volume(usual, (4.0, 4.0, 4.0)), SETTINGS)
+    assert caplog.messages == []
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_voxels_that_are_not_finite_are_refused(value):
     """Also where clipping would make a number of them."""

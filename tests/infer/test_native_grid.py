@@ -108,6 +108,19 @@ def test_background_left_out_is_background(shape, levels):
         np.testing.assert_array_equal(interpolate_label(by_class, shape), expected)
 
 
+def test_foreground_between_coarse_voxels_is_lost():
+    """A CT of much larger voxels than the network's sees only some rows and columns of it."""
+    by_class = np.zeros((4, 4, 7, 7), np.float32)
+    by_class[0] = 1
+    for row, column in ((0, 3), (3, 0), (0, 0)):
+        seldom = by_class.copy()
+        seldom[:2, :, row, column] = np.array([0, 1], np.float32)[:, None]
+        out = np.empty((4, 2, 1, 1), np.float32)
+        expected = interpolate_label(seldom, (2, 1, 1), out)
+        np.testing.assert_array_equal(interpolate_label(seldom, (2, 1, 1)), expected)
+        assert not expected.any()
+
+
 def test_no_foreground_is_no_work(monkeypatch):
     """Only the box around the foreground is interpolated."""
     boxes = []

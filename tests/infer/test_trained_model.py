@@ -33,3 +33,20 @@ def test_models_that_differ_make_no_ensemble(small_models):
         stack_models([])
     with pytest.raises(TypeError, match="not str"):
         stack_models([model, "runs/phantom"])
+
+
+def test_equal_images_make_an_ensemble(small_models):
+    """Where the intensities come from, and what foreground is stored, changes no image."""
+    model = small_models[0]
+    numbers = {"intensities": (-50.0, 200.0, 100.0, 50.0)}
+    first, other = (
+        dataclasses.replace(model, preprocess=model.preprocess.model_copy(update=numbers | change))
+        for change in ({"normalize": "foreground"}, {"normalize": "fixed", "foreground_voxels": 7})
+    )
+    assert stack_models([first, other]).model is first
+    elsewhere = other.preprocess.model_copy(update={"intensities": (-50.0, 200.0, 99.0, 50.0)})
+    with pytest.raises(InputError, match=r"preprocess\.intensities"):
+        stack_models([first, dataclasses.replace(other, preprocess=elsewhere)])
+    case = model.preprocess.model_copy(update={"lower_percentile": 2.0})
+    with pytest.raises(InputError, match=r"preprocess\.lower_percentile"):
+        stack_models([model, dataclasses.replace(model, preprocess=case)])
