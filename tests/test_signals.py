@@ -95,6 +95,14 @@ def start(*command):
             process.kill()
 
 
+@pytest.fixture(autouse=True)
+def heeded_interrupt():
+    """Let Ctrl-C interrupt, here and in what is started, where the tests' own shell ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("number", STATUS)
 def test_a_signal_leaves_nothing_half_written(tmp_path, number):
     with start("-c", WRITE, tmp_path / "file.txt") as process:
