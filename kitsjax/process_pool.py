@@ -37,6 +37,9 @@ KILLED = (
 GRACE_S = 5
 """Seconds that a worker has to remove its unfinished files when a signal ends it."""
 
+_ending = threading.Event()
+"""Set in a worker that a signal ends."""
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 _Answer = tuple[Result | InputError, list[logging.LogRecord]]
@@ -187,11 +190,15 @@ def _end_worker(number: int, _: FrameType | None) -> NoReturn:
     # Ctrl-C comes from the terminal, and SIGTERM then from the parent: one exception is enough.
     for ending in (signal.SIGINT, signal.SIGTERM):
         signal.signal(ending, signal.SIG_IGN)
+    _ending.set()
     sys.exit(128 + number)
 
 
 def _call(function: Callable[[Item], Result], item: Item) -> _Answer[Result]:
     """Call the function in a worker."""
+    if _ending.is_set():
+        # The pool has caught the exception of the signal, which came between two items.
+        os._exit(1)
     logger = logging.getLogger("kitsjax")
     records: SimpleQueue[logging.LogRecord] = SimpleQueue()
     handler = QueueHandler(records)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -51,6 +52,13 @@ def die_on_three(folder, item):
 def note_twice(item):
     for word in ("first", "second"):
         logging.getLogger("kitsjax.image").warning("%s: %s note", f"{item}.nii", word)
+
+
+def swallow_signal(item):
+    with suppress(SystemExit):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(1)
+    return os.getpid()
 
 
 def write_slowly(folder, item):
@@ -155,6 +163,12 @@ def test_notes_of_workers_arrive_item_by_item(workers, caplog):
     expected = [f"{item}.nii: {word} note" for item in order for word in ("first", "second")]
     assert [record.getMessage() for record in caplog.records] == expected
     assert {record.name for record in caplog.records} == {"kitsjax.image"}
+
+
+def test_an_ended_worker_begins_no_item():
+    """The pool catches the exception of a signal that comes between two items."""
+    results = map_cases(swallow_signal, range(2), 1, "end", False, isolated=True)
+    assert len({process for _, process in results}) == 2
 
 
 def test_ended_workers_remove_their_files(tmp_path):
