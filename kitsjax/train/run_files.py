@@ -16,11 +16,13 @@ _HASHED_BYTES = 2**24
 
 
 def check_files(record: RunRecord, settings: Settings, cases: Sequence[Case]) -> None:
-    """Compare the files of a run's cases with those that the run was begun with.
+    """Compare the files of a run's cases with those that the run was begun with, if it knows them.
 
     Raises:
         InputError: one is missing, new or has other content; the message names it.
     """
+    if not record.files:
+        return
     found = list_files(settings, cases)
     for case in cases:
         before, now = record.files.get(case.case_id, {}), found[case.case_id]

@@ -12,7 +12,7 @@ import jax
 
 from kitsjax.config import parse_stored_settings, to_toml
 from kitsjax.data.kits import Case
-from kitsjax.data.split import Split, check_split, read_split, split_cases, split_text
+from kitsjax.data.split import Split, check_split, read_split, split_cases, split_text, write_split
 from kitsjax.errors import InputError
 from kitsjax.files import remove_file, write_text
 from kitsjax.run_record import RECORD_NAME, RunRecord, read_record, write_record
@@ -138,20 +138,22 @@ def begin_run(
         InputError: the folder cannot be written.
     """
     folder = Path(settings.run.folder)
+    # Those of a run that goes on have been compared; to read them again would take as long.
+    files = (record.files if record else {}) or list_files(settings, cases)
     new = RunRecord(
         stage=record.stage if record else "training",
         settings=to_toml(settings),
         versions=package_versions(),
         train=list(split.train),
         held_out=list(split.held_out),
-        files=list_files(settings, cases),
+        files=files,
         intensities=list(intensities),
         kept=record.kept if record else None,
         scored=record.scored if record else "",
     )
     write_record(folder, new)
     write_text(folder / _SETTINGS, new.settings)
-    write_text(folder / _SPLIT, split_text(split))
+    write_split(folder / _SPLIT, split)
     remove_file(folder / _VERSIONS)
     return new
 

@@ -9,6 +9,7 @@ from kitsjax.data.kits import Case
 from kitsjax.data.split import read_split, split_cases, write_split
 from kitsjax.errors import InputError
 from kitsjax.run_record import read_record, write_record
+from kitsjax.train import run_files
 from kitsjax.train.run_files import check_files
 from kitsjax.train.run_folder import (
     begin_run,
@@ -219,6 +220,23 @@ def test_a_file_of_other_bytes_is_refused(tmp_path, cases):
     cases[1].label.write_bytes(content)
     with pytest.raises(InputError, match=cases[1].label.name):
         check_files(record, asked, cases)
+
+
+def test_files_are_hashed_once_at_each_start(tmp_path, cases, monkeypatch):
+    hashed = []
+    describe = run_files._describe_state
+    monkeypatch.setattr(
+        run_files, "_describe_state", lambda path: hashed.append(path) or describe(path)
+    )
+    asked = settings(tmp_path / "run")
+    record = begin(asked, cases)
+    names = sorted(path for case in cases for path in (case.image, case.label))
+    assert sorted(hashed) == names
+    hashed.clear()
+    check_files(record, asked, cases)
+    again = begin_run(asked, choose_split(asked, IDS, record), cases, record)
+    assert sorted(hashed) == names
+    assert again.files == record.files
 
 
 def test_annotations_count_if_they_are_trained_on(tmp_path, cases):
