@@ -16,7 +16,7 @@ from tqdm import tqdm
 from kitsjax.config import load_settings, to_toml
 from kitsjax.errors import InputError
 from kitsjax.settings import Settings
-from kitsjax.signals import Stopped, ignore_signals, stop_on_signals
+from kitsjax.signals import STOPPED_STATUSES, Stopped, ignore_signals, stop_on_signals
 
 USAGE_STATUS = 2
 """Exit status for a user's mistake; argparse uses the same."""
@@ -30,9 +30,6 @@ _ADVICE = {
     ),
 }
 """Advice for each error number with which the system refuses to read or write."""
-
-STOPPED_STATUSES = {number: 128 + number for number in (signal.SIGINT, signal.SIGTERM)}
-"""Exit statuses when a signal stopped the command, by signal."""
 
 PIPE_STATUS = 141
 """Exit status when the reader of the output has gone, as shells report it (128 + SIGPIPE)."""

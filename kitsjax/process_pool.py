@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from kitsjax.errors import InputError, UnforeseenError
 from kitsjax.failures import catch
+from kitsjax.signals import STOPPED_STATUSES, ignore_signals
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 """Environment variables that the libraries behind NumPy read when they are loaded."""
@@ -188,10 +189,9 @@ def _begin_worker(started: Event) -> None:
 def _end_worker(number: int, _: FrameType | None) -> NoReturn:
     """End a worker by an exception, so that the files it was writing are removed."""
     # Ctrl-C comes from the terminal, and SIGTERM then from the parent: one exception is enough.
-    for ending in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(ending, signal.SIG_IGN)
+    ignore_signals()
     _ending.set()
-    sys.exit(128 + number)
+    sys.exit(STOPPED_STATUSES[signal.Signals(number)])
 
 
 def _call(function: Callable[[Item], Result], item: Item) -> _Answer[Result]:

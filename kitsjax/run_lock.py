@@ -29,7 +29,7 @@ BEAT_SECONDS = 10.0
 STALE_SECONDS = 180.0
 """A lock of another machine is stale when its last heartbeat is older than this."""
 
-_log = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -96,7 +96,9 @@ def _acquire(path: Path, text: str) -> None:
             if _read(path) == found:
                 with atomic_write(path) as temporary:
                     temporary.write_text(text, encoding="utf-8")
-                _log.warning("%s: its run ended without removing it; this run takes it over", path)
+                _logger.warning(
+                    "%s: its run ended without removing it; this run takes it over", path
+                )
                 return
         finally:
             _release(second, text)
@@ -136,7 +138,9 @@ def _beat(path: Path, text: str, ended: threading.Event) -> None:
     """Set the lock's time of change anew until `ended`, as long as the lock is this block's own."""
     while not ended.wait(BEAT_SECONDS):
         if _read(path) not in (text, ""):
-            _log.warning("%s: this run's lock has gone; another run may write there", path.parent)
+            _logger.warning(
+                "%s: this run's lock has gone; another run may write there", path.parent
+            )
             return
         with suppress(OSError):
             os.utime(path)

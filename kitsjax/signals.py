@@ -11,7 +11,8 @@ from typing import Any
 
 _Handler = Callable[[int, FrameType | None], None]
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+STOPPED_STATUSES = {number: 128 + number for number in (signal.SIGTERM, signal.SIGINT)}
+"""The exit status that shells give to a process that a signal ended, by signal."""
 
 
 class Stopped(KeyboardInterrupt):
@@ -28,7 +29,7 @@ class Stopped(KeyboardInterrupt):
     def __init__(self, number: int, text: str = "") -> None:
         self.number = number
         self.text = text
-        self.status = 128 + number
+        self.status = STOPPED_STATUSES[signal.Signals(number)]
         super().__init__(f"{signal.Signals(number).name}: {text or 'stopped'}")
 
 
@@ -56,7 +57,7 @@ def watch_signals() -> Iterator[list[int]]:
     the checkpoint.
     """
     seen: list[int] = []
-    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    before = {number: signal.getsignal(number) for number in STOPPED_STATUSES}
 
     def note(number: int, frame: FrameType | None) -> None:
         seen.append(number)
@@ -68,7 +69,7 @@ def watch_signals() -> Iterator[list[int]]:
 
 def ignore_signals() -> None:
     """Ignore SIGTERM and SIGINT from now on, for a process that is ending with its own status."""
-    for number in _SIGNALS:
+    for number in STOPPED_STATUSES:
         signal.signal(number, signal.SIG_IGN)
 
 
@@ -89,10 +90,10 @@ def end_at_once_on_signals(
 
     def watch() -> None:
         while number := os.read(reader, 1):
-            if number[0] in _SIGNALS:
+            if number[0] in STOPPED_STATUSES:
                 tidy()
                 print(Stopped(number[0], text), file=sys.stderr, flush=True)
-                os._exit(128 + number[0])
+                os._exit(STOPPED_STATUSES[signal.Signals(number[0])])
         os.close(reader)
 
     threading.Thread(target=watch, daemon=True).start()
@@ -111,7 +112,8 @@ def _handle(handler: _Handler) -> Iterator[None]:
     """Install a handler of both signals. One that is ignored, as a background job's, stays so."""
     # Python lets only the main thread set handlers.
     main = threading.current_thread() is threading.main_thread()
-    before: dict[int, Any] = {number: signal.getsignal(number) for number in _SIGNALS if main}
+    numbers = STOPPED_STATUSES if main else ()
+    before: dict[int, Any] = {number: signal.getsignal(number) for number in numbers}
     for number, found in before.items():
         if found != signal.SIG_IGN:
             signal.signal(number, handler)

@@ -26,6 +26,8 @@ from kitsjax.types import Shape
 
 _NOT_FINITE = "holds voxels that are not finite numbers; give HU values"
 
+_logger = logging.getLogger(__name__)
+
 MOST_VOXELS = 2**30
 """Largest number of voxels of a preprocessed image: a cube of two meters at 1.99 mm, and 4 GiB."""
 
@@ -102,7 +104,7 @@ def _note_narrow_range(image: np.ndarray, name: str) -> None:
     """Log a note if an image's values lie so close together that they cannot be HU."""
     spread = float(image.max()) - float(image.min())
     if 0 < spread < NARROW_HU:
-        logging.getLogger(__name__).warning(
+        _logger.warning(
             "%s: its values span %.3g only, which HU do not; they are rounded to whole HU, so give "
             "the CT in HU", name, spread,
         )  # fmt: skip
@@ -125,7 +127,7 @@ def _clip_hu(array: np.ndarray, hu_range: Sequence[float], name: str) -> np.ndar
     if not np.isfinite([least, most]).all():
         raise InputError(f"{name}: {_NOT_FINITE}")
     if beyond > NOTED_SHARE * array.size:
-        logging.getLogger(__name__).warning(
+        _logger.warning(
             "%s: %.1f %% of its voxels lie beyond %g to %g HU (the file has %g to %g) and are "
             "clipped to it (preprocess.hu_range)",
             name, 100 * beyond / array.size, low, high, least, most,

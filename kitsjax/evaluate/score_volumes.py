@@ -16,7 +16,7 @@ from kitsjax.image.volume import (
 from kitsjax.labels import CLASSES
 from kitsjax.types import Spacing
 
-_log = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 
 def score(
@@ -82,7 +82,7 @@ def score(
 
 def _leave_out_surfaces(scores: dict[str, ClassScore], grid: Grid) -> dict[str, ClassScore]:
     """Correct the volumes of a tilted grid, and replace what needs perpendicular axes by nan."""
-    _log.warning(
+    _logger.warning(
         "%s: its axes are %.3g degrees off perpendicular (a tilted gantry), so surface Dice and "
         "HD95 are nan; score it on a straightened grid to have them", grid.name, grid.tilt_deg
     )  # fmt: skip

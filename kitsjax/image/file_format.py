@@ -51,7 +51,7 @@ _FIRST_BYTES = {
 _MOST_NAMED = 5
 """A note names at most this many files."""
 
-_log = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 
 def tell_format(start: bytes) -> str:
@@ -127,7 +127,7 @@ def same_stem(name: str, stem: str) -> bool:
 def note_passed_over(folder: Path, used: Collection[Path]) -> None:
     """Log one note that counts and names what is visible in a folder and not used."""
     if left := [path for path in list_folder(folder) if path not in used]:
-        _log.warning("%s: passed over %s", folder, count_files(left))
+        _logger.warning("%s: passed over %s", folder, count_files(left))
 
 
 def count_files(paths: Collection[Path]) -> str:

@@ -31,7 +31,7 @@ from kitsjax.input_file import reading
 _CHUNK_BYTES = 2**25
 """Chunks of a file hold about this much, uncompressed."""
 
-_log = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 
 def read_volume(path: str | Path) -> Volume:
@@ -59,7 +59,7 @@ def read_volume(path: str | Path) -> Volume:
         )
     _note_orientation(grid)
     if grid.tilt_deg > LARGEST_TILT_DEG:
-        _log.warning(
+        _logger.warning(
             "%s: its axes are %.3g degrees off perpendicular (a tilted gantry) and are taken for "
             "perpendicular; give a straightened scan (dcm2niix writes a _Tilt file) if you can",
             path, grid.tilt_deg,
@@ -139,7 +139,7 @@ def _note_orientation(grid: Grid) -> None:
     header = grid.header
     assert header is not None
     if not header.states_orientation:
-        _log.warning(
+        _logger.warning(
             "%s: does not say how the patient lies (qform and sform codes are 0); its axes are "
             "assumed to point to %s; check in a viewer that left and right are not swapped",
             header.path, "".join(nib.aff2axcodes(header.affine)),

@@ -32,6 +32,8 @@ from kitsjax.labels import CLASSES
 from kitsjax.settings import PredictSettings
 from kitsjax.types import Shape
 
+_logger = logging.getLogger(__name__)
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -88,7 +90,7 @@ def predict_files(
             failures.append((source, describe_failure(result, source, target.parent)))
         kept += case is None
     if kept:
-        logging.getLogger(__name__).warning(
+        _logger.warning(
             "%s: %d of %d masks are whole and current, and left as they were",
             files[0][1].parent, kept, len(files),
         )  # fmt: skip

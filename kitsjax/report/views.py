@@ -17,6 +17,8 @@ from kitsjax.image.read_nifti import read_label, read_volume
 from kitsjax.image.volume import Grid, Volume, check_same_grid
 from kitsjax.labels import CYST, KIDNEY, TUMOR
 
+_logger = logging.getLogger(__name__)
+
 MARGIN_MM = 12.0
 """Width of the margin around everything that is labeled."""
 
@@ -163,7 +165,7 @@ def _explain(error: InputError, path: Path) -> str:
     """Give the reason for a caption; the traceback of an unforeseen error is logged."""
     if not isinstance(error, UnforeseenError):
         return str(error)
-    logging.getLogger(__name__).warning("%s: %s\n%s", path, error, error.trace.rstrip())
+    _logger.warning("%s: %s\n%s", path, error, error.trace.rstrip())
     return f"{path}: {error}"
 
 

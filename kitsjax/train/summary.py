@@ -163,7 +163,7 @@ def _read_cases(cases: Sequence[Case], folder: Path) -> Iterator[tuple[Volume, V
         found = catch(_read, case)
         if isinstance(found, InputError):
             line = describe_failure(found, case.image, folder)
-            logging.getLogger(__name__).warning("%s; the HU threshold is without it", line)
+            _logger.warning("%s; the HU threshold is without it", line)
         else:
             yield found
 

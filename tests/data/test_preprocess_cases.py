@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import numpy as np
 import pytest
@@ -68,29 +69,32 @@ def test_annotations_follow_their_files(tmp_path):
     assert kidney.annotations == (1, 2)
 
 
-@pytest.mark.usefixtures("in_process")
-def test_damaged_case_is_made_again(tmp_path):
+@pytest.fixture
+def annotated_case(tmp_path, in_process):
+    """The cache, the annotated case in it, and the function that brings both up to date."""
     write_case(tmp_path / "raw", 0, annotations=1)
     cases, folder = find_cases(tmp_path / "raw"), tmp_path / "out"
-    stored = preprocess_cases(cases, folder, SETTINGS, annotations=True).cases["case_00000"]
+    update = partial(preprocess_cases, cases, folder, SETTINGS, annotations=True)
+    return folder, update().cases["case_00000"], update
+
+
+def test_damaged_case_is_made_again(annotated_case):
+    folder, stored, update = annotated_case
     for record in (stored.folder / "case.json", stored.annotations / "instances.json"):
         whole = record.read_text()
         record.write_text(whole[:10])
-        assert preprocess_cases(cases, folder, SETTINGS, annotations=True).made == 1
+        assert update().made == 1
         assert record.read_text() == whole
     assert [path.name for path in folder.iterdir()] == [stored.folder.name]
 
 
-@pytest.mark.usefixtures("in_process")
-def test_damaged_arrays_are_made_again(tmp_path):
-    write_case(tmp_path / "raw", 0, annotations=1)
-    cases, folder = find_cases(tmp_path / "raw"), tmp_path / "out"
-    stored = preprocess_cases(cases, folder, SETTINGS, annotations=True).cases["case_00000"]
+def test_damaged_arrays_are_made_again(annotated_case):
+    _, stored, update = annotated_case
     for array in (stored.folder / "image.npy", stored.annotations / "masks.npy"):
         whole = array.read_bytes()
         for damage in (lambda a=array: a.unlink(), lambda a=array: a.write_bytes(b"short")):
             damage()
-            assert preprocess_cases(cases, folder, SETTINGS, annotations=True).made == 1
+            assert update().made == 1
             assert array.read_bytes() == whole
 
 
