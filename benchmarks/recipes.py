@@ -1,9 +1,9 @@
 """Compare recipes of training and prediction: `python -m benchmarks.recipes --work FOLDER`.
 
-Every recipe is trained on the 24 cases of the README's phantom, with several seeds, and scored on 30
-other cases (a phantom of another seed) and on the README's six held-out cases. A run is what
-`bin/train.py`, `bin/predict.py` and `bin/evaluate.py` do, on one core; there is one for each core at
-a time. What is done stays in the folder and is not done again.
+Every recipe is trained on the 24 cases of the README's phantom, with several seeds, and scored on
+30 other cases (a phantom of another seed) and on the README's six held-out cases. A run is what
+`bin/train.py`, `bin/predict.py` and `bin/evaluate.py` do, on one core; there is one for each core
+at a time. What is done stays in the folder and is not done again.
 """
 
 import argparse
@@ -47,16 +47,13 @@ class Recipe:
     trained_as: str = ""
 
 
-def _augment(share: float) -> tuple[str, ...]:
-    names = ("rotate", "scale", "brightness", "contrast", "gamma")
-    return tuple(f"augment.{name}={share}" for name in names)
-
-
 RECIPES = {
     BASE: Recipe((
         'preprocess.normalize="foreground"', "sampling.foreground_fraction=0.5",
-        "sampling.class_weights=[1,1,1]", "augment.mirror=0.1", *_augment(0.1),
+        "sampling.class_weights=[1,1,1]", "augment.mirror=0.1", "augment.rotate=0.1",
+        "augment.scale=0.1", "augment.brightness=0.1", "augment.contrast=0.1", "augment.gamma=0.1",
         "loss.regions=false", "loss.dice_per_batch=true", "train.ema_decay=0", "train.epochs=14",
+        "train.validation_batches=4",
         'predict.resample="probability"', "predict.mirror=false", "predict.least_kidney_ml=0",
     )),
     "case": Recipe(('preprocess.normalize="case"',)),
@@ -64,7 +61,10 @@ RECIPES = {
     "ema": Recipe(("train.ema_decay=0.99",)),
     "class weights": Recipe(("sampling.class_weights=[1,2,2]",)),
     "mirror": Recipe(("augment.mirror=1",)),
-    "augment": Recipe(("augment.mirror=1", *_augment(0.4))),
+    "augment": Recipe((
+        "augment.mirror=1", "augment.rotate=0.4", "augment.scale=0.4", "augment.brightness=0.3",
+        "augment.contrast=0.3", "augment.gamma=0.3",
+    )),
     "longer": Recipe(("train.epochs=20",)),
     "label": Recipe((), ('predict.resample="label"',), BASE),
     "mirrored prediction": Recipe((), ("predict.mirror=true",), BASE),
@@ -121,15 +121,15 @@ def _command(core: int, name: str, *options: object) -> None:
 
 def read_scores(work: Path, name: str, seeds: Sequence[int], cases: str) -> np.ndarray:
     """Return Dice and surface Dice (seed, case, class, score), with the cases in order."""
-    found = []
-    for seed in seeds:
-        scores = read_evaluation(score_folder(work, name, seed, cases)).scores
-        rows = sorted((s.case_id, s.evaluation_class, s.dice, s.surface_dice)
-                      for s in scores if s.against == MAJORITY)  # fmt: skip
-        order = {key: n for n, key in enumerate(sorted(EVALUATION_CLASSES))}
-        table = np.array([row[2:] for row in rows]).reshape(-1, len(order), 2)
-        found.append(table[:, [order[key] for key in EVALUATION_CLASSES]])
-    return np.stack(found)
+    found = [read_evaluation(score_folder(work, name, seed, cases)) for seed in seeds]
+    return np.array([
+        [
+            [[tables[s][c][case] for s in range(2)] for c in EVALUATION_CLASSES]
+            for case in evaluation.case_ids
+        ]
+        for evaluation in found
+        for tables in [[evaluation.table(MAJORITY, s) for s in ("dice", "surface_dice")]]
+    ])  # fmt: skip
 
 
 def make_rows(work: Path, names: Sequence[str], seeds: Sequence[int]) -> list[list[str]]:
