@@ -60,6 +60,7 @@ def network_faults(url: str) -> Iterator[None]:
                 "set SSL_CERT_FILE if a proxy stands between"
             ) from None
         raise Transient(f"no connection ({_describe(error.reason)})", answered=False) from None
+    # The connection itself is there, so the server has answered.
     except (OSError, http.client.HTTPException) as error:
         raise Transient(f"the connection broke ({_describe(error)})") from None
 

@@ -67,7 +67,7 @@ def open_remote(
         Transient: A fault that may pass; see `network_faults`.
         DownloadError: One that will not, or the server sends a web page.
     """
-    hops = _KeepHeaders()
+    hops = KeepHeaders()
     response = _request(url, timeout_s, hops, start, end) or _request(url, timeout_s, hops)
     assert response is not None
     with closing(response):
@@ -87,7 +87,7 @@ def open_remote(
 
 
 def _request(
-    url: str, timeout_s: float, hops: "_KeepHeaders", start: int = 0, end: int | None = None
+    url: str, timeout_s: float, hops: "KeepHeaders", start: int = 0, end: int | None = None
 ) -> Any:
     """Send a request; None if the server refuses the range, or sends another one."""
     ranged = start > 0 or end is not None
@@ -110,7 +110,7 @@ def _request(
     return response
 
 
-class _KeepHeaders(urllib.request.HTTPRedirectHandler):
+class KeepHeaders(urllib.request.HTTPRedirectHandler):
     """Follow redirects and keep their headers, where some places publish size and sum."""
 
     def __init__(self) -> None:
@@ -119,6 +119,7 @@ class _KeepHeaders(urllib.request.HTTPRedirectHandler):
     def redirect_request(
         self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str
     ) -> urllib.request.Request | None:
+        """Follow a redirect; raise DownloadError if it leaves HTTPS."""
         if req.type == "https" and not newurl.lower().startswith("https:"):
             raise DownloadError(f"{req.full_url}: redirects to {newurl}, which is not encrypted")
         self.headers.append(headers)

@@ -9,7 +9,7 @@ import served
 from served import cut, hang, hang_within, other_bytes, other_range, page, redirect, status
 
 from kitsjax.download.client import Client
-from kitsjax.download.faults import DownloadError, read_retry_after
+from kitsjax.download.faults import DownloadError
 from kitsjax.download.manifest import Entry
 from kitsjax.download.transfer import DiskError, fetch, partial_path
 
@@ -323,13 +323,6 @@ def test_stopped_client_asks_no_more(client, server):
     with pytest.raises(DownloadError, match="stopped"):
         client.describe(f"{server.url}/a")
     assert file.asked == []
-
-
-def test_retry_after_is_seconds_or_a_date():
-    assert read_retry_after("120") == 120
-    assert read_retry_after("Wed, 21 Oct 2015 07:28:00 GMT") == 0
-    assert read_retry_after("Fri, 31 Dec 2999 23:59:59 GMT") > 3e10
-    assert [read_retry_after(text) for text in (None, "", "soon", "-5")] == [0, 0, 0, 0]
 
 
 def test_voxels_survive(client, server, path):
