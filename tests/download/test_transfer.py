@@ -151,7 +151,9 @@ def test_bytes_of_two_versions_never_meet(client, server, path):
         get(client, server, path)
     file.faults.clear()
     file.body, file.tag = BODY, '"v2"'
+    file.asked.clear()
     assert_whole(path, get(client, server, path))
+    assert file.asked == ["bytes=0-0", ""]
 
 
 def test_change_within_a_run_is_told(client, server, path):
