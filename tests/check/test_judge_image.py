@@ -32,11 +32,12 @@ def judge(values, kidney=None):
         (CT + 40, KIDNEY + 40),
         (np.concatenate([LUNGS, AIR[:2000], TISSUE, KIDNEY]), KIDNEY),
         (np.concatenate([TISSUE, KIDNEY]), KIDNEY),
+        (np.concatenate([LUNGS[:1500], TISSUE, KIDNEY]), KIDNEY),
         (np.concatenate([CT, [-1500] * 50]), KIDNEY),
     ],
     ids=[
         "all", "no label", "empty label", "air cut at -1000", "air cut at -1024", "a little off",
-        "mostly lungs", "no air in view", "a few voxels below air",
+        "mostly lungs", "no air in view", "a little lung and no air", "a few voxels below air",
     ],
 )  # fmt: skip
 def test_a_ct_in_hu(values, kidney):
@@ -58,7 +59,9 @@ def test_a_shifted_ct_without_air():
 
 
 @pytest.mark.parametrize(
-    "values", [CT + 1200, np.maximum(CT + 1000, 0), np.clip(CT, 0, 255)], ids=str
+    "values",
+    [CT + 1200, np.maximum(CT + 1000, 0), np.clip(CT, 0, 255)],
+    ids=["shifted", "shifted and cut", "gray values"],
 )
 def test_a_ct_without_negative_values(values):
     assert judge(values, KIDNEY) == ["unsigned HU"]
