@@ -32,12 +32,12 @@ def judge(values, kidney=None):
         (CT + 40, KIDNEY + 40),
         (np.concatenate([LUNGS, AIR[:2000], TISSUE, KIDNEY]), KIDNEY),
         (np.concatenate([TISSUE, KIDNEY]), KIDNEY),
-        (np.concatenate([LUNGS[:1500], TISSUE, KIDNEY]), KIDNEY),
+        (np.concatenate([RNG.normal(-600, 60, 1500), TISSUE, KIDNEY]), KIDNEY),
         (np.concatenate([CT, [-1500] * 50]), KIDNEY),
     ],
     ids=[
         "all", "no label", "empty label", "air cut at -1000", "air cut at -1024", "a little off",
-        "mostly lungs", "no air in view", "a little lung and no air", "a few voxels below air",
+        "mostly lungs", "no air in view", "gas in the bowel and no air", "a few voxels below air",
     ],
 )  # fmt: skip
 def test_a_ct_in_hu(values, kidney):

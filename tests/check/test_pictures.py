@@ -51,6 +51,8 @@ def test_contours_run_around_the_labels(scan):
         expected = np.multiply(box, 4)
         assert np.abs(low - expected[::2]).max() <= 2
         assert np.abs(high - expected[1::2]).max() <= 2
+        # The line is one pixel wide, and as colored everywhere.
+        assert len(found) == pytest.approx(2 * (high - low).sum() - 4, rel=0.1)
         # Within, the CT is seen.
         middle = (low + high) // 2
         assert picture[tuple(middle)].min() > 230
