@@ -13,14 +13,14 @@ from typing import Any, Protocol
 
 from safetensors import safe_open
 
-from benchmarks.learn_nnunet_process import CHECKPOINT, model_folder
+from benchmarks.learn_nnunet_process import CHECKPOINT, make_task_plans, model_folder
 from benchmarks.learn_task import Task
+from benchmarks.run_once import run_once
 from benchmarks.run_process import ROOT, run_alone, run_module
 from kitsjax.config import to_toml
 from kitsjax.data.kits import find_cases
 from kitsjax.errors import InputError
 from kitsjax.files import write_text
-from kitsjax.infer.bundle import BUNDLE_NAME
 from kitsjax.process_pool import THREAD_VARIABLES, cores
 from kitsjax.settings import Settings
 from kitsjax.training_log import LOG_NAME, read_epochs
@@ -53,9 +53,8 @@ class Contender(Protocol):
     def name(self) -> str:
         """Name in the table."""
 
-    @property
-    def recipe(self) -> str:
-        """What decides its training besides the task's settings, to compare with an earlier one."""
+    def asks(self, task: Task) -> dict[str, Any]:
+        """Return what its training depends on besides seed and batches, as JSON can keep it."""
 
     def prepare(self, task: Task) -> None:
         """Preprocess the data set, unless it is preprocessed."""
@@ -71,7 +70,10 @@ class Kitsjax:
     """kitsjax by its own commands."""
 
     name = "kitsjax"
-    recipe = ""
+
+    def asks(self, task: Task) -> dict[str, Any]:
+        """Return all settings and the split."""
+        return {"settings": to_toml(task.settings), "split": _read_split(task)}
 
     def prepare(self, task: Task) -> None:
         """Preprocess what is not up to date."""
@@ -80,6 +82,8 @@ class Kitsjax:
 
     def train(self, task: Task, folder: Path, seed: int, batches: int) -> Trained:
         """Train with an empty cache of compiled programs, and predict the held-out cases."""
+        from kitsjax.infer.bundle import BUNDLE_NAME
+
         settings = task.settings
         run = {"folder": str(folder / "run"), "compilation_cache": str(folder / "xla")}
         settings = settings.model_copy(
@@ -119,15 +123,25 @@ class NnUNet:
     def __init__(self, rate: float) -> None:
         self._rate = rate
         self.name = "nnU-Net" if rate == DEFAULT_RATE else f"nnU-Net, rate {rate:g}"
-        self.recipe = f"learning rate {rate}"
+
+    def asks(self, task: Task) -> dict[str, Any]:
+        """Return what it takes of kitsjax's settings, so that these may change in all else."""
+        train = task.settings.train
+        own = {"rate": self._rate, "epochs": train.epochs, "validation": train.validation_batches}
+        return self._asks_data(task) | own
+
+    def _asks_data(self, task: Task) -> dict[str, Any]:
+        plans = make_task_plans(task.settings, {})
+        return {"plans": plans, "root": task.settings.data.root, "split": _read_split(task)}
 
     def prepare(self, task: Task) -> None:
         """Measure intensities and preprocess, once."""
-        done = task.folder / "nnunet" / "prepared"
-        if not done.exists():
+
+        def work() -> None:
             path = _write_settings(task.folder / "settings.toml", task.settings)
             _run_nnunet("prepare", [_data(task), str(path)], task.folder / "nnunet.log")
-            write_text(done, "")
+
+        run_once(Path(_data(task)), "prepared.json", self._asks_data(task), work)
 
     def train(self, task: Task, folder: Path, seed: int, batches: int) -> Trained:
         """Train; every attribute that is not changed has nnU-Net's default."""
@@ -164,6 +178,10 @@ def count_parameters(shapes: dict[str, Sequence[int]]) -> int:
                 size *= edge
             total += size
     return total
+
+
+def _read_split(task: Task) -> Any:
+    return json.loads(Path(task.settings.data.split).read_text())
 
 
 def _data(task: Task) -> str:

@@ -17,7 +17,6 @@ from benchmarks.nnunet_plans import CONFIGURATION, DATASET, PLANS, make_plans
 from kitsjax.config import load_settings
 from kitsjax.data.kits import find_cases
 from kitsjax.data.split import read_split
-from kitsjax.model.unet import stage_features
 from kitsjax.process_pool import cores
 from kitsjax.settings import Settings
 
@@ -32,6 +31,8 @@ def make_task_plans(settings: Settings, intensities: dict[str, float]) -> dict[s
         settings: all settings of kitsjax's run.
         intensities: statistics of the foreground, as nnU-Net's fingerprint has them for a channel.
     """
+    from kitsjax.model.unet import stage_features
+
     sampling, network = settings.sampling, settings.network
     features = stage_features(
         sampling.patch_shape, network.features, network.max_features, network.smallest
@@ -107,6 +108,8 @@ def train(folder: str, results: str, seed: int, changes: dict[str, Any]) -> dict
     if _device() == "cpu":
         # PyTorch's convolutions are faster so on a CPU (benchmarks/README.md).
         trainer.network.to(memory_format=torch.channels_last_3d)
+    # The plot of each epoch takes as long as several steps, and epochs may be shorter than usual.
+    trainer.logger.plot_progress_png = lambda *_: None
     trainer.run_training()
     begins, ends = (
         trainer.logger.get_value(f"epoch_{end}_timestamps", step=None) for end in ("start", "end")

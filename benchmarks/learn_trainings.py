@@ -1,9 +1,7 @@
 """The trainings of the learning benchmark: in turns, for the same steps or the same minutes."""
 
-import json
-import shutil
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +10,7 @@ from benchmarks.hardware import describe_packages
 from benchmarks.learn_contenders import Contender, Trained
 from benchmarks.learn_scores import Scores, score_predictions
 from benchmarks.learn_task import Task
-from kitsjax.config import to_toml
-from kitsjax.files import write_text
+from benchmarks.run_once import run_once
 
 STEPS, MINUTES = "same steps", "same minutes"
 """What is equal between the contenders: the number of steps, or the wall time of the training."""
@@ -107,11 +104,7 @@ def _finish(task: Task, contender: Contender, seed: int, batches: int) -> Traini
         print(f"learn: {name}, training", flush=True)
         return asdict(contender.train(task, folder, seed, batches))
 
-    asked = {
-        "settings": to_toml(task.settings),
-        "recipe": contender.recipe,
-        "packages": describe_packages(),
-    }
+    asked = {**contender.asks(task), "packages": describe_packages()}
     trained = Trained(**run_once(folder, "trained.json", asked, train))
     scores = {}
     for test, cases in task.tests.items():
@@ -124,24 +117,3 @@ def _finish(task: Task, contender: Contender, seed: int, batches: int) -> Traini
         asked = {"trained": asdict(trained), "cases": sorted(path.name for path in cases.iterdir())}
         scores[test] = run_once(folder / "masks" / test, "scores.json", asked, predict)
     return Training(contender.name, seed, batches, trained, scores)
-
-
-def run_once(folder: Path, name: str, asked: dict[str, Any], work: Callable[[], Any]) -> Any:
-    """Return what `work` returns; if it ran to its end before, what it returned then.
-
-    Args:
-        folder: folder of the work's outputs. It is made empty before the work begins.
-        name: file of the folder that keeps the result.
-        asked: what the result depends on. If it differs from what it was, the work is done anew.
-        work: returns what JSON can keep.
-    """
-    path = folder / name
-    if path.exists():
-        kept = json.loads(path.read_text())
-        if kept["asked"] == asked:
-            return kept["result"]
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    result = work()
-    write_text(path, json.dumps({"asked": asked, "result": result}, indent=1) + "\n")
-    return result
