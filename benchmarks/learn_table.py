@@ -47,7 +47,7 @@ def to_table(
     """
     columns = [Column("learned for"), Column("tested on"), Column("class"), Column("baseline")]
     for title in SCORE_TITLES.values():
-        columns += [Column(name, title) for name in ("kitsjax", "baseline ", "difference (95 %)")]
+        columns += [Column(name, title) for name in ("kitsjax", "baseline", "difference (95 %)")]
     cases = {
         test: len(scores["dice"]["tumor"])
         for test, scores in next(iter(trainings.values()))[0].scores.items()
