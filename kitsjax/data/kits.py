@@ -150,6 +150,6 @@ def _check_complete(root: Path, cases: Sequence[Case]) -> None:
     if parts:
         named = [f"{found} in {', '.join(folders)}" for found, folders in parts.items()]
         raise InputError(
-            f"{root}: {'; '.join(named)}; add the files (images are a separate download), or move "
+            f"{root}: {'; '.join(named)}; add the files (bin/download.py gets them), or move "
             "the cases out of the data folder"
         )

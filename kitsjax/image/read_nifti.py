@@ -106,6 +106,17 @@ def read_grid(path: str | Path) -> Grid:
     return _read_grid(Path(path))
 
 
+def check_whole(path: str | Path) -> None:
+    """Read a file to its end without keeping its voxels; raises as `read_volume` if it is damaged.
+
+    Values are not looked at.
+    """
+    header = _read_grid(Path(path)).header
+    assert header is not None
+    for _ in _chunks(header):
+        pass
+
+
 def _read_grid(path: Path) -> Grid:
     """Read and check a file's header."""
     if os.path.isdir(path):
