@@ -65,17 +65,24 @@ def preprocess(workers: int) -> None:
     DefaultPreprocessor(verbose=False).run(DATASET, CONFIGURATION, PLANS, workers)
 
 
-def build_trainer(plans: dict[str, Any], device: str, *, compiled: bool = False) -> Any:
+def build_trainer(
+    plans: dict[str, Any],
+    device: str,
+    *,
+    compiled: bool = False,
+    fold: int | str = "all",
+    changes: Mapping[str, Any] | None = None,
+) -> Any:
     """Build an nnUNetTrainer with its network, loss and optimizer.
-
-    It trains and validates on all preprocessed cases ("all" instead of a fold). There may be none
-    if no data loader is needed.
 
     Args:
         plans: content of a plans file.
         device: "cpu" or "cuda".
         compiled: use torch.compile on the CPU too, where nnU-Net itself never does. On CUDA it
             always does.
+        fold: number of a split in splits_final.json. With "all" the trainer trains and validates on
+            all preprocessed cases; there may be none if no data loader is needed.
+        changes: attributes of the trainer to set before it is initialized, such as "initial_lr".
     """
     import torch
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
@@ -85,9 +92,11 @@ def build_trainer(plans: dict[str, Any], device: str, *, compiled: bool = False)
         torch.set_num_threads(1)
         torch.backends.cudnn.benchmark = True
     trainer = nnUNetTrainer(
-        {**plans, "continue_training": False}, CONFIGURATION, "all", make_dataset(),
+        {**plans, "continue_training": False}, CONFIGURATION, fold, make_dataset(),
         torch.device(device),
     )  # fmt: skip
+    for name, value in (changes or {}).items():
+        setattr(trainer, name, value)
     if compiled:
         trainer._do_i_compile = lambda: True
     cases = Path(trainer.preprocessed_dataset_folder)

@@ -9,22 +9,25 @@ from benchmarks.catalog import BENCHMARKS
 from benchmarks.compare import Options, run_benchmark
 from benchmarks.definition import Size
 from benchmarks.hardware import describe_machine, describe_packages
+from benchmarks.learn import FILES, WORK, check_learn, run_learn
+from benchmarks.learn_task import LearnOptions
 from benchmarks.results import Row, to_json, to_table
 from benchmarks.scaling import run_scaling
 from kitsjax.errors import InputError
 from kitsjax.files import check_folder, write_text
 from kitsjax.report.table_format import to_markdown, to_text
 
-SCALING = "scaling"
-"""This benchmark has no baselines: it draws cost against size."""
+SCALING, LEARN = "scaling", "learn"
+"""These have files of their own: cost against size, without baselines; and what is learned."""
 
-NAMES = (*BENCHMARKS, SCALING)
+NAMES = (*BENCHMARKS, SCALING, LEARN)
 
 
 def list_benchmarks() -> str:
     """Return a line for each benchmark: its name and what it measures."""
     works = {name: benchmark.work for name, benchmark in BENCHMARKS.items()}
     works[SCALING] = "the cost of each stage of kitsjax against its size, as a figure"
+    works[LEARN] = f"{WORK}; takes hours, and runs only when it is named"
     return "\n".join(f"{name:<11} {work}" for name, work in works.items())
 
 
@@ -34,34 +37,43 @@ def run_suite(
     size: Size | None = None,
     rounds: int = 3,
     work: str | Path | None = None,
+    learn: LearnOptions | None = None,
 ) -> str:
     """Run benchmarks, and write `benchmark.md` and `benchmark.json` anew after each of them.
 
     Args:
         output: folder of the tables, figures and logs.
-        only: names of the benchmarks, in order; None: all.
+        only: names of the benchmarks, in order; None: all but `learn`.
         size: size of the inputs; None: `full` where JAX finds an accelerator, else `small`.
         rounds: number of times that the contenders take turns.
         work: folder of inputs and outputs, kept for another run; None: a temporary folder.
+        learn: choices of the benchmark `learn`; None: its defaults.
 
     Returns:
-        The table as text; empty if only the scaling was measured.
+        The tables as text; empty if only the scaling was measured.
 
     Raises:
         InputError: There is no such benchmark, a folder cannot be used, or kitsjax itself failed.
     """
-    names, output = list(dict.fromkeys(only or NAMES)), Path(output)
+    names, output = list(dict.fromkeys(only or (*BENCHMARKS, SCALING))), Path(output)
     _check(output, names, rounds, work)
+    learn = learn or LearnOptions()
+    if LEARN in names:
+        check_learn(learn)
     machine, packages = describe_machine(), describe_packages()
     platform = "cpu" if machine["accelerators"] == "none" else "gpu"
     size = size or ("small" if platform == "cpu" else "full")
     rows: list[Row] = []
+    texts: list[str] = []
     with tempfile.TemporaryDirectory(prefix="kitsjax-benchmark-") as temporary:
         folder = Path(work or temporary).resolve()
         options = Options(folder, output / "logs", size, platform, rounds)
         for name in names:
             if name == SCALING:
                 run_scaling(output, folder / SCALING)
+                continue
+            if name == LEARN:
+                texts.append(run_learn(output, folder / LEARN, learn, rounds))
                 continue
             rows += run_benchmark(BENCHMARKS[name], options)
             table, found = to_table(rows, machine, packages), to_json(rows, machine, packages)
@@ -72,7 +84,9 @@ def run_suite(
                 # The disk may be full, but hours of measuring are not lost with it.
                 print(to_text(table), flush=True)
                 raise
-    return to_text(to_table(rows, machine, packages)) if rows else ""
+    if rows:
+        texts.insert(0, to_text(to_table(rows, machine, packages)))
+    return "\n\n".join(texts)
 
 
 def _check(output: Path, names: Sequence[str], rounds: int, work: str | Path | None) -> None:
@@ -82,7 +96,7 @@ def _check(output: Path, names: Sequence[str], rounds: int, work: str | Path | N
             raise InputError(f"--only {name}: no such benchmark; choose from {', '.join(NAMES)}")
     if rounds < 1:
         raise InputError(f"--rounds {rounds}: take at least 1")
-    check_folder(output, "--output", ("benchmark.md", "benchmark.json"))
+    check_folder(output, "--output", ("benchmark.md", "benchmark.json", *FILES))
     _check_results(output / "benchmark.json", names)
     if work:
         check_folder(work, "--work")
@@ -90,8 +104,7 @@ def _check(output: Path, names: Sequence[str], rounds: int, work: str | Path | N
 
 def _check_results(path: Path, names: Sequence[str]) -> None:
     """Refuse to replace an earlier run's results by those of fewer benchmarks."""
-    # The scaling has files of its own.
-    if not path.exists() or set(names) == {SCALING}:
+    if not path.exists() or set(names) <= {SCALING, LEARN}:
         return
     try:
         earlier = [row["benchmark"] for row in json.loads(path.read_text())["rows"]]

@@ -18,33 +18,40 @@ def main() -> int:
     """Read the options and run the benchmarks; return the exit status."""
     parser = make_parser(__doc__)
     parser.add_argument("--output", metavar="FOLDER", help="folder of the tables and figures")
-    parser.add_argument(
-        "--only", nargs="+", metavar="BENCHMARK", help="run only these benchmarks, in this order"
-    )
+    only = "run only these benchmarks, in this order"
+    parser.add_argument("--only", nargs="+", metavar="BENCHMARK", help=only)
     parser.add_argument("--list", action="store_true", help="list the benchmarks, and exit")
     parser.add_argument(
         "--size", choices=("small", "full"),
         help="small: sizes for two CPU cores; full: the paper's sizes; default: full on an "
         "accelerator, small elsewhere",
     )  # fmt: skip
-    parser.add_argument(
-        "--rounds", type=int, default=3,
-        help="number of times that kitsjax and its baselines take turns; default: 3",
-    )  # fmt: skip
+    rounds = "number of times that kitsjax and its baselines take turns; default: 3"
+    parser.add_argument("--rounds", type=int, default=3, help=rounds)
     parser.add_argument(
         "--work", metavar="FOLDER",
         help="folder of inputs and outputs, kept for another run; default: a temporary folder",
     )  # fmt: skip
+    parser.add_argument("--config", metavar="FILE", help="learn: settings; default: the phantom's")
+    parser.add_argument(
+        "--set", metavar="SECTION.FIELD=VALUE", action="append", default=[], dest="overrides",
+        help="learn: override a setting, such as data.root=/data/kits21; can be repeated",
+    )  # fmt: skip
+    parser.add_argument("--test", metavar="FOLDER", help="learn: more cases to test on")
+    rates = "learn: learning rates of nnU-Net; default: its own, 0.01"
+    parser.add_argument("--rates", type=float, nargs="+", default=[0.01], help=rates)
     args = parser.parse_args()
     if not args.output and not args.list:
         parser.error("--output is needed, or --list")
 
+    from benchmarks.learn_task import LearnOptions
     from benchmarks.suite import list_benchmarks, run_suite
 
     if args.list:
         print(list_benchmarks())
         return 0
-    print(run_suite(args.output, args.only, args.size, args.rounds, args.work))
+    learn = LearnOptions(args.config, args.overrides, args.test, args.rates)
+    print(run_suite(args.output, args.only, args.size, args.rounds, args.work, learn))
     return 0
 
 

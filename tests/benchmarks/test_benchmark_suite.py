@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks import suite
 from benchmarks.definition import Measurement
+from benchmarks.learn_task import LearnOptions
 from benchmarks.results import Row
 from benchmarks.run_process import ROOT
 
@@ -15,6 +16,7 @@ COMMAND = ROOT / "bin" / "benchmark.py"
 
 NAMES = [
     "resample", "preprocess", "batches", "step", "epoch", "predict", "score", "start", "scaling",
+    "learn",
 ]  # fmt: skip
 
 
@@ -48,6 +50,8 @@ def test_benchmarks_are_listed_from_any_folder(tmp_path, monkeypatch):
         (("--only", "growth", "--output", "x"), f"choose from {', '.join(NAMES)}"),
         (("--rounds", "0", "--output", "x"), "--rounds 0: take at least 1"),
         ((), "--output is needed"),
+        (("--only", "learn", "--set", "train.epoch=1", "--output", "x"), "train.epoch"),
+        (("--only", "learn", "--rates", "0", "--output", "x"), "--rates 0.0: give"),
     ],
 )
 def test_wrong_options_are_refused_in_one_line(args, message, tmp_path, refusal):
@@ -77,6 +81,25 @@ def test_the_scaling_has_files_of_its_own(monkeypatch, tmp_path):
     assert suite.run_suite(tmp_path, ["scaling"]) == ""
     assert drawn == [tmp_path]
     assert (tmp_path / "benchmark.json").read_text() == text
+
+
+def test_learning_runs_only_when_it_is_named(monkeypatch, tmp_path):
+    ran = []
+    monkeypatch.setattr(suite, "describe_machine", lambda: {"accelerators": "none"})
+    monkeypatch.setattr(suite, "check_learn", lambda _: None)
+    monkeypatch.setattr(suite, "run_scaling", lambda *_: ran.append("scaling"))
+    monkeypatch.setattr(
+        suite, "run_benchmark", lambda benchmark, _: ran.append(benchmark.name) or []
+    )
+    monkeypatch.setattr(suite, "run_learn", lambda *args: ran.append(args) or "what was learned")
+    suite.run_suite(tmp_path)
+    assert ran == NAMES[:-1]
+    ran.clear()
+    (tmp_path / "benchmark.json").write_text('{"rows": [{"benchmark": "step"}]}')
+    choices = LearnOptions(rates=[0.05])
+    text = suite.run_suite(tmp_path, ["learn"], rounds=2, work=tmp_path / "work", learn=choices)
+    assert text == "what was learned"
+    assert ran == [(tmp_path, tmp_path / "work" / "learn", choices, 2)]
 
 
 def test_results_are_written_each_time(monkeypatch, tmp_path):

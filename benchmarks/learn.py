@@ -1,0 +1,126 @@
+"""What is learned for the same steps and the same minutes: kitsjax beside nnU-Net's own trainer."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from benchmarks.hardware import describe_machine, describe_packages, is_installed
+from benchmarks.learn_contenders import Contender, Kitsjax, NnUNet
+from benchmarks.learn_figure import plot_learning
+from benchmarks.learn_scores import Comparison
+from benchmarks.learn_table import Comparisons, compare_all, to_table
+from benchmarks.learn_task import LearnOptions, Task, make_task, read_settings
+from benchmarks.learn_trainings import Training, run_trainings
+from kitsjax.errors import InputError
+from kitsjax.files import write_text
+from kitsjax.report.drawing import save_figure
+from kitsjax.report.statistics import MeanInterval
+from kitsjax.report.table_format import to_markdown, to_text
+
+WORK = (
+    "Dice after the same steps and after the same minutes of training, kitsjax and nnU-Net's own "
+    "trainer on the same cases, as a table and a figure"
+)
+
+FILES = ("learn.md", "learn.json", "learn.png")
+
+
+def check_learn(options: LearnOptions) -> None:
+    """Refuse wrong options, and a missing nnU-Net, before anything is made.
+
+    Raises:
+        InputError: An option is wrong, or nnunetv2 is not installed.
+    """
+    read_settings(options)
+    if not is_installed("nnunetv2"):
+        raise InputError("learn: nnunetv2 is not installed; install the extra [bench]")
+
+
+def run_learn(output: Path, folder: Path, options: LearnOptions, seeds: int) -> str:
+    """Train, predict and score every contender, and write `FILES` into `output`.
+
+    Args:
+        output: folder of the results.
+        folder: folder of inputs and trainings; a training that it has is not repeated.
+        options: what the user has chosen.
+        seeds: number of trainings of each contender.
+
+    Returns:
+        The table as text.
+
+    Raises:
+        InputError: The data set cannot be used, or a training failed.
+    """
+    check_learn(options)
+    folder.mkdir(parents=True, exist_ok=True)
+    task = make_task(read_settings(options), options.test, folder)
+    contenders: list[Contender] = [Kitsjax(), *map(NnUNet, options.rates)]
+    for contender in contenders:
+        print(f"learn: {contender.name}, preprocessing", flush=True)
+        contender.prepare(task)
+    trainings = run_trainings(task, contenders, range(seeds))
+    comparisons = compare_all(trainings)
+    table = to_table(comparisons, trainings, make_notes(task, trainings))
+    write_text(output / "learn.md", to_markdown(table))
+    found = to_json(trainings, comparisons)
+    write_text(output / "learn.json", json.dumps(found, indent=1) + "\n")
+    save_figure(plot_learning(comparisons), output / "learn.png")
+    return to_text(table)
+
+
+def make_notes(task: Task, trainings: dict[str, list[Training]]) -> list[str]:
+    """Say what was compared, with which machine and packages."""
+    settings, runs = task.settings, [run for found in trainings.values() for run in found]
+    counts = {run.contender: run.trained.parameters for run in runs}
+    seeds = len({run.seed for run in runs})
+    patch = " x ".join(map(str, settings.sampling.patch_shape))
+    return [
+        f"Both: {settings.train.epochs} epochs, {settings.sampling.batch_size} patches of {patch} "
+        f"in a batch, {settings.preprocess.spacing_mm:g} mm, the same cases to train on and "
+        f"validate with, {seeds} seeds; parameters without deep supervision outputs: "
+        f"{_listed(counts)}.",
+        "A score is the mean over cases and seeds. Its difference is paired by case, and its "
+        "interval is of its mean over cases (BCa bootstrap). Minutes are wall time from the start "
+        "of the training process to its last model file, importing and compiling included and "
+        "preprocessing and prediction excluded; for the same minutes the slower contender's whole "
+        "schedule is shortened to the quicker one's.",
+        "kitsjax predicts with the epoch that was best in validation, nnU-Net with the last, "
+        "mirrored, which are their defaults; the held-out cases are those of validation.",
+        f"Measured on: {_listed(describe_machine())}.",
+        f"With {_listed(describe_packages())}.",
+    ]
+
+
+def to_json(trainings: dict[str, list[Training]], comparisons: Comparisons) -> dict[str, Any]:
+    """Return every training with its scores case by case, and the comparisons."""
+    return {
+        "machine": describe_machine(),
+        "packages": describe_packages(),
+        "trainings": {equal: [asdict(run) for run in runs] for equal, runs in trainings.items()},
+        "comparisons": {
+            equal: {
+                test: {
+                    baseline: {
+                        column: {name: _fields(found) for name, found in classes.items()}
+                        for column, classes in scores.items()
+                    }
+                    for baseline, scores in baselines.items()
+                }
+                for test, baselines in tests.items()
+            }
+            for equal, tests in comparisons.items()
+        },
+    }
+
+
+def _fields(comparison: Comparison) -> dict[str, Any]:
+    fields = comparison._asdict()
+    return {
+        name: value._asdict() if isinstance(value, MeanInterval) else value
+        for name, value in fields.items()
+    }
+
+
+def _listed(items: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in items.items())
