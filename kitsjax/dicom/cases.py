@@ -16,7 +16,7 @@ def find_dicom(path: Path, label: str | None = None) -> list[tuple[Series, str]]
     A file of several frames is a case, and so is a folder, with all folders in it. A folder that
     holds folders only has a case for each of them, unless all belong to one study. Of several
     series of a case one is chosen, and notes name all. Cases are named after their folder or file;
-    a name with a word of the patient's name gives way to the series' UID.
+    a name with a word of the patient's name gives way to the study's UID.
 
     Args:
         path: a file or folder.
@@ -39,7 +39,6 @@ def find_dicom(path: Path, label: str | None = None) -> list[tuple[Series, str]]
     studies = {one.first.study for one in series}
     if path in cases or len(cases) == 1 or (len(studies) == 1 and "" not in studies):
         cases = {path: series}
-    # Links are not resolved: their own names are what the user sees.
     return [
         (
             _choose(label_series(found, _place(path, folder, found[0])), label),

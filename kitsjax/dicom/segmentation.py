@@ -44,8 +44,8 @@ def check_referable(series: Series) -> None:
         header = _read(series, path, specific_tags=list(_NEEDED))
         if missing := [name for name in _NEEDED if not header.get(name)]:
             raise InputError(
-                f"{series}: its images have no {' and no '.join(missing)}, so that a DICOM SEG "
-                "cannot refer to them; predict without --dicom-seg"
+                f"{series}: its images lack {', '.join(missing)}, by which a DICOM SEG refers to "
+                "them; predict without --dicom-seg"
             )
 
 
@@ -85,7 +85,7 @@ def _make_dataset(
     highdicom = load_highdicom(series)
     with _naming(series):
         segments = [_describe_segment(highdicom, value) for value in FOREGROUND]
-        return highdicom.seg.Segmentation(
+        dataset = highdicom.seg.Segmentation(
             source_images=[_source(series, source) for source in _paths(series)],
             pixel_array=_frames(series, label),
             segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
@@ -98,9 +98,14 @@ def _make_dataset(
             manufacturer_model_name="kitsjax",
             software_versions=kitsjax.__version__,
             device_serial_number="none",
+            # A file without a frame is none: where nothing was found, all are stored.
+            omit_empty_frames=bool(label.any()),
             content_label="KIDNEYS",
             series_description="Segmentation by kitsjax",
         )
+    # The standard wants it there; nobody but the program made the segmentation.
+    dataset.ContentCreatorName = None
+    return dataset
 
 
 def _has_uid(path: Path, uid: str) -> bool:

@@ -83,11 +83,11 @@ class Series:
         return str(stack).removeprefix(f"{self}: ") if isinstance(stack, InputError) else ""
 
     def name(self, path: Path) -> str:
-        """Return the name of a file or folder, or a UID or "dicom" if it holds the patient's."""
+        """Return the name of a file or folder, or a UID if it holds the patient's."""
         hidden = self.first.hidden
         if not holds_name(path.name, hidden):
             return path.name
-        return self.first.series or "dicom"
+        return self.first.study or self.first.series or "dicom"
 
     def describe(self) -> str:
         """Describe the series in one line, without the patient's name."""

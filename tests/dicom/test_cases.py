@@ -120,7 +120,8 @@ def test_one_slice_is_no_volume(tmp_path):
 
 
 NAMED = {
-    "uid": ({"SeriesInstanceUID": "1.2.3"}, "1.2.3"),
+    "study": ({"StudyInstanceUID": "1.2.3"}, "1.2.3"),
+    "series": ({"SeriesInstanceUID": "1.2.4", "StudyInstanceUID": ""}, "1.2.4"),
     "blank": ({"SeriesInstanceUID": "", "StudyInstanceUID": ""}, "dicom"),
     "pseudonym": ({"PatientName": "MUSTER_ERIKA", "PatientID": "MUSTER_ERIKA"}, "Erika_MUSTER"),
 }

@@ -103,9 +103,10 @@ def test_frames_of_one_file_are_referred_to(tmp_path):
         np.testing.assert_array_equal(found[frame], in_file_order[:, :, number].T)
 
 
-def test_nothing_found_is_a_whole_file(tmp_path):
+def test_nothing_found_is_a_whole_file(tmp_path, caplog):
     paths = write_series(tmp_path / "ct")
     *_, path = make_segmentation(tmp_path / "ct", tmp_path, np.zeros((6, 10, 12), np.uint8))
+    assert not caplog.messages
     seg = hd.seg.segread(path)
     assert len(seg.SegmentSequence) == 3
     assert not by_image(seg, [dcmread(p).SOPInstanceUID for p in paths]).any()
@@ -156,4 +157,6 @@ def test_images_without_uids_are_refused(tmp_path, name):
         dataset.save_as(path)
     ((series, _),) = find_dicom(tmp_path / "ct")
     message = refusal(check_referable, series)
-    assert f"its images have no {name}, so that a DICOM SEG cannot refer to them" in message
+    assert (
+        f"its images lack {name}, by which a DICOM SEG refers to them; predict without" in message
+    )
