@@ -23,7 +23,7 @@ _HU = ("", "HU", "US")
 """Types of values that are HU; US means unspecified."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Image:
     """One slice: a file, or a frame of a file of several.
 
@@ -46,7 +46,7 @@ class Image:
     scaling: tuple[float, float]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class DicomFile:
     """A file with pixels, as far as its header tells.
 

@@ -27,7 +27,7 @@ _SHARP_NUMBER = {"FC": 30}
 _OTHER_SHARP_NUMBER = 55
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Series:
     """The files of one series.
 

@@ -20,7 +20,7 @@ _SAME = 1e-3
 """Directions whose components differ by less are the same: 0.06 degrees."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Stack:
     """Slices in order, and the grid that they form.
 

@@ -16,6 +16,7 @@ import numpy as np
 from isal import igzip
 
 from kitsjax.dicom.read_volume import Source, files_of, read_grid
+from kitsjax.dicom.series import Series
 from kitsjax.image.read_nifti import read_label
 from kitsjax.image.volume import check_same_grid
 from kitsjax.infer.trained_model import Ensemble
@@ -42,7 +43,8 @@ def mask_key(models: str, source: Source) -> str:
 
     Args:
         models: what `identify_models` returns.
-        source: the CT; name, size and time of change of each of its files count.
+        source: the CT; name, size and time of change of each of its files count, and the UID of a
+            DICOM series.
 
     Raises:
         InputError: A file is missing, or may not be read.
@@ -52,6 +54,8 @@ def mask_key(models: str, source: Source) -> str:
         with reading(file):
             found = file.stat()
         text += [file.name, found.st_size, found.st_mtime_ns]
+    if isinstance(source, Series):
+        text.append(source.first.series)
     digest = hashlib.sha256(json.dumps(text).encode()).hexdigest()
     return f"kitsjax {digest}"
 

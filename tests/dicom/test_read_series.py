@@ -17,7 +17,8 @@ from dicom_files import (
 )
 from nifti_files import refusal
 from pydicom import dcmread
-from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
+from pydicom.pixels import get_decoder
+from pydicom.uid import JPEG2000Lossless, JPEGLosslessSV1, JPEGLSLossless, RLELossless
 
 from kitsjax import read_volume
 
@@ -96,6 +97,35 @@ def test_compressed_pixels_are_read(tmp_path, syntax):
     write_series(tmp_path / "plain", array)
     write_series(tmp_path / "packed", array, syntax=syntax)
     check_equal(read_volume(tmp_path / "packed"), read_volume(tmp_path / "plain"))
+
+
+def test_jpeg_lossless_is_read(tmp_path):
+    """The most common compression of scanners, which only GDCM's decoder reads here."""
+    gdcm = pytest.importorskip("gdcm")
+    for path in write_series(tmp_path / "ct"):
+        reader, change = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax()
+        reader.SetFileName(str(path))
+        assert reader.Read()
+        change.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.JPEGLosslessProcess14_1))
+        change.SetInput(reader.GetImage())
+        assert change.Change()
+        writer = gdcm.ImageWriter()
+        writer.SetFileName(str(path))
+        writer.SetFile(reader.GetFile())
+        writer.SetImage(change.GetOutput())
+        assert writer.Write()
+        assert dcmread(path).file_meta.TransferSyntaxUID == JPEGLosslessSV1
+    write_series(tmp_path / "plain")
+    check_equal(read_volume(tmp_path / "ct"), read_volume(tmp_path / "plain"))
+
+
+def test_a_missing_decoder_is_named(tmp_path, monkeypatch):
+    write_series(tmp_path / "ct", syntax=JPEGLSLossless)
+    monkeypatch.setattr(get_decoder(JPEGLSLossless), "_available", {})
+    assert refusal(read_volume, tmp_path / "ct") == (
+        f"{tmp_path / 'ct'}: series 2: IM0000 is compressed (JPEG-LS Lossless Image Compression), "
+        "and no decoder is installed; install what reads it: python -m pip install 'kitsjax[dicom]'"
+    )
 
 
 def test_a_file_of_many_frames(tmp_path):

@@ -1,6 +1,7 @@
 """The same CT as DICOM and as NIfTI gives the same mask, voxel for voxel in the patient."""
 
 import gzip
+import os
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from threshold_model import bright_cube, threshold_model
 
 from kitsjax.image.read_nifti import read_label
 from kitsjax.image.volume import check_same_grid
+from kitsjax.infer.current_masks import mask_key
 from kitsjax.infer.find_inputs import find_inputs
 from kitsjax.infer.predict_files import predict_files
 from kitsjax.phantom.case import make_case
@@ -130,6 +132,19 @@ def test_continue_keeps_masks_of_dicom(studies, tmp_path, caplog):
     dataset.save_as(path)
     assert predict_files(threshold_model(), files, keep_current=True) == []
     assert mask.stat().st_ino != before
+
+
+def test_continue_sees_another_series(tmp_path):
+    """Though its files have the same names, sizes and times, as an archive leaves them."""
+    for number in (1, 2):
+        folder = tmp_path / "ct" / str(number)
+        for path in write_series(folder, bright_cube().astype(np.int16), uid=str(number)):
+            os.utime(path, (0, 0))
+    keys = {
+        mask_key("models", find_inputs(folder, tmp_path)[0][0])
+        for folder in (tmp_path / "ct" / "1", tmp_path / "ct" / "2")
+    }
+    assert len(keys) == 2
 
 
 def test_where_masks_of_dicom_cannot_go(studies, tmp_path):
