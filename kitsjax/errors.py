@@ -8,6 +8,18 @@ class InputError(ValueError):
     """
 
 
+class GridError(InputError):
+    """Two volumes that belong together lie on different grids."""
+
+
+class LabelError(InputError):
+    """A label map holds values that are not among its labels."""
+
+
+class NotFiniteError(InputError):
+    """An image holds voxels that are NaN or infinite."""
+
+
 class UnforeseenError(InputError):
     """What went wrong with one item among many, though nobody foresaw it.
 

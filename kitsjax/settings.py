@@ -328,6 +328,12 @@ class PredictSettings(Section):
         description="way back to the CT's own grid; label: nearest neighbor; probability: class "
         "probabilities linearly, then the most probable class: smoother surfaces",
     )
+    least_kidney_ml: float = Field(
+        0.0,
+        ge=0,
+        description="remove connected components of labeled voxels with less kidney than this, ml, "
+        "since a renal mass is part of a kidney; 0: remove none",
+    )
     batch_size: int = Field(
         0, ge=0, description="windows per forward pass; 0: two on a GPU, one elsewhere"
     )

@@ -13,8 +13,8 @@ RANK = {
     "input_file": 1, "signals": 1, "config": 2, "devices": 2, "process_pool": 2, "run_lock": 2,
     "run_record": 2, "training_log": 2, "image": 3,
     "data": 4, "dicom": 4, "model": 4,
-    "phantom": 5, "evaluate": 5, "infer": 5, "report": 6,
-    "prepare": 6, "train": 8, "plan": 9, "command": 10,
+    "phantom": 5, "download": 5, "evaluate": 5, "infer": 5, "report": 6,
+    "prepare": 6, "check": 7, "train": 8, "plan": 9, "command": 10,
 }  # fmt: skip
 
 
@@ -63,7 +63,8 @@ def test_commands_are_short():
 def test_host_packages_load_no_jax():
     code = (
         "import sys, kitsjax.command, kitsjax.evaluate.evaluation, kitsjax.prepare;"
-        "import kitsjax.report.report;"
+        "import kitsjax.report.report, kitsjax.download.download;"
+        "import kitsjax.report.report, kitsjax.check.write_check, kitsjax.check.check_cases;"
         "sys.exit('jax' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

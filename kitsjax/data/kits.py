@@ -85,8 +85,7 @@ def find_cases(root: str | Path, images: bool = True) -> list[Case]:
     advice = "give the folder that holds case_00000 and so on"
     check_is_folder(root, "no such data folder", advice)
     with reading(root):
-        inside = list_folder(root)
-        folders = [path for path in inside if is_case_name(path.name) and path.is_dir()]
+        folders = [p for p in list_folder(root) if is_case_name(p.name) and p.is_dir()]
     cases = sorted(map(_find_files, folders), key=lambda case: case.case_id)
     if not cases:
         raise InputError(f"{root}: holds no case_XXXXX folder; {advice}")
@@ -95,14 +94,22 @@ def find_cases(root: str | Path, images: bool = True) -> list[Case]:
             raise InputError(f"{one.folder} and {other.folder.name} are of one case; keep one")
     if images:
         _check_complete(root, cases)
-        # A data set's own files, such as kits.json, are no cases; a folder may be meant as one.
-        note_passed_over(root, [*folders, *(path for path in inside if path.is_file())])
+        note_other_folders(root, cases)
     elif not any(case.has_truth for case in cases):
         raise InputError(
             f"{root}: no case has a label ({' or '.join(LABEL_NAMES)}) or annotations "
             f"({ANNOTATIONS_NAME}); add them"
         )
     return cases
+
+
+def note_other_folders(root: str | Path, cases: Sequence[Case]) -> None:
+    """Log a note that names the folders of a data set that are no cases, but may be meant as one.
+
+    A data set's own files, such as kits.json, are not named.
+    """
+    files = (path for path in list_folder(Path(root)) if path.is_file())
+    note_passed_over(Path(root), [*(case.folder for case in cases), *files])
 
 
 def is_case_name(name: str) -> bool:
@@ -150,6 +157,6 @@ def _check_complete(root: Path, cases: Sequence[Case]) -> None:
     if parts:
         named = [f"{found} in {', '.join(folders)}" for found, folders in parts.items()]
         raise InputError(
-            f"{root}: {'; '.join(named)}; add the files (images are a separate download), or move "
+            f"{root}: {'; '.join(named)}; add the files (bin/download.py gets them), or move "
             "the cases out of the data folder"
         )

@@ -84,15 +84,15 @@ def measure_normalization(histogram: Histogram, settings: PreprocessSettings) ->
         histogram: of at least one voxel.
         settings: the percentiles.
     """
-    low = _percentile(histogram, settings.lower_percentile)
-    high = _percentile(histogram, settings.upper_percentile)
+    low = percentile(histogram, settings.lower_percentile)
+    high = percentile(histogram, settings.upper_percentile)
     clipped, total = np.clip(histogram.hu, low, high), histogram.counts.sum()
     mean = float((histogram.counts * clipped).sum() / total)
     variance = float((histogram.counts * (clipped - mean) ** 2).sum() / total)
     return Normalization(low, high, mean, math.sqrt(variance))
 
 
-def _percentile(histogram: Histogram, percent: float) -> float:
+def percentile(histogram: Histogram, percent: float) -> float:
     """Interpolate linearly between the two voxels around a rank, as np.percentile does."""
     upto = np.cumsum(histogram.counts)
     rank = (upto[-1] - 1) * (percent / 100)

@@ -1,20 +1,12 @@
-"""Connected components of tumors and cysts: voxels that touch by a face, an edge or a corner.
-
-Components are found among a list of voxels instead of in a volume, so a stray voxel far from the
-kidneys costs one voxel. NumPy joins neighboring runs of voxels, a SciPy graph does the rest.
-"""
+"""Connected components of tumors and of cysts, with their sizes."""
 
 from typing import NamedTuple
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
+from kitsjax.image.connect_voxels import Voxels, connect_voxels
 from kitsjax.labels import CYST, TUMOR
 from kitsjax.types import Shape
-
-Voxels = tuple[np.ndarray, ...]
-"""Indices z, y and x of a list of voxels, each (n,), in C order."""
 
 
 class Components(NamedTuple):
@@ -49,7 +41,7 @@ def find_components(
     first = 0
     for label in (TUMOR, CYST):
         here = np.flatnonzero(labels == label)
-        component = _connect(tuple(axis[here] for axis in voxels), shape)
+        component = connect_voxels(tuple(axis[here] for axis in voxels), shape)
         # The stable sort leaves components of equal size in the order of their first voxels.
         sizes = np.bincount(component)
         order = np.argsort(-sizes, kind="stable")
@@ -65,40 +57,6 @@ def find_components(
     return Components(
         np.array(component_labels, int), np.concatenate(component_sizes), slices, of_voxel
     )
-
-
-def _connect(voxels: Voxels, shape: Shape) -> np.ndarray:
-    """Return the component (n,), from 0, of each voxel.
-
-    Runs along x are joined instead of voxels: they are tens of times fewer.
-    """
-    if not len(voxels[0]):
-        return np.zeros(0, int)
-    # Number all places of the volume in C order, with one empty voxel at the end of each row and
-    # one empty row at the end of each plane, so that no run continues in the next row or plane.
-    _, rows, columns = shape
-    row, plane = columns + 1, (rows + 1) * (columns + 1)
-    places = voxels[0] * plane + voxels[1] * row + voxels[2]
-    # A run begins, or ends, where the next place is more than one away.
-    begins = np.diff(places, prepend=-2) > 1
-    starts = places[begins]
-    ends = places[np.diff(places, append=places[-1] + 2) > 1]
-    ones, others = [], []
-    # Eight rows touch a row. Four of them are ahead; the other four see this row ahead of them.
-    for ahead in (row, plane - row, plane, plane + row):
-        # The runs of the row ahead that touch a run, also diagonally, follow each other. The first
-        # ends no earlier than a voxel before the run's start, the last starts no later than a voxel
-        # after its end.
-        low = np.searchsorted(ends, starts + ahead - 1)
-        count = np.searchsorted(starts, ends + ahead + 1, side="right") - low
-        # List each run with each of its neighbors: low, low + 1, ... for every run in turn.
-        ones.append(np.repeat(np.arange(len(starts)), count))
-        others.append(np.arange(count.sum()) + np.repeat(low - np.cumsum(count) + count, count))
-    # Components of the graph of runs, then of each voxel by its run.
-    joined = np.concatenate(ones), np.concatenate(others)
-    graph = coo_array((np.ones(len(joined[0]), bool), joined), (len(starts),) * 2)
-    _, components = connected_components(graph, directed=False)
-    return components[np.cumsum(begins) - 1]
 
 
 def _fullest_slices(of_voxel: np.ndarray, z: np.ndarray, depth: int, components: int) -> np.ndarray:

@@ -13,7 +13,7 @@ from typing import BinaryIO
 import nibabel as nib
 import numpy as np
 
-from kitsjax.errors import InputError
+from kitsjax.errors import InputError, LabelError, NotFiniteError
 from kitsjax.image.byte_stream import (
     UNPACKING_ERRORS,
     largest_size,
@@ -42,7 +42,8 @@ def read_volume(path: str | Path) -> Volume:
 
     Raises:
         InputError: The file is missing, damaged or not NIfTI, is not three-dimensional, has no
-            usable affine, or holds complex, RGB, NaN or infinite voxels.
+            usable affine, or holds complex or RGB voxels.
+        NotFiniteError: Voxels are NaN or infinite.
     """
     grid = _read_grid(Path(path))
     array = _allocate(grid, np.float32)
@@ -53,7 +54,7 @@ def read_volume(path: str | Path) -> Volume:
         not_finite += block.size - int(np.isfinite(block).sum())
     if not_finite:
         _check_scaling(grid)
-        raise InputError(
+        raise NotFiniteError(
             f"{path}: {not_finite} of {array.size} voxels are NaN or infinite; "
             "replace them, for example by air (-1024)"
         )
@@ -75,8 +76,8 @@ def read_label(path: str | Path, labels: Sequence[int] = (0, 1, 2, 3)) -> Volume
     patient lies.
 
     Raises:
-        InputError: The file cannot be read (see `read_volume`), or holds values other than
-            `labels`, which lie between 0 and 255.
+        InputError: The file cannot be read (see `read_volume`).
+        LabelError: It holds values other than `labels`, which lie between 0 and 255.
     """
     grid = _read_grid(Path(path))
     array = _allocate(grid, np.uint8)
@@ -92,7 +93,7 @@ def read_label(path: str | Path, labels: Sequence[int] = (0, 1, 2, 3)) -> Volume
     if foreign:
         found = np.unique(np.concatenate(foreign))
         more = f" and {len(found) - 5} more" if len(found) > 5 else ""
-        raise InputError(
+        raise LabelError(
             f"{path}: label values {format_numbers(found[:5])}{more} are not among "
             f"{format_numbers(labels)}{describe_scaling(header)}; give a label map with these "
             "values only"
@@ -104,6 +105,17 @@ def read_label(path: str | Path, labels: Sequence[int] = (0, 1, 2, 3)) -> Volume
 def read_grid(path: str | Path) -> Grid:
     """Read where a file's voxels lie from its header alone; raises as `read_volume`."""
     return _read_grid(Path(path))
+
+
+def check_whole(path: str | Path) -> None:
+    """Read a file to its end without keeping its voxels; raises as `read_volume` if it is damaged.
+
+    Values are not looked at.
+    """
+    header = _read_grid(Path(path)).header
+    assert header is not None
+    for _ in _chunks(header):
+        pass
 
 
 def _read_grid(path: Path) -> Grid:

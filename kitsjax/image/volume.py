@@ -9,7 +9,7 @@ from functools import cached_property
 import nibabel as nib
 import numpy as np
 
-from kitsjax.errors import InputError
+from kitsjax.errors import GridError
 from kitsjax.image.header import NiftiHeader, kits_header
 from kitsjax.types import Shape, Spacing
 
@@ -146,22 +146,22 @@ def check_spacing(spacing_mm: Sequence[float]) -> None:
 
 
 def check_same_grid(a: Grid, b: Grid) -> None:
-    """Raise InputError if two grids (of image and label, prediction and truth) differ.
+    """Raise GridError if two grids (of image and label, prediction and truth) differ.
 
     The places of their voxels are compared in canonical orientation, so that files stored along
     other axes, or flipped, pass if their voxels lie at the same places in the world.
 
     Raises:
-        InputError: The shapes differ, or a corner of one grid lies further from that of the other
+        GridError: The shapes differ, or a corner of one grid lies further from that of the other
             than `GRID_TOLERANCE` of the smallest voxel edge. The message names both files, the
             distance, both values, and both axis codes if they differ.
     """
     difference = _describe_difference(a, b)
     if difference is None:
         return
-    codes = [_axis_codes(grid) for grid in (a, b)]
+    codes = [axis_codes(grid) for grid in (a, b)]
     stored = "" if codes[0] == codes[1] else f" (stored as {codes[0]} and {codes[1]})"
-    raise InputError(
+    raise GridError(
         f"{a.name} and {b.name}: {difference} differ{stored}; give files of the same voxels"
     )
 
@@ -188,7 +188,7 @@ def _corners_mm(grid: Grid) -> np.ndarray:
     return np.array(list(index)) @ grid.affine[:3].T
 
 
-def _axis_codes(grid: Grid) -> str:
+def axis_codes(grid: Grid) -> str:
     """Return nibabel's codes for the directions of the file's axes, such as IPL for KiTS."""
     return "".join(nib.aff2axcodes(grid.header.affine if grid.header else grid.affine))
 

@@ -10,8 +10,9 @@ from jaxtyping import Array, Float, Num, UInt8
 
 from kitsjax.data.preprocess import preprocess
 from kitsjax.image.resample import resample_nearest
-from kitsjax.image.volume import Volume
+from kitsjax.image.volume import Grid, Volume
 from kitsjax.infer.native_grid import interpolate_label
+from kitsjax.infer.remove_detached import remove_detached
 from kitsjax.infer.sliding_window import (
     bucket_shape,
     importance_map,
@@ -109,14 +110,14 @@ def segment(model: Models, volume: Volume, *, mirror: bool | None = None) -> Vol
     ensemble = stack_models(model)
     image = preprocess(volume, ensemble.model.preprocess)
     settings = _choose_settings(ensemble.model, mirror)
-    return Volume(predict_native(ensemble, image, settings, volume.shape), volume.grid)
+    return Volume(predict_native(ensemble, image, settings, volume.grid), volume.grid)
 
 
 def predict_native(
     ensemble: Ensemble,
     image: Num[np.ndarray, "z y x"],
     settings: PredictSettings,
-    shape: Shape,
+    grid: Grid,
     out: Float[np.ndarray, "k Z Y X"] | None = None,
 ) -> UInt8[np.ndarray, "Z Y X"]:
     """Predict the label of each voxel of a CT from its preprocessed image.
@@ -124,11 +125,24 @@ def predict_native(
     Args:
         ensemble: the model or models.
         image: the preprocessed image.
-        settings: how to predict; `resample` says how to come back to the CT's grid.
-        shape: (z, y, x) of the CT.
-        out: gets the class probabilities on the CT's grid, whose argmax is the label map; None:
-            they are not wanted.
+        settings: how to predict; `resample` says how to come back to the CT's grid, and
+            `least_kidney_ml` which components are removed there.
+        grid: the CT's grid.
+        out: gets the class probabilities on the CT's grid, whose argmax is the label map before
+            components are removed; None: they are not wanted.
     """
+    label = _most_probable_native(ensemble, image, settings, grid.shape, out)
+    return remove_detached(label, grid.voxel_mm3, settings.least_kidney_ml)
+
+
+def _most_probable_native(
+    ensemble: Ensemble,
+    image: Num[np.ndarray, "z y x"],
+    settings: PredictSettings,
+    shape: Shape,
+    out: Float[np.ndarray, "k Z Y X"] | None,
+) -> UInt8[np.ndarray, "Z Y X"]:
+    """Predict class probabilities, and take the most probable class on the CT's grid."""
     if settings.resample == "probability":
         by_class = predict_probabilities(ensemble, image, settings)
         return interpolate_label(by_class, shape, out)

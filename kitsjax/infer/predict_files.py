@@ -19,7 +19,7 @@ from kitsjax.dicom.series import Series
 from kitsjax.errors import InputError
 from kitsjax.failures import catch, describe_failure
 from kitsjax.files import check_file, remove_leftovers
-from kitsjax.image.header import NiftiHeader
+from kitsjax.image.volume import Grid
 from kitsjax.image.write_nifti import write_label, write_volume
 from kitsjax.infer.current_masks import (
     identify_models,
@@ -32,7 +32,6 @@ from kitsjax.infer.predict import predict_native
 from kitsjax.infer.trained_model import Ensemble, Models, stack_models
 from kitsjax.labels import CLASSES
 from kitsjax.settings import PredictSettings
-from kitsjax.types import Shape
 
 _logger = logging.getLogger(__name__)
 
@@ -121,8 +120,7 @@ class _Case(NamedTuple):
     """What prediction needs of a CT file once its voxels are preprocessed."""
 
     image: np.ndarray
-    native_shape: Shape
-    header: NiftiHeader
+    grid: Grid
     key: str
     source: Source
 
@@ -146,21 +144,21 @@ def _read_case(work: _Work, file: _File) -> _Case | None:
         return None
     volume = read_volume(source)
     image = preprocess(volume, work.ensemble.model.preprocess)
-    assert volume.header is not None
-    return _Case(image, volume.shape, volume.header, key, source)
+    return _Case(image, volume.grid, key, source)
 
 
 def _predict_case(work: _Work, case: _Case, target: Path) -> None:
     """Predict the label map of a case and write it, and its probabilities if asked for."""
-    by_class = None
+    by_class, header = None, case.grid.header
+    assert header is not None
     if work.probabilities:
-        by_class = np.empty((len(CLASSES), *case.native_shape), np.float32)
-    label = predict_native(work.ensemble, case.image, work.settings, case.native_shape, by_class)
-    write_label(target, label, case.header, description=case.key)
+        by_class = np.empty((len(CLASSES), *case.grid.shape), np.float32)
+    label = predict_native(work.ensemble, case.image, work.settings, case.grid, by_class)
+    write_label(target, label, header, description=case.key)
     # After the mask, so that no probabilities lie there without one.
     if by_class is not None:
         path, classes_last = probabilities_path(target), np.moveaxis(by_class, 0, -1)
-        write_volume(path, classes_last, case.header, description=case.key)
+        write_volume(path, classes_last, header, description=case.key)
     _convert(work, case.source, target)
 
 

@@ -10,3 +10,8 @@ SCORE_TITLES = {"dice": "Dice", "surface_dice": "Surface Dice"}
 
 TRUTH_NAMES = {MAJORITY: "the majority label", INDIVIDUAL: "the individual annotations"}
 """Each ground truth's name within a sentence."""
+
+
+def count(number: int, noun: str) -> str:
+    """Write a number with its noun, such as "1 case" or "2 cases"."""
+    return f"{number} {noun}" + "s" * (number != 1)

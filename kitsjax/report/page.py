@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from pathlib import PurePath
 from typing import NamedTuple
-
-from jinja2 import Environment, StrictUndefined
 
 from kitsjax.evaluate import lesions
 from kitsjax.evaluate.results import Evaluation
 from kitsjax.labels import CLASSES, EVALUATION_CLASSES, EVALUATION_NAMES
 from kitsjax.report.drawing import Drawing
-from kitsjax.report.names import TRUTH_NAMES
+from kitsjax.report.names import TRUTH_NAMES, count
 from kitsjax.report.table_format import Table
+from kitsjax.report.template import embed_image, render_template
 
 CSS_PIXELS_PER_INCH = 96
 """CSS defines an inch as this many of its pixels."""
@@ -94,11 +91,8 @@ def render_page(
         drawings: drawings of `kitsjax.report.report.draw_figures`.
         images: PNG files by name of the drawing; drawings without a figure have none.
     """
-    source = files("kitsjax.report").joinpath("page.html.j2").read_text(encoding="utf-8")
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True
-    )
-    return environment.from_string(source).render(
+    return render_template(
+        "report/page.html.j2",
         evaluation=evaluation,
         lead=_describe_scored(evaluation),
         unscored=_describe_unscored(evaluation),
@@ -117,7 +111,7 @@ def _describe_scored(evaluation: Evaluation) -> str:
     truths = " and ".join(TRUTH_NAMES[against] for against in evaluation.against)
     folder = "/".join(PurePath(evaluation.predictions).parts[-2:])
     return (
-        f"{_count(len(evaluation.case_ids), 'case')} of the data set "
+        f"{count(len(evaluation.case_ids), 'case')} of the data set "
         f"“{PurePath(evaluation.dataset).name}”, predicted in “{folder}”, "
         f"scored against {truths}."
     )
@@ -126,7 +120,7 @@ def _describe_scored(evaluation: Evaluation) -> str:
 def _describe_unscored(evaluation: Evaluation) -> str:
     """Count the cases without a score by reason; empty where every case has one."""
     parts = [
-        f"{_count(len(cases), 'case')} {reason}"
+        f"{count(len(cases), 'case')} {reason}"
         for cases, reason in (
             (evaluation.missing, "without a prediction"),
             (evaluation.failures, "that could not be scored"),
@@ -134,10 +128,6 @@ def _describe_unscored(evaluation: Evaluation) -> str:
         if cases
     ]
     return " and ".join(parts)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" + "s" * (number != 1)
 
 
 def _embed(drawing: Drawing, image: bytes | None) -> Picture:
@@ -148,7 +138,7 @@ def _embed(drawing: Drawing, image: bytes | None) -> Picture:
         drawing.title,
         drawing.caption,
         f"{drawing.title}: {drawing.caption.split('. ')[0].rstrip('.')}.",
-        f"data:image/png;base64,{base64.b64encode(image).decode('ascii')}",
+        embed_image(image),
         width,
         height,
     )

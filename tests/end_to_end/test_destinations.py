@@ -21,6 +21,8 @@ SCORED = ("--predictions", "absent", "--dataset", "absent", "--output")
         ("evaluate", (*SCORED, "scores"), "--output"),
         ("evaluate", (*SCORED, "free", "--write-samples", "file"), "--write-samples"),
         ("report", ("--scores", "absent", "--output", "file"), "--output"),
+        ("check", ("--dataset", "absent", "--output", "file"), "--output"),
+        ("check", ("--dataset", "absent", "--output", "checked"), "--output"),
         ("benchmark", ("--output", "file"), "--output"),
         ("benchmark", ("--output", "free", "--work", "file"), "--work"),
         ("preprocess", ("--set", "data.cache=file", "--set", "data.root=absent"), "data.cache"),
@@ -30,7 +32,12 @@ def test_a_place_that_is_taken(run_here, tmp_path, monkeypatch, name, arguments,
     """A file lies where a folder should be made, or a folder where a file should be written."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()
-    for folder in ("taken.safetensors", "exported/model.json", "scores/lesions.csv"):
+    for folder in (
+        "taken.safetensors",
+        "exported/model.json",
+        "scores/lesions.csv",
+        "checked/check.html",
+    ):
         (tmp_path / folder).mkdir(parents=True)
     before = sorted(tmp_path.rglob("*"))
     done = run_here(name, *arguments)

@@ -20,7 +20,7 @@ from nifti_files import (
 
 from kitsjax.image import read_nifti
 from kitsjax.image.header import NiftiHeader
-from kitsjax.image.read_nifti import read_grid, read_label, read_volume
+from kitsjax.image.read_nifti import check_whole, read_grid, read_label, read_volume
 from kitsjax.image.write_nifti import write_label
 
 
@@ -342,3 +342,20 @@ def test_scaled_integers_are_off_by_no_more(tmp_path):
     assert "are not among" in refusal(read_label, path)
     path = save(tmp_path / "label.nii.gz", label_array() + np.float32(0.0005))
     np.testing.assert_array_equal(read_label(path).array, label_array())
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+@pytest.mark.parametrize("kept", [0, 100, 400, -30, -1])
+def test_a_cut_file_is_not_whole(tmp_path, suffix, kept):
+    """Every byte counts, to the last of gzip's checksum."""
+    path = save(tmp_path / f"image{suffix}", canonical_array())
+    check_whole(path)
+    path.write_bytes(path.read_bytes()[:kept])
+    assert refusal(lambda: check_whole(path)).startswith(f"{path}: ")
+
+
+def test_a_file_is_checked_in_chunks(tmp_path, monkeypatch):
+    """The whole file is read, and never allocated whole."""
+    monkeypatch.setattr(read_nifti, "_CHUNK_BYTES", 100)
+    monkeypatch.setattr(read_nifti, "_allocate", None)
+    check_whole(save(tmp_path / "image.nii.gz", canonical_array()))

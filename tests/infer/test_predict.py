@@ -207,6 +207,15 @@ def test_segment_interpolates_probabilities():
     assert (label != segment(by_label, volume).array).mean() > 0.05
 
 
+def test_segment_removes_what_holds_no_kidney():
+    """A model without kidneys then finds nothing; by default components stay."""
+    volume = make_volume(bright_cube(), (2.0, 2.0, 2.0))
+    model = threshold_model()
+    assert segment(model, volume).array.any()
+    settings = model.predict.model_copy(update={"least_kidney_ml": 0.001})
+    assert not segment(dataclasses.replace(model, predict=settings), volume).array.any()
+
+
 def test_segment_mirrors_when_asked():
     volume = make_volume(random_image((12, 12, 12)), (2.0, 2.0, 2.0))
     model = voxel_model(Positional())

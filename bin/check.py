@@ -1,0 +1,48 @@
+"""Check the cases of a KiTS21, KiTS23 or KiTS19 folder before training on them.
+
+python bin/check.py --dataset /data/kits21 --output check/
+
+Exit status: 0 without errors (warnings do not count), 1 with errors, 2 if nothing was checked.
+"""
+
+import time
+from pathlib import Path
+
+from kitsjax.command import exit_with, make_parser, run_command
+from kitsjax.errors import InputError
+
+ERROR_STATUS = 1
+"""Exit status if a case has an error."""
+
+
+def main() -> int:
+    """Check the cases, write table and page, and print what is wrong."""
+    parser = make_parser(__doc__)
+    parser.add_argument("--dataset", required=True, metavar="FOLDER", help="folder of case_XXXXX")
+    parser.add_argument("--output", required=True, metavar="FOLDER", help="folder for the page")
+    parser.add_argument("--workers", type=int, default=0, help="processes; 0: one for each core")
+    args = parser.parse_args()
+    if args.workers < 0:
+        raise InputError("--workers: give a number of processes, or 0 for one for each core")
+
+    from kitsjax.check.check_cases import check_cases
+    from kitsjax.check.findings import ERROR
+    from kitsjax.check.tables import describe_totals, fault_lines
+    from kitsjax.check.write_check import PAGE_NAME, TABLE_NAME, write_check
+    from kitsjax.data.kits import find_cases, note_other_folders
+    from kitsjax.files import check_folder
+
+    check_folder(args.output, "--output", (TABLE_NAME, PAGE_NAME))
+    cases = find_cases(args.dataset, images=False)
+    note_other_folders(args.dataset, cases)
+    start = time.perf_counter()
+    checked = check_cases(cases, args.output, args.workers)
+    seconds = time.perf_counter() - start
+    page = write_check(checked, args.output, Path(args.dataset).resolve().name)
+    print("\n".join(["", *fault_lines(checked), "", describe_totals(checked)]))
+    print(f"{seconds / len(cases):.2g} s a case, {seconds:.0f} s in all; page: {page.resolve()}")
+    return ERROR_STATUS if any(case.grade == ERROR for case in checked) else 0
+
+
+if __name__ == "__main__":
+    exit_with(run_command(main))

@@ -1,0 +1,144 @@
+"""Examine the files of one case: each fault is found alone, so that it hides no other one."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+import numpy as np
+
+from kitsjax.check.checked_case import AnnotatorFacts, CheckedCase, ImageFacts, LabelFacts
+from kitsjax.check.findings import Finding, sort_findings
+from kitsjax.check.judge_image import judge_field, judge_hu
+from kitsjax.check.measure import measure_agreement, measure_image, measure_label, round_hu
+from kitsjax.check.notes import collected_notes, describe_notes
+from kitsjax.check.second_phase import find_second_phase
+from kitsjax.data.instances import read_instances
+from kitsjax.data.kits import IMAGE_NAME, LABEL_NAMES, Case
+from kitsjax.data.normalization import count_hu
+from kitsjax.errors import GridError, InputError, LabelError, NotFiniteError
+from kitsjax.failures import catch, describe_failure
+from kitsjax.image.read_nifti import read_grid, read_label, read_volume
+from kitsjax.image.volume import Grid, Volume, check_same_grid
+
+LEAST_AGREEMENT = 0.5
+"""An instance whose annotators agree less, by their mean Dice, is worth a look."""
+
+_NAMES: dict[type[InputError], str] = {
+    GridError: "grid mismatch",
+    LabelError: "foreign labels",
+    NotFiniteError: "NaN",
+}
+"""Names of faults by their exceptions. Any other exception makes a file unreadable."""
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+
+
+def examine_case(case: Case, folder: Path) -> CheckedCase:
+    """Read a case's image, label and annotations, and collect its facts and faults.
+
+    Args:
+        case: the case; files may be missing or broken.
+        folder: gets the log of tracebacks if something unforeseen happens.
+    """
+    with collected_notes() as notes:
+        examination = _Examination(case, folder)
+        checked = examination.examine()
+    texts = [Finding("note on a file", text) for text in describe_notes(notes)]
+    # Messages name whole paths; the findings stand beside the case's name.
+    found = (
+        finding._replace(text=finding.text.replace(f"{case.folder}{os.sep}", ""))
+        for finding in (*examination.findings, *texts)
+    )
+    return CheckedCase(case.case_id, sort_findings(found), *checked)
+
+
+class _Examination:
+    """The examination of a case, with the faults found so far."""
+
+    def __init__(self, case: Case, folder: Path) -> None:
+        self.case, self.folder = case, folder
+        self.findings: list[Finding] = []
+
+    def examine(
+        self,
+    ) -> tuple[Grid | None, ImageFacts | None, LabelFacts | None, AnnotatorFacts | None]:
+        """Read all files, and return the facts of a `CheckedCase`."""
+        case = self.case
+        if case.problem:
+            self._add("unreadable file", case.problem)
+            return None, None, None, None
+        image = self._read(case.image, IMAGE_NAME, read_volume)
+        label = self._read(case.label, " or ".join(LABEL_NAMES), read_label)
+        # The header may be readable though the voxels are not.
+        header = image.grid if image else catch(read_grid, case.image)
+        grid = None if isinstance(header, InputError) else header
+        if grid:
+            self.findings += judge_field(grid)
+        fits = label is not None and grid is not None and self._fits(label, grid)
+        return (
+            grid,
+            self._examine_image(image, label.array if label and fits else None) if image else None,
+            self._examine_label(label) if label else None,
+            self._examine_annotations(grid or (label.grid if label else None)),
+        )
+
+    def _add(self, name: str, text: str) -> None:
+        self.findings.append(Finding(name, text))
+
+    def _attempt(
+        self,
+        source: Path,
+        function: Callable[Parameters, Result],
+        *args: Parameters.args,
+        **kwargs: Parameters.kwargs,
+    ) -> Result | InputError:
+        """Call a function; what it raises is returned, and becomes a fault of the source."""
+        result = catch(function, *args, **kwargs)
+        if isinstance(result, InputError):
+            name = _NAMES.get(type(result), "unreadable file")
+            self._add(name, describe_failure(result, source, self.folder))
+        return result
+
+    def _read(self, path: Path, names: str, read: Callable[[Path], Volume]) -> Volume | None:
+        if not os.path.lexists(path):
+            self._add("missing file", f"no {names}; add it")
+            return None
+        volume = self._attempt(path, read, path)
+        return None if isinstance(volume, InputError) else volume
+
+    def _fits(self, label: Volume, grid: Grid) -> bool:
+        return self._attempt(self.case.label, check_same_grid, grid, label.grid) is None
+
+    def _examine_image(self, image: Volume, label: np.ndarray | None) -> ImageFacts:
+        """Judge an image; `label` is the label map (z, y, x) on its grid, if there is one."""
+        hu = round_hu(image)
+        histogram = count_hu(hu)
+        self.findings += judge_hu(histogram, None if label is None else hu[label > 0])
+        if label is not None:
+            self.findings += find_second_phase(hu, label, image.spacing_mm)
+        return measure_image(image, hu, histogram, label)
+
+    def _examine_label(self, label: Volume) -> LabelFacts:
+        if not label.array.any():
+            self._add("empty label", f"{label.grid.name}: no voxel is labeled; restore it")
+        return measure_label(label)
+
+    def _examine_annotations(self, grid: Grid | None) -> AnnotatorFacts | None:
+        """Compare the annotators; every annotation must lie on the grid."""
+        folder = self.case.annotations
+        if folder is None or grid is None:
+            return None
+        instances = self._attempt(folder, read_instances, folder, grid)
+        if isinstance(instances, InputError):
+            return None
+        facts, agreements = measure_agreement(instances)
+        for instance, agreement in zip(instances, agreements, strict=True):
+            if agreement < LEAST_AGREEMENT:
+                self._add(
+                    "annotators disagree",
+                    f"the mean Dice between two annotations of {instance.kind} {instance.number} "
+                    f"is {agreement:.2f}",
+                )
+        return facts
