@@ -1,4 +1,4 @@
-"""Segment CTs with a trained model: a file, a folder of files, or a KiTS folder.
+"""Segment CTs with a trained model: a file, a folder of files, a KiTS or a DICOM folder.
 
 python bin/predict.py --model runs/phantom --input scan.nii.gz --output masks/
 """
@@ -13,18 +13,17 @@ from kitsjax.errors import InputError
 def main() -> int:
     """Write a mask for every CT; return 2 if one of them failed."""
     parser = make_parser(__doc__)
-    parser.add_argument(
-        "--model", required=True, nargs="+", metavar="PATH",
-        help="run folder or model file (.safetensors); several are averaged",
-    )  # fmt: skip
+    parser.add_argument("--model", required=True, nargs="+", metavar="PATH",
+        help="run folder or model file (.safetensors); several are averaged")  # fmt: skip
     parser.add_argument("--input", required=True, metavar="PATH", help="CT file, or folder of CTs")
     parser.add_argument("--output", required=True, metavar="FOLDER", help="folder for the masks")
     parser.add_argument("--probabilities", action="store_true", help="also write probabilities")
+    parser.add_argument("--series", metavar="NUMBER", help="number or UID of the DICOM series")
+    parser.add_argument("--dicom-seg", action="store_true", help="also write DICOM SEG")
     parser.add_argument("--continue", action="store_true", dest="keep", help="keep current masks")
     parser.add_argument(
         "--set", metavar="predict.FIELD=VALUE", action="append", default=[], dest="overrides",
-        help="override a setting of the model, such as predict.mirror=true; can be repeated",
-    )  # fmt: skip
+        help="override a setting, such as predict.mirror=true; can be repeated")  # fmt: skip
     parser.add_argument("--print-config", action="store_true", help="print the settings and exit")
     args = parser.parse_args()
     if wrong := [o for o in args.overrides if not o.startswith(("predict.", "run."))]:
@@ -46,9 +45,11 @@ def main() -> int:
     if args.print_config:
         print(to_toml(settings), end="")
         return 0
-    files = find_inputs(args.input, args.output, args.probabilities)
+    files = find_inputs(args.input, args.output, args.probabilities, args.series, args.dicom_seg)
     models = [make_model(bundle.params, bundle.settings) for bundle in bundles]
-    failures = predict_files(models, files, settings.predict, args.probabilities, args.keep)
+    failures = predict_files(
+        models, files, settings.predict, args.probabilities, args.keep, dicom_seg=args.dicom_seg
+    )
     place = Path(args.output).resolve()
     print(f"{len(files) - len(failures)} of {len(files)} masks are whole: {place}")
     return report_failures(message for _, message in failures)

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # the aliases tell type checkers that these names are public
     from kitsjax.data.preprocess import preprocess as preprocess
+    from kitsjax.dicom.read_volume import read_volume as read_volume
     from kitsjax.errors import InputError as InputError
     from kitsjax.evaluate.score_volumes import score as score
     from kitsjax.evaluate.scoring import ClassScore as ClassScore
     from kitsjax.image.read_nifti import read_label as read_label
-    from kitsjax.image.read_nifti import read_volume as read_volume
     from kitsjax.image.volume import Volume as Volume
     from kitsjax.image.volume import make_volume as make_volume
     from kitsjax.image.write_nifti import write_volume as write_volume
@@ -39,7 +39,7 @@ _MODULES = {  # public name -> module that defines it
     "preprocess": "data.preprocess",
     "probabilities": "infer.predict",
     "read_label": "image.read_nifti",
-    "read_volume": "image.read_nifti",
+    "read_volume": "dicom.read_volume",
     "score": "evaluate.score_volumes",
     "segment": "infer.predict",
     "train_step": "train.step",

@@ -45,3 +45,14 @@ MAJORITY, INDIVIDUAL = "majority", "individual"
 
 COLORS = {KIDNEY: "#d62728", TUMOR: "#2ca02c", CYST: "#1f77b4"}
 """Colors of the labels in the paper's Figures 3 and 6: kidney red, tumor green, cyst blue."""
+
+CODES = {
+    KIDNEY: (("91723000", "Anatomical Structure"), ("64033007", "Kidney")),
+    TUMOR: (("49755003", "Morphologically Abnormal Structure"), ("108369006", "Neoplasm")),
+    CYST: (("49755003", "Morphologically Abnormal Structure"), ("367643001", "Cyst")),
+}
+"""SNOMED CT codes of each label's category and type, as DICOM's context groups 7150 and 7159 list
+them; for DICOM SEG."""
+
+REGION_CODE = ("64033007", "Kidney")
+"""SNOMED CT code of the organ in which the labels lie."""

@@ -15,7 +15,9 @@ import nibabel as nib
 import numpy as np
 from isal import igzip
 
-from kitsjax.image.read_nifti import read_grid, read_label
+from kitsjax.dicom.read_volume import Source, files_of, read_grid
+from kitsjax.dicom.series import Series
+from kitsjax.image.read_nifti import read_label
 from kitsjax.image.volume import check_same_grid
 from kitsjax.infer.trained_model import Ensemble
 from kitsjax.input_file import reading
@@ -36,23 +38,29 @@ def identify_models(ensemble: Ensemble, settings: PredictSettings) -> str:
     return digest.hexdigest()
 
 
-def mask_key(models: str, source: Path) -> str:
+def mask_key(models: str, source: Source) -> str:
     """Make the key of the mask of a CT file, which fits the 80 bytes of `descrip`.
 
     Args:
         models: what `identify_models` returns.
-        source: the CT file; its name, size and time of change count.
+        source: the CT; name, size and time of change of each of its files count, and the UID of a
+            DICOM series.
 
     Raises:
-        InputError: The file is missing, or may not be read.
+        InputError: A file is missing, or may not be read.
     """
-    with reading(source):
-        found = source.stat()
-    text = json.dumps([models, source.name, found.st_size, found.st_mtime_ns])
-    return f"kitsjax {hashlib.sha256(text.encode()).hexdigest()}"
+    text: list[str | int] = [models]
+    for file in files_of(source):
+        with reading(file):
+            found = file.stat()
+        text += [file.name, found.st_size, found.st_mtime_ns]
+    if isinstance(source, Series):
+        text.append(source.first.series)
+    digest = hashlib.sha256(json.dumps(text).encode()).hexdigest()
+    return f"kitsjax {digest}"
 
 
-def is_current_mask(mask: Path, source: Path, key: str) -> bool:
+def is_current_mask(mask: Path, source: Source, key: str) -> bool:
     """Check that a mask has this key, and reads without error on the grid of its CT."""
     try:
         header = read_grid(mask).header

@@ -1,9 +1,13 @@
 """Find the CTs that a path names, and the mask that will be written for each."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from kitsjax.data.kits import IMAGE_NAME, IMAGE_STEM, is_case_name
+from kitsjax.dicom.cases import find_dicom
+from kitsjax.dicom.read_volume import Source, files_of
+from kitsjax.dicom.segmentation import check_referable, segmentation_path
 from kitsjax.errors import InputError
 from kitsjax.image.file_format import (
     PROBABILITIES,
@@ -19,32 +23,48 @@ from kitsjax.input_file import reading
 
 
 def find_inputs(
-    path: str | Path, folder: str | Path, probabilities: bool = False
-) -> list[tuple[Path, Path]]:
+    path: str | Path,
+    folder: str | Path,
+    probabilities: bool = False,
+    series: str | None = None,
+    dicom_seg: bool = False,
+) -> list[tuple[Source, Path]]:
     """List the CTs at a path, sorted, each with the mask in `folder` that will be written for it.
 
     Args:
         path: a NIfTI file of any name; a KiTS case (a folder with imaging.nii.gz or imaging.nii,
-            whose mask is named after the folder); or a folder of these. The case of names is
-            ignored, and a note names what is passed over in a folder. A case_XXXXX folder that
-            may not be read counts, so that reading it tells.
+            whose mask is named after the folder); a folder of these; or, where there is none, DICOM
+            (see `cases.find_dicom`). The case of names is ignored, and a note names what is passed
+            over in a folder. A case_XXXXX folder that may not be read counts, so that reading it
+            tells.
         folder: where the masks go; it need not exist.
         probabilities: the probabilities will be written beside the masks.
+        series: the number or UID of the DICOM series to take; None: the most plausible one.
+        dicom_seg: each mask will also be written as DICOM SEG.
 
     Raises:
         InputError: no CT at the path, or it may not be read; two files that would be written to one
-            path, or one that would replace a CT.
+            path, or one that would replace a CT; a DICOM SEG is asked for, but a CT is no DICOM or
+            lacks the UIDs.
     """
     path, folder = Path(path), Path(folder)
     with reading(path):
-        sources = [path] if _is_single(path) else _list_folder(path)
-        if not sources:
+        found = _find_nifti(path)
+        dicom = [] if path.is_dir() and found else find_dicom(path, series)
+        if not dicom and not found:
             known = advise_folder(path)
-            advice = known or "give a .nii or .nii.gz file, a folder of them, or a KiTS folder"
+            advice = known or (
+                "give a .nii or .nii.gz file, a folder of them, a KiTS folder, or a DICOM folder"
+            )
             raise InputError(f"{path}: no CT there; {advice}")
-    targets = [folder / f"{_output_name(source)}.nii.gz" for source in sources]
-    _check_outputs(sources, targets, probabilities)
-    return list(zip(sources, targets, strict=True))
+    named: list[tuple[Source, str]] = [*dicom] or [(file, _output_name(file)) for file in found]
+    files = [(source, folder / f"{name}.nii.gz") for source, name in named]
+    if dicom_seg:
+        _check_segmentations(files)
+    _check_outputs(files, probabilities, dicom_seg)
+    if dicom and os.path.realpath(folder) == os.path.realpath(path):
+        raise InputError(f"{folder}: holds the DICOM files; choose another output folder")
+    return files
 
 
 def probabilities_path(target: Path) -> Path:
@@ -53,15 +73,28 @@ def probabilities_path(target: Path) -> Path:
     return target.with_name(f"{stem}{PROBABILITIES}.nii.gz")
 
 
-def _check_outputs(sources: list[Path], targets: list[Path], probabilities: bool) -> None:
+def _check_segmentations(files: Sequence[tuple[Source, Path]]) -> None:
+    """Refuse CTs that a DICOM SEG cannot refer to; a series that is no volume fails by itself."""
+    for source, _ in files:
+        if isinstance(source, Path):
+            raise InputError(f"{source}: is no DICOM series; predict it without --dicom-seg")
+        if not source.problem:
+            check_referable(source)
+
+
+def _check_outputs(
+    files: Sequence[tuple[Source, Path]], probabilities: bool, dicom_seg: bool
+) -> None:
     """Refuse files that would be written to one path, and one that would replace a CT."""
     # Unlike Path.resolve, realpath takes a loop of links for a path.
-    inputs = {os.path.realpath(source) for source in sources}
-    written: dict[Path, Path] = {}
-    for source, target in zip(sources, targets, strict=True):
+    inputs = {os.path.realpath(file) for source, _ in files for file in files_of(source)}
+    written: dict[Path, Source] = {}
+    for source, target in files:
         outputs = {target: "mask"}
         if probabilities:
             outputs[probabilities_path(target)] = "probabilities"
+        if dicom_seg:
+            outputs[segmentation_path(target)] = "DICOM SEG"
         for output, kind in outputs.items():
             if output in written:
                 raise InputError(
@@ -75,9 +108,11 @@ def _check_outputs(sources: list[Path], targets: list[Path], probabilities: bool
             written[output] = source
 
 
-def _is_single(path: Path) -> bool:
-    """Tell whether a path is tried as a CT: all but folders, and what is not there at all."""
-    return not path.is_dir() and os.path.lexists(path)
+def _find_nifti(path: Path) -> list[Path]:
+    """List the NIfTI files at a path; a file of any name is tried, and a link to none, too."""
+    if path.is_dir():
+        return _list_folder(path)
+    return [path] if os.path.lexists(path) else []
 
 
 def _list_folder(folder: Path) -> list[Path]:

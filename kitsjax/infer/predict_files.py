@@ -13,10 +13,12 @@ import numpy as np
 from tqdm import tqdm
 
 from kitsjax.data.preprocess import preprocess
+from kitsjax.dicom.read_volume import Source, read_volume
+from kitsjax.dicom.segmentation import convert_mask, segmentation_path
+from kitsjax.dicom.series import Series
 from kitsjax.errors import InputError
 from kitsjax.failures import catch, describe_failure
 from kitsjax.files import check_file, remove_leftovers
-from kitsjax.image.read_nifti import read_volume
 from kitsjax.image.volume import Grid
 from kitsjax.image.write_nifti import write_label, write_volume
 from kitsjax.infer.current_masks import (
@@ -36,7 +38,7 @@ _logger = logging.getLogger(__name__)
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_File = tuple[Path, Path]
+_File = tuple[Source, Path]
 """A CT, and the mask to write."""
 
 
@@ -47,7 +49,8 @@ def predict_files(
     probabilities: bool = False,
     keep_current: bool = False,
     progress: bool = True,
-) -> list[tuple[Path, str]]:
+    dicom_seg: bool = False,
+) -> list[tuple[Source, str]]:
     """Segment files one after another; a file that fails does not stop the others.
 
     Masks are uint8 NIfTI with exactly their CT's grid and storage. An existing output stays as it
@@ -64,9 +67,10 @@ def predict_files(
             file by the same models and settings; a note says how many. With `probabilities`, their
             file must be so, too.
         progress: show a progress bar.
+        dicom_seg: also write each DICOM series' mask as DICOM SEG beside it.
 
     Returns:
-        (CT, message) of every file that failed. Tracebacks of unforeseen errors are in `errors.log`
+        (CT, message) of every CT that failed. Tracebacks of unforeseen errors are in `errors.log`
         beside the masks.
 
     Raises:
@@ -77,7 +81,7 @@ def predict_files(
     identity = identify_models(ensemble, settings)
     for folder in {target.parent for _, target in files}:
         remove_leftovers(folder)
-    work = _Work(ensemble, settings, identity, probabilities, keep_current)
+    work = _Work(ensemble, settings, identity, probabilities, keep_current, dicom_seg)
     failures, kept = [], 0
     cases = _map_ahead(partial(_read_case, work), files)
     pairs = zip(files, cases, strict=True)
@@ -86,7 +90,7 @@ def predict_files(
     ):
         result = catch(_predict_case, work, case, target) if isinstance(case, _Case) else case
         if isinstance(result, InputError):
-            failures.append((source, describe_failure(result, source, target.parent)))
+            failures.append((source, describe_failure(result, str(source), target.parent)))
         kept += case is None
     if kept:
         _logger.warning(
@@ -109,6 +113,7 @@ class _Work:
     identity: str
     probabilities: bool
     keep_current: bool
+    dicom_seg: bool
 
 
 class _Case(NamedTuple):
@@ -117,6 +122,7 @@ class _Case(NamedTuple):
     image: np.ndarray
     grid: Grid
     key: str
+    source: Source
 
 
 def _read_case(work: _Work, file: _File) -> _Case | None:
@@ -126,7 +132,7 @@ def _read_case(work: _Work, file: _File) -> _Case | None:
     """
     source, target = file
     outputs = [target, probabilities_path(target)] if work.probabilities else [target]
-    for path in outputs:
+    for path in [*outputs, segmentation_path(target)] if work.dicom_seg else outputs:
         check_file(path, "--output")
     key = mask_key(work.identity, source)
     if (
@@ -134,10 +140,11 @@ def _read_case(work: _Work, file: _File) -> _Case | None:
         and is_current_mask(target, source, key)
         and all(is_current_probabilities(path, key) for path in outputs[1:])
     ):
+        _convert(work, source, target)
         return None
     volume = read_volume(source)
     image = preprocess(volume, work.ensemble.model.preprocess)
-    return _Case(image, volume.grid, key)
+    return _Case(image, volume.grid, key, source)
 
 
 def _predict_case(work: _Work, case: _Case, target: Path) -> None:
@@ -152,6 +159,13 @@ def _predict_case(work: _Work, case: _Case, target: Path) -> None:
     if by_class is not None:
         path, classes_last = probabilities_path(target), np.moveaxis(by_class, 0, -1)
         write_volume(path, classes_last, header, description=case.key)
+    _convert(work, case.source, target)
+
+
+def _convert(work: _Work, source: Source, mask: Path) -> None:
+    """Write the DICOM SEG of a mask if it is asked for and not current."""
+    if work.dicom_seg and isinstance(source, Series):
+        convert_mask(mask, source)
 
 
 def _map_ahead(

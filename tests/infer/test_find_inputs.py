@@ -70,10 +70,10 @@ def test_what_find_inputs_passes_over_is_named(tmp_path, caplog):
     )
 
 
-def test_a_folder_of_dicom_says_what_to_do(tmp_path, caplog):
+def test_a_folder_of_damaged_dicom_is_refused(tmp_path, caplog):
     for number in range(3):
         (tmp_path / f"{number}.dcm").write_bytes(bytes(128) + b"DICM")
-    with pytest.raises(InputError, match=r"no CT there; 0.dcm is DICOM: convert .* dcm2niix"):
+    with pytest.raises(InputError, match=r"its 3 DICOM files; 3 cannot be read; get them again"):
         find_inputs(tmp_path, tmp_path / "out")
     assert not caplog.records
 

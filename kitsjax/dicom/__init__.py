@@ -1,0 +1,1 @@
+"""DICOM: series of CT images to volumes, and label maps to DICOM SEG; the extra `dicom`."""
