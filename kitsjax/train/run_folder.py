@@ -3,6 +3,7 @@
 import hashlib
 import json
 import platform
+import time
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -31,7 +32,7 @@ _PACKAGES = (
 _FREE_ON_RESUME = {
     "data.root", "data.cache", "data.make_phantom", "data.workers", "sampling.threads",
     "sampling.prefetch", "network.remat", "network.convolution", "train.checkpoint_epochs",
-    "train.threshold_baseline",
+    "train.checkpoint_minutes", "train.threshold_baseline",
 }  # fmt: skip
 """Settings that may change when a run is resumed, because they do not change what is computed. All
 settings of [predict] and [run] may change too."""
@@ -148,6 +149,7 @@ def begin_run(
         held_out=list(split.held_out),
         files=files,
         intensities=list(intensities),
+        began=(record.began if record else 0.0) or time.time(),
         kept=record.kept if record else None,
         scored=record.scored if record else "",
     )
