@@ -22,7 +22,7 @@ from kitsjax.train.replication import first_replica, local_value, replicate
 from kitsjax.train.run_folder import CHECKPOINTS
 from kitsjax.train.state import TrainState
 from kitsjax.train.step import Metrics
-from kitsjax.train.step_errors import describe_divergence
+from kitsjax.train.step_errors import describe_divergence, explain_memory
 from kitsjax.train.streams import Cases, OpenStreams, open_feeds, open_pipelines
 from kitsjax.train.time_account import TimeAccount
 from kitsjax.train.tracking import Tracker
@@ -72,7 +72,8 @@ class TrainingLoop:
 
     def compile(self) -> jax.stages.Compiled:
         """Compile the train step, which training then uses, and return it for analysis."""
-        compiled = lower_train_step(self.settings, self.program, self.state).compile()
+        with explain_memory():
+            compiled = lower_train_step(self.settings, self.program, self.state).compile()
         self.program = replace(self.program, train_step=compiled)
         return compiled
 
@@ -90,7 +91,8 @@ class TrainingLoop:
             saved.
 
         Raises:
-            InputError: a checkpoint is damaged, the disk is full, or the loss is no longer finite.
+            InputError: a checkpoint is damaged, the disk is full, the loss is no longer finite, or
+                the device is out of memory.
             Stopped: SIGTERM or SIGINT came. A checkpoint of all that is done was saved.
         """
         if not self.finished:
@@ -100,7 +102,7 @@ class TrainingLoop:
             tracker = Tracker(
                 self.folder, progress.step, progress.epoch, self._steps, active=is_main()
             )
-            with tracker, watch_signals() as signals:
+            with tracker, explain_memory(), watch_signals() as signals:
                 self._training, self._validation = open_feeds(
                     self.settings, self.train_cases, self.validation_cases, progress,
                     open_streams or open_pipelines,

@@ -206,12 +206,17 @@ def _read_versions(folder: Path) -> dict[str, str]:
 
 def _check_same(stored: Settings, asked: Settings, folder: Path) -> None:
     """Refuse settings that would change what the stored run computes."""
+    different = []
     for section in sorted(set(Settings.model_fields) - {"predict", "run"}):
         old, new = (getattr(s, section).model_dump(mode="json") for s in (stored, asked))
         for name in old:
             if old[name] != new[name] and f"{section}.{name}" not in _FREE_ON_RESUME:
-                before, now = json.dumps(old[name]), json.dumps(new[name])
-                raise InputError(
-                    f"{folder}: the run was started with {section}.{name} = {before}, not {now}; "
-                    f"resume it with --set {section}.{name}={before}, or choose another run.folder"
-                )
+                values = json.dumps(old[name]), json.dumps(new[name])
+                different.append((f"{section}.{name}", *values))
+    if different:
+        began = ", ".join(f"{name} = {old}, not {new}" for name, old, new in different)
+        remedy = " ".join(f"--set {name}={old}" for name, old, _ in different)
+        raise InputError(
+            f"{folder}: the run was started with {began}; resume it with {remedy}, or choose "
+            "another run.folder"
+        )

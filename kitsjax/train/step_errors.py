@@ -1,7 +1,11 @@
 """Errors of the train step, as one line that says what to do."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
+import jax
+
+from kitsjax.errors import InputError, first_line
 from kitsjax.train.checkpoint import Checkpoints
 
 
@@ -24,3 +28,27 @@ def describe_divergence(
         f"{', '.join(case_ids)}; last good checkpoint: {good}; check these cases or lower "
         "optimizer.learning_rate"
     )
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Tell whether an error of JAX says that a device, or its compiler, lacks memory."""
+    return "RESOURCE_EXHAUSTED" in str(error) or "out of memory" in str(error)
+
+
+@contextmanager
+def explain_memory() -> Iterator[None]:
+    """Turn a device's lack of memory into one line that names the settings that need less.
+
+    Raises:
+        InputError: the device, or its compiler, lacks memory.
+    """
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise InputError(
+            f"the device is out of memory ({first_line(error)}); set network.remat=true, a higher "
+            "train.accumulation_steps, or a smaller sampling.batch_size, sampling.patch_shape or "
+            "network.max_features; --plan says what fits"
+        ) from None

@@ -1,6 +1,7 @@
 import errno
 import json
 import threading
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -55,6 +56,19 @@ def flip(path):
     for at in range(len(content) // 2, min(len(content) // 2 + 16, len(content))):
         content[at] ^= 0xFF
     path.write_bytes(content)
+
+
+def empty(path):
+    path.write_bytes(b"")
+
+
+def halve(path):
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+
+def zero(path):
+    path.write_bytes(bytes(path.stat().st_size))
 
 
 def damage(checkpoints, number, item="params"):
@@ -190,7 +204,7 @@ def test_another_network_is_refused_by_name(checkpoints):
 
 @pytest.mark.parametrize("item", ["params", "optimizer", "record"])
 @pytest.mark.parametrize(
-    "how", [flip, lambda path: path.unlink(), lambda path: path.write_text("")]
+    "how", [flip, empty, halve, zero, Path.unlink], ids=lambda how: how.__name__
 )
 def test_a_damaged_latest_gives_way_to_an_older(checkpoints, caplog, item, how):
     """It is moved aside, reported with what is made again, and its number is free for that."""
