@@ -51,6 +51,8 @@ class RunRecord(BaseModel):
         versions: versions of the packages that the numbers depend on, and the kind of device.
         train, held_out: case ids of the split, sorted.
         files: the files of these cases as the run was begun with them.
+        began: when training began first, in seconds since 1970; 0 if an older version did not note
+            it.
         kept: the epoch whose parameters are in the model file; None while training.
         scored: a hash of the masks and true labels that `scores/` was made from, empty without.
     """
@@ -65,6 +67,7 @@ class RunRecord(BaseModel):
     held_out: list[str]
     files: FileStates = {}
     intensities: list[float] = []
+    began: float = 0.0
     kept: KeptEpoch | None = None
     scored: str = ""
 

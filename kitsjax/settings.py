@@ -303,6 +303,12 @@ class TrainSettings(Section):
         "1 / (1 - decay) steps",
     )
     checkpoint_epochs: int = Field(1, ge=1, description="epochs between checkpoints")
+    checkpoint_minutes: float = Field(
+        0.0,
+        ge=0,
+        description="also save a checkpoint, between two steps, when so many minutes have passed "
+        "since the last one; 0: only at the end of epochs",
+    )
     seed: int = Field(
         0, ge=0, le=2**31 - 1, description="seed of initialization, sampling and augmentation"
     )

@@ -24,12 +24,8 @@ from kitsjax.data.instances import read_instances
 from kitsjax.data.kits import ANNOTATIONS_NAME, Case
 from kitsjax.data.normalization import count_hu
 from kitsjax.data.preprocess import resample_hu
-from kitsjax.data.preprocessed_case import (
-    CASE_RECORD,
-    HISTOGRAM,
-    PreprocessedCase,
-    array_sizes,
-)
+from kitsjax.data.preprocessed_case import CASE_RECORD, HISTOGRAM, PreprocessedCase
+from kitsjax.data.stored_arrays import describe_arrays
 from kitsjax.data.stored_instances import resample_instance, write_instances
 from kitsjax.errors import InputError
 from kitsjax.files import move_new, temporary_beside
@@ -75,7 +71,7 @@ def preprocess_case(case: Case, folder: Path, settings: PreprocessSettings) -> b
             )
             np.save(temporary / f"foreground_{value}.npy", positions)
         _require_unchanged(case, stamp, case_stamp(case))
-        record = description | {"files": array_sizes(temporary)}
+        record = description | describe_arrays(temporary)
         (temporary / CASE_RECORD).write_text(json.dumps(record, indent=1))
         return move_new(temporary, folder)
 

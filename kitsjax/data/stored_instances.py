@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from kitsjax.data.instances import Instance
-from kitsjax.data.preprocessed_case import array_sizes, map_array
+from kitsjax.data.stored_arrays import describe_arrays, map_stored
 from kitsjax.errors import InputError
 from kitsjax.files import move_new, temporary_beside
 from kitsjax.image.resample import resample_nearest
@@ -71,7 +71,7 @@ def write_instances(folder: Path, instances: Sequence[Instance]) -> bool:
     with temporary_beside(folder) as temporary:
         temporary.mkdir()
         np.save(temporary / "masks.npy", np.concatenate(masks))
-        record = {"instances": described, "files": array_sizes(temporary)}
+        record = {"instances": described, **describe_arrays(temporary)}
         text = json.dumps(record, indent=1)
         (temporary / INSTANCES_RECORD).write_text(text)
         return move_new(temporary, folder)
@@ -87,7 +87,7 @@ def load_instances(folder: Path) -> list[Instance]:
     """
     try:
         described = json.loads((folder / INSTANCES_RECORD).read_text())["instances"]
-        voxels = map_array(folder / "masks.npy")
+        voxels = map_stored(folder / INSTANCES_RECORD, "masks.npy")
     except FileNotFoundError:
         raise InputError(
             f"{folder}: no such annotations; preprocess with this run's data.label_source"

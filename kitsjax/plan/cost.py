@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from kitsjax.plan.chips import GIB, Chip
+from kitsjax.train.step_errors import is_out_of_memory
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def measure_cost(
     try:
         compiled = lowered.compile()
     except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error) and "out of memory" not in str(error):
+        if not is_out_of_memory(error):
             raise
         return _parse_refusal(str(error))
     analysis: Any = compiled.memory_analysis()

@@ -1,8 +1,10 @@
 """Checkpoints of a run: its state and progress, written by Orbax in the background."""
 
+import copy
 import logging
 import os
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,26 +12,25 @@ import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
-from kitsjax.devices import barrier, is_main
 from kitsjax.errors import InputError
 from kitsjax.model.arrays import Params
 from kitsjax.train.checkpoint_errors import DamagedCheckpointError, explain_restore, explain_save
+from kitsjax.train.checkpoint_handlers import RecordRestore, RecordSave, make_handlers
 from kitsjax.train.checkpoint_record import (
     Progress,
     Record,
     describe_leaves,
     first_difference,
     flatten,
-    record_from_json,
-    record_to_json,
 )
+from kitsjax.train.damaged_checkpoints import set_aside
 from kitsjax.train.state import TrainState
 
 Tree = TypeVar("Tree")
 
 _logger = logging.getLogger(__name__)
 
-_PARAMS, _AVERAGE = "params", "average"
+_PARAMS, _OPTIMIZER, _AVERAGE, _RECORD = "params", "optimizer", "average", "record"
 
 
 class Checkpoints:
@@ -46,13 +47,16 @@ class Checkpoints:
         for name in ("absl", "asyncio", "concurrent.futures"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
         options = ocp.CheckpointManagerOptions(preservation_policy=self)
-        self._manager = ocp.CheckpointManager(self.folder, options=options)
+        handlers = make_handlers((_PARAMS, _OPTIMIZER, _AVERAGE), _RECORD)
+        self._manager = ocp.CheckpointManager(self.folder, options=options, item_handlers=handlers)
+        self._last_save = time.monotonic()
         self._scores: dict[int, float] = {}
         # Nobody knows how good these are: one of them may have been the best.
         self._unreadable: dict[int, InputError] = {}
         for number in self._manager.all_steps():
             try:
-                self._note_score(number, self._read_record(number))
+                record = self._read_record(number)
+                self._note_score(record.progress, record.scored)
             except DamagedCheckpointError as error:
                 self._unreadable[number] = error
 
@@ -71,11 +75,15 @@ class Checkpoints:
         """Number of the best checkpoint, None if none was scored."""
         return max(self._scores, key=lambda number: (self._scores[number], number), default=None)
 
+    def is_due(self, minutes: float) -> bool:
+        """Tell whether so many minutes have passed since the last save; 0: it is never due."""
+        return minutes > 0 and time.monotonic() - self._last_save >= 60 * minutes
+
     def save(self, state: TrainState, progress: Progress, *, scored: bool) -> None:
-        """Copy a state to the host and write it in the background.
+        """Hash and write a state in the background.
 
         Args:
-            state: without the leading axis of devices.
+            state: NumPy arrays without the leading axis of devices, which nobody changes later.
             progress: where the run stands; its number becomes the checkpoint's.
             scored: whether `progress.pseudo_dice_average` was measured with these parameters, as
                 at the end of an epoch. Only such a checkpoint can be the best.
@@ -84,15 +92,18 @@ class Checkpoints:
             InputError: this or an earlier write failed, for instance because the disk is full.
         """
         trees = {name: flatten(tree) for name, tree in _trees(state).items()}
-        leaves = {name: describe_leaves(arrays, hashed=True) for name, arrays in trees.items()}
-        record = Record(progress, scored, leaves)
-        items = {name: ocp.args.StandardSave(arrays) for name, arrays in trees.items()}
-        self._note_score(progress.number, record)
+        progress = copy.deepcopy(progress)
+
+        def make_record() -> Record:
+            leaves = {name: describe_leaves(arrays, hashed=True) for name, arrays in trees.items()}
+            return Record(progress, scored, leaves)
+
+        items = {name: ocp.args.PyTreeSave(arrays) for name, arrays in trees.items()}
+        items[_RECORD] = RecordSave(make_record)
+        self._note_score(progress, scored)
         with explain_save(self.folder):
-            self._manager.save(
-                progress.number,
-                args=ocp.args.Composite(**items, record=ocp.args.JsonSave(record_to_json(record))),
-            )
+            self._manager.save(progress.number, args=ocp.args.Composite(**items))
+        self._last_save = time.monotonic()
 
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
         """Tell Orbax which checkpoints to keep, in its order: from the oldest to the latest."""
@@ -132,7 +143,12 @@ class Checkpoints:
             except DamagedCheckpointError as error:
                 damaged[number] = error
             else:
-                self._set_aside(self._unreadable | damaged, number, found[1])
+                damaged = self._unreadable | damaged
+                set_aside(self.folder, damaged, number, found[1])
+                for moved in damaged:
+                    self._scores.pop(moved, None)
+                if damaged:
+                    self._manager.reload()
                 return found
         if damaged:
             raise InputError(
@@ -180,32 +196,14 @@ class Checkpoints:
             "train this run from its first step"
         )
 
-    def _note_score(self, number: int, record: Record) -> None:
-        if record.scored and record.progress.pseudo_dice_average is not None:
-            self._scores[number] = record.progress.pseudo_dice_average
-
-    def _set_aside(self, damaged: Mapping[int, InputError], used: int, good: Progress) -> None:
-        """Move damaged checkpoints away, whose numbers the run may use again, and report it."""
-        barrier("damaged checkpoints are known")
-        aside = self.folder.with_name(f"{self.folder.name}.damaged")
-        later = f"the run goes on from step {good.step}, so that later steps are made again"
-        older = "if it was the best one, the best of the others takes its place"
-        for number, error in damaged.items():
-            self._scores.pop(number, None)
-            if is_main():
-                place = _free_name(aside / str(number))
-                aside.mkdir(exist_ok=True)
-                (self.folder / str(number)).rename(place)
-                outcome = later if number > used else older
-                _logger.warning("%s; moved to %s; %s", error, place, outcome)
-        barrier("damaged checkpoints are moved")
-        if damaged:
-            self._manager.reload()
+    def _note_score(self, progress: Progress, scored: bool) -> None:
+        if scored and progress.pseudo_dice_average is not None:
+            self._scores[progress.number] = progress.pseudo_dice_average
 
     def _read_record(self, number: int) -> Record:
-        args = ocp.args.Composite(record=ocp.args.JsonRestore())
+        args = ocp.args.Composite(**{_RECORD: RecordRestore()})
         with explain_restore(self.folder / str(number)):
-            return record_from_json(self._manager.restore(number, args=args).record)
+            return self._manager.restore(number, args=args)[_RECORD]
 
     def _restore_tree(self, name: str, like: Tree, number: int, record: Record) -> Tree:
         expected, stored = flatten(like), record.leaves.get(name, {})
@@ -215,7 +213,7 @@ class Checkpoints:
                 f"{self.folder}/{number}: a checkpoint of another network ({different}); use the "
                 "settings that it was trained with"
             )
-        args = ocp.args.Composite(**{name: ocp.args.StandardRestore(expected)})
+        args = ocp.args.Composite(**{name: ocp.args.PyTreeRestore(expected)})
         with explain_restore(self.folder / str(number)):
             leaves = dict(self._manager.restore(number, args=args)[name])
             if describe_leaves(leaves, hashed=True) != stored:
@@ -225,11 +223,5 @@ class Checkpoints:
 
 def _trees(state: TrainState) -> dict[str, Any]:
     """Name the trees of a state that a checkpoint stores."""
-    trees = {_PARAMS: state.params, "optimizer": state.opt_state}
+    trees = {_PARAMS: state.params, _OPTIMIZER: state.opt_state}
     return trees if state.average is None else {**trees, _AVERAGE: state.average}
-
-
-def _free_name(path: Path) -> Path:
-    """Return the path, or one with a number behind it if something is there already."""
-    names = (path.with_name(f"{path.name}-{n}") if n else path for n in range(10_000))
-    return next(name for name in names if not name.exists())

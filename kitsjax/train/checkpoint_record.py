@@ -23,6 +23,7 @@ class Progress:
         pseudo_dice_average: moving average of the pseudo-Dice; None until the first epoch ends.
         losses: losses of the steps done in the current epoch.
         grad_norms: gradient norms of the same steps.
+        productive_seconds: see `TimeAccount`; no part of what makes two runs equal.
     """
 
     step: int = 0
@@ -30,6 +31,7 @@ class Progress:
     pseudo_dice_average: float | None = None
     losses: list[float] = field(default_factory=list)
     grad_norms: list[float] = field(default_factory=list)
+    productive_seconds: float = field(default=0.0, compare=False)
 
     @property
     def number(self) -> int:
@@ -91,8 +93,7 @@ def describe_leaves(
     """List the shape and type of each leaf, and its hash if asked, as JSON stores them."""
 
     def describe(leaf: np.ndarray) -> list[Any]:
-        digest = [hashlib.blake2b(leaf.tobytes(), digest_size=16).hexdigest()] if hashed else []
-        return [list(leaf.shape), str(leaf.dtype), *digest]
+        return [list(leaf.shape), str(leaf.dtype), *([_hash_array(leaf)] if hashed else [])]
 
     return {name: describe(leaf) for name, leaf in leaves.items()}
 
@@ -108,6 +109,12 @@ def first_difference(expected: Leaves, stored: Leaves) -> str:
         if ours[1] != theirs[1]:
             return f"{name} has type {theirs[1]}, the settings ask for {ours[1]}"
     return ""
+
+
+def _hash_array(array: np.ndarray) -> str:
+    """Hash the bytes of an array, in C order; Python is free to do other things meanwhile."""
+    data = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    return hashlib.blake2b(data.data, digest_size=16).hexdigest()
 
 
 def _checksum(content: Mapping[str, Any]) -> str:

@@ -2,33 +2,35 @@
 
 import math
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from kitsjax.data.pipeline import Batch
 from kitsjax.devices import is_main
 from kitsjax.errors import InputError
-from kitsjax.labels import CLASSES, FOREGROUND
 from kitsjax.model.arrays import Params
-from kitsjax.model.pseudo_dice import pseudo_dice
 from kitsjax.settings import Settings
 from kitsjax.signals import Stopped, watch_signals
 from kitsjax.train.checkpoint import Checkpoints
 from kitsjax.train.checkpoint_record import Progress
-from kitsjax.train.optimizer import learning_rate
+from kitsjax.train.optimizer import learning_rate_at
 from kitsjax.train.program import build_program, first_state, lower_train_step
-from kitsjax.train.replication import first_replica, replicate, shard
+from kitsjax.train.replication import first_replica, local_value, replicate
 from kitsjax.train.run_folder import CHECKPOINTS
 from kitsjax.train.state import TrainState
 from kitsjax.train.step import Metrics
-from kitsjax.train.streams import Cases, OpenStreams, Streams, open_pipelines
+from kitsjax.train.step_errors import describe_divergence, explain_memory
+from kitsjax.train.streams import Cases, OpenStreams, open_feeds, open_pipelines
+from kitsjax.train.time_account import TimeAccount
 from kitsjax.train.tracking import Tracker
+from kitsjax.train.validation import continue_average, score_validation
 from kitsjax.training_log import Row
+
+_Step = tuple[int, Batch, Metrics]
+"""A step that was given to the devices: its number from 1, its batch and its metrics."""
 
 
 class TrainingLoop:
@@ -59,7 +61,6 @@ class TrainingLoop:
         self.state = first_state(settings, self.program)
         self.progress = Progress()
         self._steps = settings.train.epochs * settings.train.batches
-        self._learning_rate = learning_rate(settings.optimizer, self._steps)
         self._checkpoints = Checkpoints(folder / CHECKPOINTS)
         if found := self._checkpoints.restore_latest(self.state):
             self.state, self.progress = found
@@ -71,62 +72,73 @@ class TrainingLoop:
 
     def compile(self) -> jax.stages.Compiled:
         """Compile the train step, which training then uses, and return it for analysis."""
-        compiled = lower_train_step(self.settings, self.program, self.state).compile()
+        with explain_memory():
+            compiled = lower_train_step(self.settings, self.program, self.state).compile()
         self.program = replace(self.program, train_step=compiled)
         return compiled
 
-    def fit(self, open_streams: OpenStreams | None = None) -> tuple[Params, Progress]:
+    def fit(
+        self, open_streams: OpenStreams | None = None, began: float | None = None
+    ) -> tuple[Params, Progress]:
         """Train until all epochs are done.
 
         Args:
             open_streams: opens the streams of batches, if they come from elsewhere than the cases.
+            began: when the run began, in seconds since 1970, for its goodput; None: now.
 
         Returns:
             The best parameters (of `TrainState.kept`), and where the run stood when they were
             saved.
 
         Raises:
-            InputError: a checkpoint is damaged, the disk is full, or the loss is no longer finite.
+            InputError: a checkpoint is damaged, the disk is full, the loss is no longer finite, or
+                the device is out of memory.
             Stopped: SIGTERM or SIGINT came. A checkpoint of all that is done was saved.
         """
         if not self.finished:
             progress = self.progress
+            self._began = began or time.time()
+            self._account = TimeAccount(progress.productive_seconds)
             tracker = Tracker(
                 self.folder, progress.step, progress.epoch, self._steps, active=is_main()
             )
-            with tracker, watch_signals() as signals:
-                streams = (open_streams or open_pipelines)(
-                    self.settings, self.train_cases, self.validation_cases, progress
-                )
-                self._run_epochs(streams, tracker, signals)
+            with tracker, explain_memory(), watch_signals() as signals:
+                self._training, self._validation = open_feeds(
+                    self.settings, self.train_cases, self.validation_cases, progress,
+                    open_streams or open_pipelines,
+                )  # fmt: skip
+                self._run_epochs(tracker, signals)
         best = self._checkpoints.restore_best(self.state.params)
         self._checkpoints.close()
         return best
 
-    def _run_epochs(self, streams: Streams, tracker: Tracker, signals: list[int]) -> None:
+    def _run_epochs(self, tracker: Tracker, signals: list[int]) -> None:
         """Train, validate, log and save, epoch by epoch."""
         train, progress = self.settings.train, self.progress
-        train_stream, validation_stream = streams
         state = replicate(self.state)
         for epoch in range(progress.epoch, train.epochs):
             began = time.perf_counter()
-            state, speed = self._train_epoch(state, train_stream, tracker, signals)
-            scores = self._validate(state.kept, validation_stream, signals)
+            state, speed = self._train_epoch(state, tracker, signals)
+            scores = self._validate(state.kept, signals)
             if signals:
                 # A validation that was broken off is made again as a whole.
                 self._save_and_stop(state, tracker, signals[0])
             progress.epoch = epoch + 1
-            progress.pseudo_dice_average = self._average(scores["pseudo_dice"])
+            progress.pseudo_dice_average = continue_average(
+                progress.pseudo_dice_average, scores["pseudo_dice"], train.dice_decay
+            )
             tracker.epoch({
                 "epoch": progress.epoch,
                 "step": progress.step,
                 "train_loss": float(np.mean(progress.losses)),
                 "pseudo_dice_average": progress.pseudo_dice_average,
-                "learning_rate": float(self._learning_rate(progress.step)),
+                "learning_rate": self._rate(progress.step),
                 "grad_norm": float(np.mean(progress.grad_norms)),
                 **speed,
                 "seconds": time.perf_counter() - began,
                 **scores,
+                **self._account.take_shares(),
+                "goodput": self._account.goodput(self._began),
             })  # fmt: skip
             progress.losses, progress.grad_norms = [], []
             if self.finished or progress.epoch % train.checkpoint_epochs == 0:
@@ -136,85 +148,88 @@ class TrainingLoop:
             raise Stopped(signals[0], "all epochs are done; --resume predicts and scores")
 
     def _train_epoch(
-        self, state: TrainState, stream: Iterator[Batch], tracker: Tracker, signals: list[int]
+        self, state: TrainState, tracker: Tracker, signals: list[int]
     ) -> tuple[TrainState, Row]:
         """Take the steps that the epoch still lacks, or stop early at a signal.
 
         Returns:
             The new state, and the log's numbers about speed.
         """
-        progress, waited = self.progress, 0.0
+        progress, account = self.progress, self._account
         first, began = progress.step, time.perf_counter()
         end = (progress.epoch + 1) * self.settings.train.batches
         # Metrics are read one step late, so that the accelerator never waits for Python.
-        pending: tuple[int, Batch, Metrics] | None = None
+        pending: _Step | None = None
         while progress.step < end and not signals:
-            wait_start = time.perf_counter()
-            batch = next(stream)
-            waited += time.perf_counter() - wait_start
-            arrays = {name: batch[name] for name in ("image", "label", "index")}
-            state, metrics = self.program.train_step(state, shard(arrays, jax.local_device_count()))
-            if pending is not None:
-                self._record_step(tracker, *pending)
+            account.mark("host")
+            batch, arrays = next(self._training)
+            account.mark("data")
+            state, metrics = self.program.train_step(state, arrays)
+            account.follow(metrics["loss"])
+            self._training.send_next()
+            account.mark("data")
+            self._record_step(tracker, pending)
             progress.step += 1
             pending = progress.step, batch, metrics
-        if pending is not None:
-            self._record_step(tracker, *pending)
+            if self._checkpoints.is_due(self.settings.train.checkpoint_minutes):
+                self._record_step(tracker, pending)
+                pending = None
+                self._save(state, tracker, scored=False)
+        self._validation.send_next()
+        self._record_step(tracker, pending)
         seconds = time.perf_counter() - began
         patches = (progress.step - first) * self.settings.sampling.batch_size
-        return state, {"patches_per_second": patches / seconds, "data_wait": waited / seconds}
+        return state, {"patches_per_second": patches / seconds}
 
-    def _record_step(self, tracker: Tracker, step: int, batch: Batch, metrics: Metrics) -> None:
-        loss, norm = (float(metrics[name][0]) for name in ("loss", "grad_norm"))
+    def _record_step(self, tracker: Tracker, taken: _Step | None) -> None:
+        """Wait for the metrics of a step, check and log them; None: there is no step."""
+        if taken is None:
+            return
+        step, batch, metrics = taken
+        self._account.mark("host")
+        loss, norm = (float(local_value(metrics[name])) for name in ("loss", "grad_norm"))
+        self._account.mark("device")
         if not math.isfinite(loss) or not math.isfinite(norm):
             # The message names the last good checkpoint, which may still be being written.
             self._checkpoints.wait()
-            raise InputError(self._describe_divergence(step, loss, norm, batch))
+            names = [self.train_cases[i].case_id for i in batch["case"]]
+            raise InputError(describe_divergence(step, loss, norm, names, self._checkpoints))
         self.progress.losses.append(loss)
         self.progress.grad_norms.append(norm)
-        rate = float(self._learning_rate(step - 1))
+        rate = self._rate(step - 1)
         tracker.step({"step": step, "loss": loss, "grad_norm": norm, "learning_rate": rate})
 
-    def _describe_divergence(self, step: int, loss: float, norm: float, batch: Batch) -> str:
-        names = ", ".join(self.train_cases[i].case_id for i in batch["case"])
-        latest = self._checkpoints.latest
-        good = "none yet" if latest is None else f"{self._checkpoints.folder}/{latest}"
-        return (
-            f"the loss is {loss} and the gradient's norm {norm} at step {step}, batch of {names}; "
-            f"last good checkpoint: {good}; check these cases or lower optimizer.learning_rate"
-        )
+    def _rate(self, step: int) -> float:
+        return learning_rate_at(self.settings.optimizer, self._steps, step)
 
-    def _validate(self, params: Params, stream: Iterator[Batch], signals: list[int]) -> Row:
+    def _validate(self, params: Params, signals: list[int]) -> Row:
         """Compute the loss and the pseudo-Dice over an epoch's validation patches.
 
         At a signal it breaks off and returns nothing.
         """
-        losses, counts = [], np.zeros((len(CLASSES), 3))
+        self._account.mark("host")
+        found, pending = [], None
         for _ in range(self.settings.train.validation_batches):
             if signals:
                 return {}
-            batch = next(stream)
-            arrays = {name: batch[name] for name in ("image", "label")}
-            metrics = self.program.eval_step(params, shard(arrays, jax.local_device_count()))
-            losses.append(float(metrics["loss"][0]))
-            counts += np.asarray(metrics["counts"][0], np.float64)
-        by_class = {
-            f"pseudo_dice_{CLASSES[c]}": float(2 * hit / max(2 * hit + wrong + missed, 1))
-            for c, (hit, wrong, missed) in enumerate(counts)
-            if c in FOREGROUND
-        }
-        dice = float(pseudo_dice(jnp.asarray(counts, jnp.float32)))
-        return {"validation_loss": float(np.mean(losses)), "pseudo_dice": dice, **by_class}
-
-    def _average(self, dice: float) -> float:
-        """Continue the moving average of the pseudo-Dice; it starts at the first value."""
-        average, decay = self.progress.pseudo_dice_average, self.settings.train.dice_decay
-        return decay * (dice if average is None else average) + (1 - decay) * dice
+            _, arrays = next(self._validation)
+            metrics = self.program.eval_step(params, arrays)
+            self._validation.send_next()
+            # One step late, as in training, so that no more than two batches wait.
+            if pending is not None:
+                found.append(jax.tree.map(local_value, pending))
+            pending = metrics
+        found.append(jax.tree.map(local_value, pending))
+        self._account.mark("validating")
+        return score_validation([float(m["loss"]) for m in found], [m["counts"] for m in found])
 
     def _save(self, state: TrainState, tracker: Tracker, *, scored: bool) -> None:
         # All log rows up to the checkpoint must be on the disk before it.
         tracker.flush()
+        self._account.mark("host")
+        self.progress.productive_seconds = self._account.productive_seconds
         self._checkpoints.save(first_replica(state), self.progress, scored=scored)
+        self._account.mark("saving")
 
     def _save_and_stop(self, state: TrainState, tracker: Tracker, signal: int) -> None:
         """Save a checkpoint of where the run stands, unless there is one, and raise `Stopped`."""

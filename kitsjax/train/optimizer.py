@@ -25,6 +25,24 @@ def learning_rate(settings: OptimizerSettings, steps: int) -> optax.Schedule:
     return optax.join_schedules([warmup, decay], [settings.warmup_steps])
 
 
+def learning_rate_at(settings: OptimizerSettings, steps: int, step: int) -> float:
+    """Compute the rate of `learning_rate` at a step in Python, for the log.
+
+    The schedule itself would compute on the device, behind the step that is running there.
+
+    Args:
+        settings: section [optimizer] of the settings.
+        steps: optimizer steps of the whole run.
+        step: steps done before.
+    """
+    highest, warmup = settings.learning_rate, settings.warmup_steps
+    if step < warmup:
+        first = highest / warmup
+        return first + (highest - first) * step / max(warmup - 1, 1)
+    done = min((step - warmup) / max(steps - warmup, 1), 1.0)
+    return float(highest * (1 - done) ** settings.decay_power)
+
+
 def build_optimizer(settings: OptimizerSettings, steps: int) -> optax.GradientTransformation:
     """Build the optimizer, in the order of torch.optim.SGD.
 

@@ -1,10 +1,11 @@
-"""Helpers for pmap: split a batch among devices, and copy the state to each of them."""
+"""Helpers for pmap: send a batch to the devices, copy the state to each, and read results."""
 
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import jax
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from kitsjax.errors import InputError
 
@@ -39,6 +40,19 @@ def shard(batch: Mapping[str, Any], devices: int) -> dict[str, Any]:
     return {k: v.reshape(devices, v.shape[0] // devices, *v.shape[1:]) for k, v in batch.items()}
 
 
+def send(batch: Mapping[str, Any]) -> dict[str, jax.Array]:
+    """Begin to copy a host's batch to its devices, laid out as the steps take it.
+
+    A device copies while it computes, so the step that takes the batch need not wait for it.
+
+    Returns:
+        Arrays (devices, b / devices, ...).
+    """
+    mesh = Mesh(np.asarray(jax.local_devices()), (AXIS,))
+    shares = shard(batch, jax.local_device_count())
+    return jax.device_put(shares, NamedSharding(mesh, PartitionSpec(AXIS)))
+
+
 def replicate(tree: Tree) -> Tree:
     """Copy a tree to each of this host's devices, for a step under pmap.
 
@@ -52,11 +66,29 @@ def replicate(tree: Tree) -> Tree:
     return jax.pmap(lambda x: x, axis_name=AXIS)(copies)
 
 
+def local_value(array: jax.Array) -> np.ndarray:
+    """Read what a step returned on this host's first device, without the axis of devices.
+
+    It waits for that step and for nothing else. Indexing the array instead would be a computation
+    of all devices, which queues behind the step that is running.
+    """
+    return np.asarray(array.addressable_data(0)).reshape(array.shape[1:])
+
+
 def first_replica(tree: Tree) -> Tree:
-    """Copy a replicated tree's arrays of this host's first device to the host."""
+    """Copy a replicated tree's arrays of this host's first device to the host.
+
+    Returns:
+        The tree with NumPy arrays of their own memory, so that the next step may reuse that of
+        the device.
+    """
 
     def copy(array: jax.Array) -> np.ndarray:
-        # Only the first device's shard is read; indexing would involve the other devices too.
-        return np.asarray(array.addressable_shards[0].data).reshape(array.shape[1:])
+        value = local_value(array)
+        # On a CPU, NumPy looks at the device's memory.
+        on_host = next(iter(array.devices())).platform == "cpu"
+        return value.copy() if on_host else value
 
+    for array in jax.tree.leaves(tree):
+        array.addressable_data(0).copy_to_host_async()
     return jax.tree.map(copy, tree)

@@ -83,7 +83,7 @@ def _run(
         intensities = complete.preprocess.intensities
         record = begin_run(settings, split, [*train, *held_out], record, intensities)
     if bundle is None:
-        params, progress = loop.fit()
+        params, progress = loop.fit(began=record.began if record else None)
         kept = KeptEpoch.model_validate(progress, from_attributes=True)
         _save_model(complete, record, params, {"versions": package_versions()}, kept)
     else:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import platform
+import time
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -31,7 +32,7 @@ _PACKAGES = (
 _FREE_ON_RESUME = {
     "data.root", "data.cache", "data.make_phantom", "data.workers", "sampling.threads",
     "sampling.prefetch", "network.remat", "network.convolution", "train.checkpoint_epochs",
-    "train.threshold_baseline",
+    "train.checkpoint_minutes", "train.threshold_baseline",
 }  # fmt: skip
 """Settings that may change when a run is resumed, because they do not change what is computed. All
 settings of [predict] and [run] may change too."""
@@ -148,6 +149,7 @@ def begin_run(
         held_out=list(split.held_out),
         files=files,
         intensities=list(intensities),
+        began=(record.began if record else 0.0) or time.time(),
         kept=record.kept if record else None,
         scored=record.scored if record else "",
     )
@@ -204,12 +206,17 @@ def _read_versions(folder: Path) -> dict[str, str]:
 
 def _check_same(stored: Settings, asked: Settings, folder: Path) -> None:
     """Refuse settings that would change what the stored run computes."""
+    different = []
     for section in sorted(set(Settings.model_fields) - {"predict", "run"}):
         old, new = (getattr(s, section).model_dump(mode="json") for s in (stored, asked))
         for name in old:
             if old[name] != new[name] and f"{section}.{name}" not in _FREE_ON_RESUME:
-                before, now = json.dumps(old[name]), json.dumps(new[name])
-                raise InputError(
-                    f"{folder}: the run was started with {section}.{name} = {before}, not {now}; "
-                    f"resume it with --set {section}.{name}={before}, or choose another run.folder"
-                )
+                values = json.dumps(old[name]), json.dumps(new[name])
+                different.append((f"{section}.{name}", *values))
+    if different:
+        began = ", ".join(f"{name} = {old}, not {new}" for name, old, new in different)
+        remedy = " ".join(f"--set {name}={old}" for name, old, _ in different)
+        raise InputError(
+            f"{folder}: the run was started with {began}; resume it with {remedy}, or choose "
+            "another run.folder"
+        )

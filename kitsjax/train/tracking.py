@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from kitsjax.report.drawing import save_figure
 from kitsjax.report.training_curves import plot_training
+from kitsjax.train.time_account import PARTS
 from kitsjax.training_log import Row, TrainingLog
 
 
@@ -55,7 +56,8 @@ class Tracker:
 
         Args:
             row: epoch, step, train_loss, validation_loss, pseudo_dice, pseudo_dice_average,
-                patches_per_second, data_wait and any other numbers.
+                patches_per_second, the share of each part of `TimeAccount`, goodput and any other
+                numbers.
         """
         if not self.active:
             return
@@ -67,10 +69,11 @@ class Tracker:
         self._bar.write(
             f"epoch {row['epoch']:>4}  train {row['train_loss']:+.4f}  "
             f"validation {row['validation_loss']:+.4f}  dice {row['pseudo_dice']:.3f}  "
-            f"average {row['pseudo_dice_average']:.3f}  {row['patches_per_second']:.1f} patches/s  "
-            f"waiting for data {row['data_wait']:.0%}",
+            f"average {row['pseudo_dice_average']:.3f}  {row['patches_per_second']:.1f} patches/s",
             file=sys.stdout,
         )
+        shares = ", ".join(f"{part} {row[f'share_{part}']:.0%}" for part in PARTS)
+        self._bar.write(f"  time: {shares}; goodput {row['goodput']:.0%}", file=sys.stdout)
 
     def flush(self) -> None:
         """Write every row to the disk, as a checkpoint requires of the rows before it."""

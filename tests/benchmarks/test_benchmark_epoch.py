@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -6,8 +7,14 @@ import pytest
 from benchmarks import epoch
 from benchmarks.definition import Job
 from kitsjax.config import load_settings
-from kitsjax.data.pipeline import Batch
-from kitsjax.settings import NetworkSettings, SamplingSettings, Settings, TrainSettings
+from kitsjax.settings import (
+    NetworkSettings,
+    PreprocessSettings,
+    SamplingSettings,
+    Settings,
+    TrainSettings,
+)
+from kitsjax.train.program import build_program
 from kitsjax.training_log import LOG_NAME, read_rows
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -21,32 +28,54 @@ def test_settings_are_those_of_the_configurations(tmp_path, size, config):
         assert getattr(settings, section) == getattr(shipped, section), section
 
 
-def test_dummy_batch_is_as_the_pipelines():
-    settings = Settings(sampling=SamplingSettings(patch_shape=(8, 16, 8), batch_size=3))
+def test_dummy_batch_is_as_the_loop_sends_it():
+    settings = Settings(sampling=SamplingSettings(patch_shape=(8, 16, 8), batch_size=16))
     batch = epoch.make_device_batch(settings)
-    assert set(batch) == set(Batch.__annotations__)
-    assert batch["image"].shape == batch["label"].shape == (3, 8, 16, 8)
+    assert set(batch) == {"image", "label", "index"}
+    # Two patches for each of the tests' eight devices.
+    assert batch["image"].shape == batch["label"].shape == (8, 2, 8, 16, 8)
     assert (batch["image"].dtype, batch["label"].dtype) == (np.float16, np.uint8)
     assert set(np.unique(batch["label"])) == {0, 1, 2, 3}
 
 
 @pytest.mark.slow
-def test_dummy_data_runs_the_real_loop(tmp_path, monkeypatch):
+def test_both_contenders_take_the_same_steps(tmp_path, monkeypatch):
+    """The loop reads real cases and writes its log; the other only takes the steps."""
     tiny = Settings(
         # A patch for each of the tests' eight devices.
         sampling=SamplingSettings(patch_shape=(8, 8, 8), batch_size=8),
+        preprocess=PreprocessSettings(spacing_mm=16.0),
         network=NetworkSettings(features=2, deep_supervision=1, convolution="direct"),
         train=TrainSettings(epochs=2, batches=3, validation_batches=2),
     )
     monkeypatch.setattr(epoch, "epoch_settings", lambda _: tiny)
+    monkeypatch.setattr(epoch, "EPOCHS", 2)
+    monkeypatch.setattr(epoch, "_CASES", {"small": epoch._Cases(2, 32)})
     # It would move the tests' own cache of compiled programs.
     monkeypatch.setattr("kitsjax.devices.start_devices", lambda *_, **__: None)
-    (tmp_path / "kitsjax").mkdir()
-    found = epoch.BENCHMARK.contenders[1].run(Job(tmp_path, "small", "", 1))
-    # The first of two epochs warms up, and the log's rows of steps are left out.
-    rows = read_rows(tmp_path / "run-dummy" / LOG_NAME)
+    taken = []
+
+    def count_steps(settings):
+        program = build_program(settings)
+
+        def noted(name):
+            step = getattr(program, name)
+            return lambda *arguments: (taken.append(name), step(*arguments))[1]
+
+        return replace(program, **{name: noted(name) for name in ("train_step", "eval_step")})
+
+    for module in ("loop", "program"):
+        monkeypatch.setattr(f"kitsjax.train.{module}.build_program", count_steps)
+    job = Job(tmp_path, "small", "", 1)
+    epoch.BENCHMARK.prepare(job)
+    steps = []
+    for contender in epoch.BENCHMARK.contenders:
+        found = contender.run(job)
+        # The first of two epochs warms up.
+        assert len(found.seconds) == 1
+        assert found.units == 5
+        steps.append(taken.copy())
+        taken.clear()
+    assert steps[0] == steps[1] == (["train_step"] * 3 + ["eval_step"] * 2) * 2
+    rows = read_rows(tmp_path / "run" / LOG_NAME)
     assert {row["kind"] for row in rows} == {"step", "epoch"}
-    assert found.seconds == [rows[-1]["seconds"]]
-    assert found.units == 5
-    assert 0 <= found.values["share of time waiting for data"] < 1
-    assert (tmp_path / "run-dummy" / "progress.png").exists()

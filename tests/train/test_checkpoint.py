@@ -1,5 +1,7 @@
 import errno
 import json
+import threading
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +10,7 @@ import pytest
 
 from kitsjax.errors import InputError
 from kitsjax.settings import OptimizerSettings
+from kitsjax.train import checkpoint as checkpoint_module
 from kitsjax.train.checkpoint import Checkpoints
 from kitsjax.train.checkpoint_record import Progress
 from kitsjax.train.optimizer import build_optimizer
@@ -55,6 +58,19 @@ def flip(path):
     path.write_bytes(content)
 
 
+def empty(path):
+    path.write_bytes(b"")
+
+
+def halve(path):
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+
+def zero(path):
+    path.write_bytes(bytes(path.stat().st_size))
+
+
 def damage(checkpoints, number, item="params"):
     for path in files_of(checkpoints, number, item):
         flip(path)
@@ -70,6 +86,64 @@ def test_round_trip_is_exact(checkpoints):
     assert jax.tree.structure(restored) == jax.tree.structure(LIKE)
     assert int(restored.step) == 7
     assert restored_progress == progress
+
+
+def test_hashing_does_not_hold_up_the_loop(checkpoints, monkeypatch):
+    """A save returns before anything is hashed, and is complete only when all is."""
+    save(checkpoints, 1, 0.5)
+    may_hash, describe = threading.Event(), checkpoint_module.describe_leaves
+
+    def wait_and_describe(leaves, *, hashed=False):
+        if hashed:
+            assert threading.current_thread() is not threading.main_thread()
+            assert may_hash.wait(60)
+        return describe(leaves, hashed=hashed)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint_module, "describe_leaves", wait_and_describe)
+        progress = Progress(2, 2, 0.9, [0.1])
+        checkpoints.save(state(2, scaled(2)), progress, scored=True)
+        # The run goes on meanwhile.
+        progress.losses.append(0.2)
+        assert checkpoints.latest == 4
+        assert not (checkpoints.folder / "4").exists()
+        may_hash.set()
+        checkpoints.wait()
+    restored, progress = checkpoints.restore_latest(LIKE)
+    assert same(restored.params, scaled(2))
+    assert progress.losses == [0.1]
+
+
+def test_a_failed_hash_leaves_the_last_checkpoint(checkpoints, monkeypatch):
+    save(checkpoints, 1, 0.5)
+
+    def fail(*_, **__):
+        raise OSError(errno.ENOSPC, "x")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint_module, "describe_leaves", fail)
+        checkpoints.save(state(2, scaled(2)), Progress(2, 2, 0.9), scored=True)
+        with pytest.raises(InputError, match="disk is full"):
+            checkpoints.wait()
+    again = Checkpoints(checkpoints.folder)
+    assert (again.latest, again.best) == (2, 2)
+    assert same(again.restore_latest(LIKE)[0].params, scaled(1))
+    again.close()
+
+
+def test_a_save_is_due_after_some_minutes(checkpoints, monkeypatch):
+    now = checkpoints._last_save
+    monkeypatch.setattr(checkpoint_module.time, "monotonic", lambda: now)
+    for seconds, minutes, due in (
+        (0, 0, False),
+        (1e9, 0, False),
+        (89, 1.5, False),
+        (90, 1.5, True),
+    ):
+        monkeypatch.setattr(checkpoint_module.time, "monotonic", lambda s=seconds: now + s)
+        assert checkpoints.is_due(minutes) is due
+    save(checkpoints, 1, 0.5)
+    assert not checkpoints.is_due(1.5)
 
 
 def test_without_checkpoints_nothing_is_restored(checkpoints):
@@ -130,7 +204,7 @@ def test_another_network_is_refused_by_name(checkpoints):
 
 @pytest.mark.parametrize("item", ["params", "optimizer", "record"])
 @pytest.mark.parametrize(
-    "how", [flip, lambda path: path.unlink(), lambda path: path.write_text("")]
+    "how", [flip, empty, halve, zero, Path.unlink], ids=lambda how: how.__name__
 )
 def test_a_damaged_latest_gives_way_to_an_older(checkpoints, caplog, item, how):
     """It is moved aside, reported with what is made again, and its number is free for that."""

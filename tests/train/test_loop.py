@@ -22,7 +22,8 @@ from kitsjax.train import loop as loop_module
 from kitsjax.train.augment import oversized_shape
 from kitsjax.train.loop import TrainingLoop
 from kitsjax.train.program import build_program
-from kitsjax.train.replication import first_replica, replicate, shard
+from kitsjax.train.replication import first_replica, replicate, send
+from kitsjax.train.time_account import PARTS
 from kitsjax.train.tracking import Tracker
 from kitsjax.training_log import read_epochs, read_rows
 
@@ -81,7 +82,7 @@ class Streams:
 
 def numbers(folder):
     """The log's rows without its times."""
-    timed = {"seconds", "patches_per_second", "data_wait"}
+    timed = {"seconds", "patches_per_second", "goodput", *(f"share_{part}" for part in PARTS)}
     rows = read_rows(folder / "metrics.jsonl")
     return [{k: v for k, v in row.items() if k not in timed} for row in rows]
 
@@ -193,7 +194,9 @@ def test_a_second_signal_does_not_wait(tmp_path):
 
 def test_kept_epoch_is_one_with_a_checkpoint(tmp_path):
     """With a checkpoint every second epoch, another epoch may have been better."""
-    sparse = SETTINGS.train.model_copy(update={"epochs": 4, "checkpoint_epochs": 2})
+    sparse = SETTINGS.train.model_copy(
+        update={"epochs": 4, "checkpoint_epochs": 2, "dice_decay": 0.0}
+    )
     settings = SETTINGS.model_copy(update={"train": sparse})
     loop = TrainingLoop(settings, tmp_path, [], [])
     scores = iter([0.1, 0.3, 0.9, 0.2])
@@ -202,7 +205,6 @@ def test_kept_epoch_is_one_with_a_checkpoint(tmp_path):
         return {"pseudo_dice": next(scores), "validation_loss": 1.0}
 
     loop._validate = validate
-    loop._average = lambda dice: dice
     _, progress = loop.fit(Streams())
     best = max(read_epochs(tmp_path / "metrics.jsonl"), key=lambda row: row["pseudo_dice"])
     assert best["epoch"] == 3
@@ -227,8 +229,8 @@ def test_the_train_step_compiles_once(tmp_path, monkeypatch):
     try:
         loop.compile()
         assert len(compiled) == 1
-        state, _ = loop.program.train_step(state, shard(arrays, 8))
-        state, metrics = loop.program.train_step(state, shard(arrays, 8))
+        state, _ = loop.program.train_step(state, send(arrays))
+        state, metrics = loop.program.train_step(state, send(arrays))
         assert len(compiled) == 1
     finally:
         jax.monitoring.unregister_event_duration_listener(note)

@@ -4,7 +4,7 @@ import optax
 import pytest
 
 from kitsjax.settings import OptimizerSettings
-from kitsjax.train.optimizer import build_optimizer, learning_rate
+from kitsjax.train.optimizer import build_optimizer, learning_rate, learning_rate_at
 
 
 def test_schedule_is_polynomial_to_zero():
@@ -20,6 +20,16 @@ def test_warmup_rises_then_decays_to_zero():
     assert float(rate(4)) == pytest.approx(0.06)
     assert float(rate(7)) == pytest.approx(0.06 * 0.5**0.9)
     assert float(rate(10)) == 0
+
+
+@pytest.mark.parametrize("warmup", [0, 1, 2, 4, 10, 12])
+def test_logged_rate_is_the_schedules(warmup):
+    settings = OptimizerSettings(warmup_steps=warmup)
+    rate = learning_rate(settings, 10)
+    for step in range(12):
+        logged = learning_rate_at(settings, 10, step)
+        assert type(logged) is float
+        assert logged == pytest.approx(float(rate(step)), rel=1e-5, abs=1e-9), step
 
 
 def torch_sgd(weight, gradients, *, rate, momentum, decay, clip):

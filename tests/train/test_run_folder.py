@@ -111,10 +111,24 @@ def test_resume_refuses_what_changes_numbers(tmp_path, override):
         open_run(settings(tmp_path, override), resume=True)
 
 
+def test_resume_shows_all_that_differs(tmp_path):
+    begin(settings(tmp_path))
+    asked = settings(tmp_path, "train.seed=1", "network.features=8", "data.workers=3")
+    with pytest.raises(InputError) as refused:
+        open_run(asked, resume=True)
+    for words in (
+        "network.features = 32, not 8, train.seed = 0, not 1;",
+        "--set network.features=32 --set train.seed=0,",
+    ):
+        assert words in str(refused.value)
+    assert "workers" not in str(refused.value)
+
+
 @pytest.mark.parametrize(
     "override",
-    ["sampling.threads=9", "predict.mirror=true", "data.workers=3", "network.remat=true"],
-)
+    ["sampling.threads=9", "predict.mirror=true", "data.workers=3", "network.remat=true",
+     "train.checkpoint_minutes=5", "run.cpu_devices=4", "run.processes=2"],
+)  # fmt: skip
 def test_resume_allows_what_changes_no_number(tmp_path, override):
     begin(settings(tmp_path))
     open_run(settings(tmp_path, override), resume=True)

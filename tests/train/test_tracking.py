@@ -1,5 +1,6 @@
 import json
 
+from kitsjax.train.time_account import PARTS
 from kitsjax.train.tracking import Tracker
 from kitsjax.training_log import read_rows
 
@@ -11,7 +12,8 @@ def step_row(step):
 def epoch_row(epoch):
     return {
         "epoch": epoch, "step": 2 * epoch, "train_loss": 1 / epoch, "validation_loss": 2 / epoch,
-        "pseudo_dice": 0.5, "pseudo_dice_average": 0.4, "patches_per_second": 3.0, "data_wait": 0.1,
+        "pseudo_dice": 0.5, "pseudo_dice_average": 0.4, "patches_per_second": 3.0,
+        **{f"share_{part}": 0.2 for part in PARTS}, "goodput": 0.5,
     }  # fmt: skip
 
 

@@ -1,0 +1,34 @@
+"""The scores of a validation, from what the eval step returned for each batch."""
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+import numpy as np
+
+from kitsjax.labels import CLASSES, FOREGROUND
+from kitsjax.model.pseudo_dice import pseudo_dice
+from kitsjax.training_log import Row
+
+
+def score_validation(losses: Sequence[float], counts: Sequence[np.ndarray]) -> Row:
+    """Compute the log's numbers of a validation.
+
+    Args:
+        losses: mean loss of each batch.
+        counts: (class, 3) of each batch, voxels that are true positives, false positives and
+            false negatives.
+    """
+    # Floats of 64 bits hold such sums exactly.
+    total = np.asarray(counts, np.float64).sum(0)
+    by_class = {
+        f"pseudo_dice_{CLASSES[c]}": float(2 * hit / max(2 * hit + wrong + missed, 1))
+        for c, (hit, wrong, missed) in enumerate(total)
+        if c in FOREGROUND
+    }
+    dice = float(pseudo_dice(jnp.asarray(total, jnp.float32)))
+    return {"validation_loss": float(np.mean(losses)), "pseudo_dice": dice, **by_class}
+
+
+def continue_average(average: float | None, dice: float, decay: float) -> float:
+    """Continue the moving average of the pseudo-Dice; it starts at the first value."""
+    return decay * (dice if average is None else average) + (1 - decay) * dice

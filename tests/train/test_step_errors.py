@@ -1,0 +1,41 @@
+from dataclasses import replace
+
+import jax.numpy as jnp
+import pytest
+
+from kitsjax.errors import InputError
+from kitsjax.settings import NetworkSettings, SamplingSettings, Settings
+from kitsjax.train import loop as loop_module
+from kitsjax.train.loop import TrainingLoop
+from kitsjax.train.step_errors import explain_memory
+
+SETTINGS = Settings(
+    sampling=SamplingSettings(patch_shape=(8, 8, 8), batch_size=8),
+    network=NetworkSettings(features=2, deep_supervision=1),
+)
+
+
+def allocate_too_much(*_):
+    return jnp.zeros(2**46, jnp.uint8)
+
+
+@pytest.mark.parametrize("moment", ["step", "compile"])
+def test_lack_of_memory_names_what_needs_less(tmp_path, monkeypatch, moment):
+    """JAX's own error, in a step and in the compiler."""
+    loop = TrainingLoop(SETTINGS, tmp_path, [], [])
+    loop.program = replace(loop.program, train_step=allocate_too_much)
+    monkeypatch.setattr(loop_module, "lower_train_step", allocate_too_much)
+    monkeypatch.setattr("kitsjax.train.streams.send", lambda arrays: arrays)
+    batch = dict.fromkeys(("image", "label", "index", "case"))
+    streams = iter([batch] * 2), iter([batch] * 2)
+    with pytest.raises(InputError) as refused:
+        loop.fit(lambda *_: streams) if moment == "step" else loop.compile()
+    message = str(refused.value)
+    for words in ("out of memory", "network.remat=true", "train.accumulation_steps", "--plan"):
+        assert words in message
+    assert "\n" not in message
+
+
+def test_other_errors_pass():
+    with pytest.raises(ZeroDivisionError), explain_memory():
+        1 / 0  # noqa: B018
