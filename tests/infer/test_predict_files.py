@@ -3,7 +3,6 @@ import gzip
 import os
 import subprocess
 import sys
-import threading
 
 import nibabel
 import numpy as np
@@ -16,7 +15,7 @@ from kitsjax.image.read_nifti import read_volume
 from kitsjax.image.write_nifti import write_label, write_volume
 from kitsjax.infer.find_inputs import find_inputs
 from kitsjax.infer.predict import segment
-from kitsjax.infer.predict_files import _map_ahead, predict_files
+from kitsjax.infer.predict_files import predict_files
 
 
 def test_masks_have_the_grid_of_their_ct(tmp_path):
@@ -75,7 +74,10 @@ def read_probabilities(path):
 @pytest.mark.parametrize("where", ["read_volume", "write_label"])
 def test_no_exception_takes_other_files_along(cts, tmp_path, monkeypatch, where):
     """Whatever is raised for a file is its line: class, file, and where the traceback is."""
-    module = "kitsjax.infer.predict_files"
+    module = {
+        "read_volume": "kitsjax.infer.predict_files",
+        "write_label": "kitsjax.infer.outputs",
+    }[where]
     real = {"read_volume": read_volume, "write_label": write_label}[where]
 
     def failing(path, *args, **kwargs):
@@ -148,7 +150,7 @@ def predicted(monkeypatch):
         names.append(path.name.removesuffix(".nii.gz"))
         write_label(path, *args, **kwargs)
 
-    monkeypatch.setattr("kitsjax.infer.predict_files.write_label", record)
+    monkeypatch.setattr("kitsjax.infer.outputs.write_label", record)
     return names
 
 
@@ -290,45 +292,3 @@ def test_a_pipe_among_the_masks_is_not_read(cts, tmp_path, predicted):
     os.mkfifo(tmp_path / "out" / "a_probabilities.nii.gz")
     assert predict_files(model, files[:1], probabilities=True, keep_current=True) == []
     assert predicted == ["a", "a"]
-
-
-BLOCKED = """
-import sys
-from kitsjax.command import exit_with, run_command
-from kitsjax.infer.predict_files import _map_ahead
-def read(path):
-    print("ready", flush=True)
-    open(path).read()
-exit_with(run_command(lambda: len(list(_map_ahead(read, sys.argv[1:])))))
-"""
-
-
-def test_a_blocked_reader_does_not_delay_the_end(tmp_path):
-    os.mkfifo(tmp_path / "pipe")
-    command = [sys.executable, "-c", BLOCKED, tmp_path / "pipe"]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, **pipes) as process:
-        try:
-            assert process.stdout.readline() == "ready\n"
-            process.terminate()
-            _, printed = process.communicate(timeout=30)
-        finally:
-            process.kill()
-    assert (process.returncode, printed) == (143, "SIGTERM: stopped\n")
-
-
-def test_one_item_is_read_ahead():
-    begun, second = [], threading.Event()
-
-    def read(item):
-        begun.append(item)
-        if item == 1:
-            second.set()
-        return -item
-
-    results = _map_ahead(read, range(4))
-    assert next(results) == 0
-    assert second.wait(30)
-    assert begun == [0, 1]
-    assert list(results) == [-1, -2, -3]
-    assert list(_map_ahead(read, [])) == []
