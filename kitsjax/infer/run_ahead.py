@@ -41,13 +41,13 @@ def map_ahead(
 
 
 def iterate_ahead(items: Iterable[Item], ahead: int) -> Iterator[Item]:
-    """Iterate in a thread, so many items ahead of the one that is used.
+    """Iterate in a thread, so many items ahead of the one that is used; at least one.
 
     An exception of the iterable is raised when its turn comes. The thread ends after its present
     item when the iterator is closed.
     """
     done: SimpleQueue[Future[Item] | None] = SimpleQueue()
-    free, closed = threading.Semaphore(ahead), threading.Event()
+    free, closed = threading.Semaphore(ahead - 1), threading.Event()
 
     def work() -> None:
         try:

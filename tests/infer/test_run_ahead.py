@@ -78,9 +78,10 @@ def test_iteration_is_ahead_by_its_bound():
     items = iterate_ahead(count_up(made), 2)
     assert made == []
     assert next(items) == 0
-    # The item that is used, two ahead, and one that waits for its place.
     assert wait_until(lambda: made == [0, 1, 2])
-    assert list(items) == [1, 2, 3, 4]
+    assert next(items) == 1
+    assert wait_until(lambda: made == [0, 1, 2, 3])
+    assert list(items) == [2, 3, 4]
 
 
 def test_iteration_raises_at_its_turn():
