@@ -49,6 +49,9 @@ MOST_READERS = 4
 WRITERS = 2
 """So many masks are written at once."""
 
+MOST_CPU_DEVICES = 8
+"""The most devices that prediction splits the CPU into: each needs memory for a window."""
+
 _File = tuple[Path, Path]
 """A CT, and the mask to write."""
 
@@ -107,6 +110,11 @@ def predict_files(
         )  # fmt: skip
     failures = ((file[0], work.results[file]) for file in files)
     return [(source, line) for source, line in failures if line]
+
+
+def best_cpu_devices() -> int:
+    """Return into how many devices to split the CPU where there is no accelerator."""
+    return min(cores(), MOST_CPU_DEVICES)
 
 
 @dataclass(frozen=True, eq=False)

@@ -64,6 +64,27 @@ def test_all_devices_get_a_share(batches, monkeypatch):
         batches.clear()
 
 
+def test_the_next_batch_begins_before_the_wait(monkeypatch):
+    """Two batches are under way at most, and never fewer while there are more to begin."""
+    use_devices(monkeypatch, 1)
+    begun, events = [], []
+
+    def begin(*args, **kwargs):
+        begun.append(predict_windows(*args, **kwargs))
+        events.append(f"begin {len(begun)}")
+        return begun[-1]
+
+    def wait(array):
+        if array is not None:
+            number = next(n for n, one in enumerate(begun, start=1) if one is array)
+            events.append(f"wait for {number}")
+
+    monkeypatch.setattr("kitsjax.infer.predict_slabs.predict_windows", begin)
+    monkeypatch.setattr(jax, "block_until_ready", wait)
+    predict_label(stack_models(voxel_model(Positional())), random_image((16, 8, 8)), SETTINGS)
+    assert events == ["begin 1", "begin 2", "wait for 1", "begin 3", "wait for 2"]
+
+
 def collect(images, by_class=False):
     """Predict images together; return the joined slabs or the error of each key."""
     ensemble, found = stack_models(voxel_model(Positional())), {}
