@@ -55,18 +55,13 @@ def predict_slabs(
     devices = jax.local_devices()
     predict = _on_devices(ensemble, settings, devices)
     size = len(devices) * windows_at_a_time(settings, devices[0].platform)
-    importance = importance_map(ensemble.model.patch_shape, settings.weighting)
-    begin = partial(
-        SlabSums,
-        importance=jax.device_put(importance, devices[0]),
-        bucket=settings.bucket,
-        by_class=by_class,
-    )
+    patch_shape = ensemble.model.patch_shape
+    begin = partial(SlabSums, patch_shape=patch_shape, bucket=settings.bucket, by_class=by_class)
     windows = _list_windows(images, begin, settings.step_size)
     before: Any = None
     while batch := list(islice(windows, size)):
         try:
-            found = predict(_cut(batch, size, importance.shape))
+            found = predict(_cut(batch, size, patch_shape))
             # The first device gets all windows, and those of the batch before have been added.
             parts = [jax.device_put(part, devices[0]) for part in _device_parts(found)]
         except Exception as error:
@@ -83,31 +78,37 @@ def predict_slabs(
 @partial(jax.jit, static_argnames=("network", "mirror", "mesh"))
 def predict_windows(
     params: Params,
+    importance: Float[Array, "z y x"],
     patches: Num[Array, "b z y x"],
     *,
     network: nn.Module,
     mirror: bool,
     mesh: Mesh,
 ) -> Float[Array, "b k z y x"]:
-    """Predict the probabilities of a batch of windows, an equal share on each device of the mesh.
+    """Predict a batch of windows, an equal share on each device: probabilities times importance.
+
+    The products are rounded here, where nothing is added to them: fused with a sum they would not
+    be, and differ in the last bit.
 
     Args:
         params: stacked parameters, replicated over the mesh.
+        importance: weight of each voxel of a window, replicated likewise.
         patches: normalized intensities, divided over the mesh.
         network: maps windows (b, z, y, x, 1) to a tuple of logits, the finest first.
         mirror: whether to average over the eight mirrorings.
         mesh: the devices.
     """
 
-    def predict(params: Params, patches: Num[Array, "b z y x"]) -> Float[Array, "b k z y x"]:
-        return window_probabilities(network, params, patches.astype(jnp.float32), mirror)
+    def predict(params: Params, importance: Array, patches: Array) -> Array:
+        by_class = window_probabilities(network, params, patches.astype(jnp.float32), mirror)
+        return importance[None, None] * by_class
 
     whole, divided = PartitionSpec(), PartitionSpec(_AXIS)
     # Nothing is exchanged, so there is nothing to check of what varies over the devices.
     mapped = jax.shard_map(
-        predict, mesh=mesh, in_specs=(whole, divided), out_specs=divided, check_vma=False
+        predict, mesh=mesh, in_specs=(whole, whole, divided), out_specs=divided, check_vma=False
     )
-    return mapped(params, patches)
+    return mapped(params, importance, patches)
 
 
 def lower_windows(
@@ -117,7 +118,7 @@ def lower_windows(
 
     Args:
         ensemble: its parameters may be `jax.ShapeDtypeStruct`s.
-        settings: mirroring and batch size.
+        settings: weighting, mirroring and batch size.
         device: the device to compile for, such as one of a topology description.
     """
     mesh, model = Mesh(np.array([device]), (_AXIS,)), ensemble.model
@@ -129,8 +130,10 @@ def lower_windows(
     params = jax.tree.map(lambda leaf: describe(leaf, PartitionSpec()), ensemble.params)
     shape = windows_at_a_time(settings, device.platform), *model.patch_shape
     patches = jax.ShapeDtypeStruct(shape, model.preprocess.dtype)
+    importance = importance_map(model.patch_shape, settings.weighting)
     return predict_windows.lower(
         params,
+        describe(importance, PartitionSpec()),
         describe(patches, PartitionSpec(_AXIS)),
         network=model.network,
         mirror=settings.mirror,
@@ -141,14 +144,18 @@ def lower_windows(
 def _on_devices(
     ensemble: Ensemble, settings: PredictSettings, devices: Sequence[jax.Device]
 ) -> Callable[[np.ndarray], jax.Array]:
-    """Put the parameters on each device; return the function of a batch of windows."""
+    """Put parameters and importance on each device; return the function of a batch of windows."""
     mesh = Mesh(np.array(devices), (_AXIS,))
-    params = jax.device_put(ensemble.params, NamedSharding(mesh, PartitionSpec()))
+    importance = importance_map(ensemble.model.patch_shape, settings.weighting)
+    params, weights = jax.device_put(
+        (ensemble.params, importance), NamedSharding(mesh, PartitionSpec())
+    )
     divided = NamedSharding(mesh, PartitionSpec(_AXIS))
 
     def predict(patches: np.ndarray) -> jax.Array:
         found: jax.Array = predict_windows(
             params,
+            weights,
             jax.device_put(patches, divided),
             network=ensemble.model.network,
             mirror=settings.mirror,
@@ -210,7 +217,7 @@ def _add(
 
     Args:
         batch: the windows.
-        parts: their probabilities, in parts of equal size.
+        parts: what `predict_windows` returns, in parts of equal size.
     """
     per_part = len(parts[0])
     for number, window in enumerate(batch):

@@ -40,14 +40,13 @@ def add_window(
     sums: Float[Array, "k d Y X"],
     windows: Float[Array, "b k d h w"],
     number: Int[Array, ""] | int,
-    importance: Float[Array, "d h w"],
     corner: Int[Array | np.ndarray, " 2"],
 ) -> Float[Array, "k d Y X"]:
-    """Add window `number` of a batch, times its importance, at a corner (y, x), in place."""
+    """Add window `number` of a batch at a corner (y, x), in place."""
     window = lax.dynamic_index_in_dim(windows, number, keepdims=False)
     place = (0, 0, corner[0], corner[1])
     before = lax.dynamic_slice(sums, place, window.shape)
-    return lax.dynamic_update_slice(sums, before + importance[None] * window, place)
+    return lax.dynamic_update_slice(sums, before + window, place)
 
 
 @partial(jax.jit, donate_argnums=0)
@@ -118,7 +117,7 @@ class SlabSums:
     def __init__(
         self,
         image: Num[np.ndarray, "z y x"],
-        importance: Float[Array, "d h w"],
+        patch_shape: Shape,
         bucket: int,
         by_class: bool,
     ) -> None:
@@ -126,15 +125,13 @@ class SlabSums:
 
         Args:
             image: the preprocessed image.
-            importance: weight of each voxel of a window, on the device of the sums.
+            patch_shape: (z, y, x) of a window.
             bucket: see `PredictSettings.bucket`.
             by_class: whether slabs hold probabilities; else labels.
         """
-        depth, rows, columns = importance.shape
-        self.patch_shape: Shape = depth, rows, columns
+        self.patch_shape = patch_shape
         self.image = pad_volume(image, self.patch_shape)
         self.failed = False
-        self._importance = importance
         self._place = place_volume(image.shape, self.patch_shape)
         self._shape = sums_shape(image.shape, self.patch_shape, bucket)
         self._by_class = by_class
@@ -147,14 +144,15 @@ class SlabSums:
     ) -> Iterator[Slab]:
         """Add window `number` of a batch at a corner (z, y, x); yield the slabs before it.
 
-        Windows must come in the order of `window_positions`, and be on the device of the sums.
+        The windows are probabilities times importance. They must come in the order of
+        `window_positions`; the sums are on the device of the first.
         """
         z, *at = corner
         yield from self._finish(z)
         if self._sums is None:
-            self._sums = jnp.zeros(self._shape, jnp.float32, device=self._importance.sharding)
+            self._sums = jnp.zeros(self._shape, jnp.float32, device=windows.sharding)
         place = np.array(at, np.int32)
-        self._sums = add_window(self._sums, windows, number, self._importance, place)
+        self._sums = add_window(self._sums, windows, number, place)
 
     def finish(self) -> Iterator[Slab]:
         """Yield the slabs that are left, after the last window."""

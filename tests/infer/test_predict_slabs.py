@@ -16,6 +16,7 @@ from kitsjax.infer.slab_sums import (
     finish_planes,
     sums_shape,
 )
+from kitsjax.infer.sliding_window import importance_map, normalize_sums, sum_windows
 from kitsjax.infer.trained_model import stack_models
 from kitsjax.settings import PredictSettings
 
@@ -31,9 +32,9 @@ def batches(monkeypatch):
     """The shape of each batch of windows that was predicted."""
     shapes = []
 
-    def record(params, patches, **kwargs):
+    def record(params, importance, patches, **kwargs):
         shapes.append(patches.shape)
-        return predict_windows(params, patches, **kwargs)
+        return predict_windows(params, importance, patches, **kwargs)
 
     monkeypatch.setattr("kitsjax.infer.predict_slabs.predict_windows", record)
     return shapes
@@ -53,6 +54,17 @@ def test_devices_give_the_same_bits(monkeypatch, small_models, mirror, members, 
     assert len(np.unique(label)) > 1
     for other in found[1:]:
         np.testing.assert_array_equal(other, found[0])
+
+
+def test_slabs_are_the_sum_in_one_program():
+    """Bit for bit: rounding is that of the pure function, which adds up all windows on a device."""
+    ensemble, image = stack_models(voxel_model(Positional())), random_image((20, 12, 25))
+    importance = importance_map((8, 8, 8), "gaussian")
+    add_up = jax.jit(sum_windows, static_argnames=("network", "valid_shape", "settings"))
+    network, params = ensemble.model.network, ensemble.params
+    sums = add_up(network, params, image, image.shape, importance, settings=SETTINGS)
+    found = predict_probabilities(ensemble, image, SETTINGS)
+    np.testing.assert_array_equal(found, jax.jit(normalize_sums)(sums))
 
 
 def test_all_devices_get_a_share(batches, monkeypatch):
@@ -165,7 +177,6 @@ def test_long_cts_fit_at_any_number_of_classes(classes):
     assert shape == (4, 128, 512, 512)
     sums = jax.ShapeDtypeStruct((classes, *shape[1:]), np.float32)
     windows = jax.ShapeDtypeStruct((1, classes, 128, 128, 128), np.float32)
-    importance = jax.ShapeDtypeStruct((128, 128, 128), np.float32)
     number = jax.ShapeDtypeStruct((), np.int32)
     corner = jax.ShapeDtypeStruct((2,), np.int32)
     sums_bytes, plane = classes * 128 * 512**2 * 4, classes * 512**2 * 4
@@ -177,7 +188,7 @@ def test_long_cts_fit_at_any_number_of_classes(classes):
 
     assert sums_bytes == {4: 512 * 2**20, 100: 12_800 * 2**20}[classes]
     # Adding a window and moving planes take no second array of the sums' size.
-    adding = add_window.lower(sums, windows, number, importance, corner)
+    adding = add_window.lower(sums, windows, number, corner)
     assert added(adding) < classes * 128**3 * 4 * 1.1
     assert added(drop_planes.lower(sums, number)) < 2.1 * plane
     for by_class in (False, True):
@@ -189,7 +200,7 @@ def test_long_cts_fit_at_any_number_of_classes(classes):
 def test_slabs_are_the_planes_of_the_image(depth):
     """Sums that know no neighbor: each plane leaves once, after the windows that touch it."""
     image = random_image((depth, 8, 6))
-    sums = SlabSums(image, jnp.ones((8, 8, 8)), 16, by_class=True)
+    sums = SlabSums(image, (8, 8, 8), 16, by_class=True)
     starts = sorted({*range(0, max(depth, 8) - 8, 5), max(depth, 8) - 8})
     total, slabs, done = np.zeros(max(depth, 8)), [], 0
     for start in starts:
