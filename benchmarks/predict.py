@@ -86,10 +86,10 @@ def _run_kitsjax(job: Job) -> Measurement:
     from kitsjax.config import override_settings
     from kitsjax.devices import start_devices
     from kitsjax.infer.bundle import make_model, read_bundle
-    from kitsjax.infer.predict_files import predict_files
+    from kitsjax.infer.predict_files import best_cpu_devices, predict_files
     from kitsjax.settings import RunSettings
 
-    start_devices(RunSettings(compilation_cache=""))
+    start_devices(RunSettings(compilation_cache="", cpu_devices=best_cpu_devices()))
     bundle = read_bundle(model_path(job))
     mirror = str(job.variant == MIRRORED).lower()
     settings = override_settings(bundle.settings, [f"predict.mirror={mirror}"]).predict

@@ -12,7 +12,7 @@ import numpy as np
 
 from kitsjax.evaluate.score_volumes import score
 from kitsjax.image.resample import resample_nearest, resampled_shape
-from kitsjax.infer.native_grid import interpolate_label
+from kitsjax.infer.native_grid import resample_probabilities
 from kitsjax.labels import CLASSES, EVALUATION_NAMES
 from kitsjax.phantom.case import make_case
 from kitsjax.types import Shape
@@ -20,7 +20,8 @@ from kitsjax.types import Shape
 
 def _interpolate(label: np.ndarray, shape: Shape) -> np.ndarray:
     by_class = np.stack([label == value for value in range(len(CLASSES))]).astype(np.float32)
-    return interpolate_label(by_class, shape)
+    like = np.empty(shape, np.uint8)
+    return resample_probabilities([by_class], label.shape, like, "probability")
 
 
 WAYS: dict[str, Callable[[np.ndarray, Shape], np.ndarray]] = {

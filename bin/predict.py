@@ -33,11 +33,12 @@ def main() -> int:
     from kitsjax.files import check_folder
     from kitsjax.infer.bundle import make_model, read_bundle
     from kitsjax.infer.find_inputs import find_inputs
-    from kitsjax.infer.predict_files import predict_files
+    from kitsjax.infer.predict_files import best_cpu_devices, predict_files
 
     check_folder(args.output, "--output")
     # The model's own [run] describes the machine that trained it; this one may differ.
-    here = load_settings(overrides=[o for o in args.overrides if o.startswith("run.")]).run
+    own = [f"run.cpu_devices={best_cpu_devices()}"]
+    here = load_settings(overrides=own + [o for o in args.overrides if o.startswith("run.")]).run
     start_devices(here)
     bundles = [read_bundle(path) for path in args.model]
     trained = bundles[0].settings.model_copy(update={"run": here})

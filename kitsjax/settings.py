@@ -344,7 +344,10 @@ class PredictSettings(Section):
         0, ge=0, description="windows per forward pass; 0: two on a GPU, one elsewhere"
     )
     bucket: int = Field(
-        64, ge=1, description="pad volumes to multiples of this edge, so that few shapes compile"
+        64,
+        ge=1,
+        description="pad rows and columns of the windows' sums to multiples of this edge, so that "
+        "few shapes compile",
     )
 
 

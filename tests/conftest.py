@@ -29,6 +29,8 @@ install_import_hook(
     [
         "kitsjax.model",
         "kitsjax.infer.predict",
+        "kitsjax.infer.predict_slabs",
+        "kitsjax.infer.slab_sums",
         "kitsjax.infer.sliding_window",
         "kitsjax.infer.window_probabilities",
     ],

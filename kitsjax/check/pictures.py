@@ -5,7 +5,7 @@ from io import BytesIO
 import numpy as np
 from scipy import ndimage
 
-from kitsjax.image.resample import resample_linear, resample_nearest
+from kitsjax.image.resample import interpolate_linear, linear_neighbors, resample_nearest
 from kitsjax.image.volume import Volume
 from kitsjax.labels import COLORS
 from kitsjax.report.slice_panels import WINDOW_HU
@@ -54,8 +54,9 @@ def _draw(plane: np.ndarray, labels: np.ndarray, spacing_mm: tuple[float, float]
     # Pixels that are left out below are averaged into their neighbors first.
     shape = (1, height, width)
     blur = [max(0.0, n / n_out - 1) / 2 for n, n_out in zip(gray.shape, shape[1:], strict=True)]
-    smooth = ndimage.gaussian_filter(gray, blur)
-    shown = np.repeat(resample_linear(smooth[None], shape)[0, ..., None], 3, axis=-1)
+    smooth = ndimage.gaussian_filter(gray, blur)[None]
+    neighbors = [linear_neighbors(*sizes) for sizes in zip(smooth.shape, shape, strict=True)]
+    shown = np.repeat(interpolate_linear(smooth, neighbors)[0, ..., None], 3, axis=-1)
     small = resample_nearest(labels[None], shape)[0]
     for value, color in COLORS.items():
         mask = small == value

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage
 
-from kitsjax.types import Box, Shape, Spacing
+from kitsjax.types import Shape, Spacing
 
 _EDGE_VOXELS = 12
 """Before the spline prefilter the edge voxel is repeated this often, as SciPy's "nearest" does.
@@ -71,46 +71,23 @@ def resample_image(array: np.ndarray, shape: Sequence[int]) -> np.ndarray:
 def resample_nearest(array: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     """Resample a label map to `shape` by nearest neighbor; dtype and label values are kept.
 
-    An output voxel takes the input voxel that holds its center, `floor((i + 0.5) * n_in / n_out)`,
-    in integer arithmetic. A center on the border of two voxels goes to the upper one.
+    An output voxel takes the input voxel that `nearest_neighbors` finds on each axis. The result
+    lies in memory as the input does: with the same axis fastest.
     """
+    axes = sorted(range(3), key=lambda axis: -abs(array.strides[axis]))
+    in_memory = array.transpose(axes)
     for axis in _axes_to_resample(array.shape, shape):
-        n_in, n_out = array.shape[axis], shape[axis]
-        array = array.take((2 * np.arange(n_out) + 1) * n_in // (2 * n_out), axis=axis)
-    return array
+        voxels = nearest_neighbors(array.shape[axis], shape[axis]).lower
+        in_memory = in_memory.take(voxels, axis=axes.index(axis))
+    return in_memory.transpose(np.argsort(axes))
 
 
-def resample_linear(array: np.ndarray, shape: Sequence[int], part: Box | None = None) -> np.ndarray:
-    """Resample the last three axes to `shape` linearly; edge voxels are continued outside.
-
-    A voxel is computed from its eight neighbors alone, in the same order everywhere, so that a part
-    of the result is the same bit for bit when it is computed alone. An axis that keeps its size is
-    left untouched; with all three kept, a view of the input is returned.
-
-    Args:
-        array: (..., z, y, x) float32.
-        shape: the new shape (z, y, x).
-        part: the part of the result to compute; None: all of it. Beyond its input and result, this
-            takes the memory of one more array of the result's size, or of one with the input's
-            rows or columns where the input has more of them.
-
-    Returns:
-        A float32 array (..., z, y, x) of the shape of the part.
-    """
-    z, y, x = part or (slice(None),) * 3
-    # The last axis is gathered voxel by voxel, the others row by row: x comes before y, while there
-    # are few rows.
-    for axis, wanted in ((-3, z), (-1, x), (-2, y)):
-        array = _resample_axis(array, shape[axis], axis, wanted)
-    return array
-
-
-class LinearNeighbors(NamedTuple):
-    """The two input voxels that each output voxel of an axis lies between, and their weights.
+class Neighbors(NamedTuple):
+    """The two input voxels that each output voxel of an axis is computed from, and their weights.
 
     Attributes:
-        lower: (n,) indices of the input; equal to `upper` beyond the centers of the edge voxels.
-        upper: (n,) indices of the input.
+        lower: (n,) indices of the input.
+        upper: (n,) indices of the input, from `lower` on.
         lower_weight: (n,) float32.
         upper_weight: (n,) float32.
     """
@@ -120,9 +97,17 @@ class LinearNeighbors(NamedTuple):
     lower_weight: np.ndarray
     upper_weight: np.ndarray
 
+    def part(self, wanted: slice, first: int = 0) -> "Neighbors":
+        """Return those of some output voxels, for an input that begins at its voxel `first`."""
+        lower, upper, *weights = (each[wanted] for each in self)
+        return Neighbors(lower - first, upper - first, *weights)
 
-def linear_neighbors(n_in: int, n_out: int) -> LinearNeighbors:
-    """Find the neighbors of the output voxels of an axis, in integer arithmetic."""
+
+def linear_neighbors(n_in: int, n_out: int) -> Neighbors:
+    """Find the voxels that each output voxel lies between, in integer arithmetic.
+
+    Beyond the centers of the edge voxels both are the edge voxel, which is so continued.
+    """
     # The place of voxel i, (i + 1/2) n_in / n_out - 1/2, in units of 1 / (2 n_out) input voxels.
     place = (2 * np.arange(n_out) + 1) * n_in - n_out
     lower, beyond = np.divmod(np.clip(place, 0, 2 * n_out * (n_in - 1)), 2 * n_out)
@@ -130,25 +115,46 @@ def linear_neighbors(n_in: int, n_out: int) -> LinearNeighbors:
     lower_weight, upper_weight = (
         (part / (2 * n_out)).astype(np.float32) for part in (2 * n_out - beyond, beyond)
     )
-    return LinearNeighbors(lower, lower + (beyond > 0), lower_weight, upper_weight)
+    return Neighbors(lower, lower + (beyond > 0), lower_weight, upper_weight)
 
 
-def _resample_axis(array: np.ndarray, n_out: int, axis: int, wanted: slice) -> np.ndarray:
-    """Resample one axis to `n_out` voxels linearly, and keep those that are wanted."""
-    if array.shape[axis] == n_out:
-        kept = [slice(None)] * array.ndim
-        kept[axis] = wanted
-        return array[tuple(kept)]
-    lower, upper, lower_weight, upper_weight = (
-        each[wanted] for each in linear_neighbors(array.shape[axis], n_out)
-    )
-    along = (-1, *(1,) * (-1 - axis))
-    result = array.take(lower, axis)
-    result *= lower_weight.reshape(along)
-    above = array.take(upper, axis)
-    above *= upper_weight.reshape(along)
-    result += above
-    return result
+def nearest_neighbors(n_in: int, n_out: int) -> Neighbors:
+    """Find the voxel that holds the center of each output voxel: the lower one, of weight 1.
+
+    That is `floor((i + 0.5) * n_in / n_out)`, in integer arithmetic. A center on the border of two
+    voxels goes to the upper one.
+    """
+    voxels = (2 * np.arange(n_out) + 1) * n_in // (2 * n_out)
+    return Neighbors(voxels, voxels, np.ones(n_out, np.float32), np.zeros(n_out, np.float32))
+
+
+def interpolate_linear(array: np.ndarray, neighbors: Sequence[Neighbors]) -> np.ndarray:
+    """Interpolate the last three axes linearly.
+
+    A voxel is computed from its eight neighbors alone, in the same order everywhere, so that a part
+    of the result is the same bit for bit when it is computed alone. Beyond its input and result,
+    this takes the memory of one more array of the result's size, or of one with the input's rows or
+    columns where the input has more of them.
+
+    Args:
+        array: (..., z, y, x) float32, of finite values.
+        neighbors: those of the wanted output voxels on the axes z, y and x.
+
+    Returns:
+        A float32 array (..., z, y, x) of the wanted voxels.
+    """
+    z, y, x = neighbors
+    # The last axis is gathered voxel by voxel, the others row by row: x comes before y, while there
+    # are few rows.
+    for axis, between in ((-3, z), (-1, x), (-2, y)):
+        along = (-1, *(1,) * (-1 - axis))
+        result = array.take(between.lower, axis)
+        result *= between.lower_weight.reshape(along)
+        above = array.take(between.upper, axis)
+        above *= between.upper_weight.reshape(along)
+        result += above
+        array = result
+    return array
 
 
 def _axes_to_resample(shape: Sequence[int], new_shape: Sequence[int]) -> list[int]:

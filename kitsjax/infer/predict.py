@@ -1,38 +1,36 @@
 """Whole-volume prediction: class probabilities of an image, and the label map of a CT."""
 
-from typing import Any
+from collections.abc import Iterable, Iterator
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import SingleDeviceSharding
 from jaxtyping import Array, Float, Num, UInt8
 
 from kitsjax.data.preprocess import preprocess
-from kitsjax.image.resample import resample_nearest
 from kitsjax.image.volume import Grid, Volume
-from kitsjax.infer.native_grid import interpolate_label
+from kitsjax.infer.native_grid import join_slabs, resample_label, resample_probabilities
+from kitsjax.infer.predict_slabs import predict_slabs
 from kitsjax.infer.remove_detached import remove_detached
+from kitsjax.infer.run_ahead import iterate_ahead
+from kitsjax.infer.slab_sums import Slab
 from kitsjax.infer.sliding_window import (
-    bucket_shape,
     importance_map,
-    most_probable,
     normalize_sums,
     pad_volume,
     place_volume,
     sum_windows,
 )
 from kitsjax.infer.trained_model import Ensemble, Model, Models, stack_models
+from kitsjax.labels import CLASSES
 from kitsjax.settings import PredictSettings
 from kitsjax.types import Shape
 
 # Compiled once for each shape; gradients pass through it.
-_sum_known_shape = jax.jit(sum_windows, static_argnames=("network", "valid_shape", "settings"))
-# Compiled once for all shapes of a bucket: the number of windows is computed at run time.
-_sum_any_shape = jax.jit(sum_windows, static_argnames=("network", "settings"))
+_sum_windows = jax.jit(sum_windows, static_argnames=("network", "valid_shape", "settings"))
 
-_normalize = jax.jit(normalize_sums)
-_most_probable = jax.jit(most_probable)
+SLABS_AHEAD = 4
+"""The devices are at most so many slabs ahead of the host."""
 
 
 def probabilities(
@@ -73,17 +71,17 @@ def probabilities(
     settings = _choose_settings(first, mirror)
     padded = pad_volume(image, first.patch_shape)
     importance = importance_map(first.patch_shape, settings.weighting)
-    sums = _sum_known_shape(
-        first.network, params, padded, padded.shape, importance, settings=settings
-    )
+    sums = _sum_windows(first.network, params, padded, padded.shape, importance, settings=settings)
     return normalize_sums(sums)[:, *place_volume(image.shape, first.patch_shape)]
 
 
 def segment(model: Models, volume: Volume, *, mirror: bool | None = None) -> Volume:
     """Segment a CT: predict the label of each voxel on the CT's own grid.
 
-    The first CT takes longer, as the network is compiled once for all CTs of about the same size
-    (`predict.bucket`). The way back to the CT's grid is the first model's `predict.resample`.
+    All local devices share the CT's windows. The first CT takes longer, as the network is compiled
+    once for all CTs. The way back to the CT's grid is the first model's `predict.resample`. Memory
+    stays within the bound that docs/prediction.md states: the class probabilities of the whole CT
+    are never in memory.
 
         label = kj.segment(kj.load_model("runs/phantom"), kj.read_volume("scan.nii.gz"))
 
@@ -110,60 +108,61 @@ def segment(model: Models, volume: Volume, *, mirror: bool | None = None) -> Vol
     ensemble = stack_models(model)
     image = preprocess(volume, ensemble.model.preprocess)
     settings = _choose_settings(ensemble.model, mirror)
-    return Volume(predict_native(ensemble, image, settings, volume.grid), volume.grid)
+    label = to_native(
+        _predict(ensemble, image, settings, needs_probabilities(settings)),
+        image.shape,
+        volume.array,
+        volume.grid,
+        settings,
+    )
+    return Volume(label, volume.grid)
 
 
-def predict_native(
-    ensemble: Ensemble,
-    image: Num[np.ndarray, "z y x"],
-    settings: PredictSettings,
-    grid: Grid,
-    out: Float[np.ndarray, "k Z Y X"] | None = None,
-) -> UInt8[np.ndarray, "Z Y X"]:
-    """Predict the label of each voxel of a CT from its preprocessed image.
+def needs_probabilities(settings: PredictSettings, wanted: bool = False) -> bool:
+    """Tell whether `to_native` takes slabs of probabilities, not of labels.
 
     Args:
-        ensemble: the model or models.
-        image: the preprocessed image.
+        settings: how to predict.
+        wanted: whether the probabilities themselves are wanted, too.
+    """
+    return wanted or settings.resample == "probability"
+
+
+def to_native(
+    slabs: Iterable[Slab | Exception],
+    shape: Shape,
+    like: np.ndarray,
+    grid: Grid,
+    settings: PredictSettings,
+    out: Float[np.ndarray, "k Z Y X"] | None = None,
+) -> UInt8[np.ndarray, "Z Y X"]:
+    """Make the label map of a CT on its own grid from the slabs that its prediction yields.
+
+    Args:
+        slabs: from `predict_slabs`, with `by_class` as `needs_probabilities` says; an exception
+            among them is raised.
+        shape: (z, y, x) of the preprocessed image.
+        like: an array of the CT's shape and memory layout; its voxels do not matter.
+        grid: the CT's.
         settings: how to predict; `resample` says how to come back to the CT's grid, and
             `least_kidney_ml` which components are removed there.
-        grid: the CT's grid.
         out: gets the class probabilities on the CT's grid, whose argmax is the label map before
             components are removed; None: they are not wanted.
     """
-    label = _most_probable_native(ensemble, image, settings, grid.shape, out)
+    arrays = _read(slabs)
+    if needs_probabilities(settings, out is not None):
+        label = resample_probabilities(arrays, shape, like, settings.resample, out)
+    else:
+        label = resample_label(arrays, shape, like)
     return remove_detached(label, grid.voxel_mm3, settings.least_kidney_ml)
-
-
-def _most_probable_native(
-    ensemble: Ensemble,
-    image: Num[np.ndarray, "z y x"],
-    settings: PredictSettings,
-    shape: Shape,
-    out: Float[np.ndarray, "k Z Y X"] | None,
-) -> UInt8[np.ndarray, "Z Y X"]:
-    """Predict class probabilities, and take the most probable class on the CT's grid."""
-    if settings.resample == "probability":
-        by_class = predict_probabilities(ensemble, image, settings)
-        return interpolate_label(by_class, shape, out)
-    if out is None:
-        return resample_nearest(predict_label(ensemble, image, settings), shape)
-    by_class = predict_probabilities(ensemble, image, settings)
-    for probability, native in zip(by_class, out, strict=True):
-        native[:] = resample_nearest(probability, shape)
-    return resample_nearest(by_class.argmax(0).astype(np.uint8), shape)
 
 
 def predict_label(
     ensemble: Ensemble, image: Num[np.ndarray, "z y x"], settings: PredictSettings
 ) -> UInt8[np.ndarray, "z y x"]:
-    """Predict the most probable class of each voxel of a preprocessed image.
-
-    All shapes of a bucket share one compiled function. Only the label map leaves the device.
-    """
-    sums = _sum_bucket(ensemble, image, settings)
-    place = place_volume(image.shape, ensemble.model.patch_shape)
-    return np.asarray(_most_probable(sums))[place]
+    """Predict the most probable class of each voxel of a preprocessed image."""
+    slabs = _read(_predict(ensemble, image, settings, by_class=False))
+    return join_slabs(slabs, np.empty(image.shape, np.uint8))
 
 
 def predict_probabilities(
@@ -171,57 +170,27 @@ def predict_probabilities(
 ) -> Float[np.ndarray, "k z y x"]:
     """Predict the class probabilities whose argmax is the label map of `predict_label`.
 
-    Unlike `probabilities` it returns a NumPy array and shares the compiled function of
-    `predict_label`.
+    Unlike `probabilities` it uses all local devices, returns a NumPy array, and shares the compiled
+    network of `segment`.
     """
-    sums = _sum_bucket(ensemble, image, settings)
-    place = place_volume(image.shape, ensemble.model.patch_shape)
-    return np.asarray(_normalize(sums))[:, *place]
+    slabs = _read(_predict(ensemble, image, settings, by_class=True))
+    return join_slabs(slabs, np.empty((len(CLASSES), *image.shape), np.float32))
 
 
-def lower_prediction(
-    ensemble: Ensemble, shape: Shape, settings: PredictSettings, device: jax.Device
-) -> jax.stages.Lowered:
-    """Lower the compiled function of `predict_label` for a device that need not be here.
-
-    Args:
-        ensemble: its parameters may be `jax.ShapeDtypeStruct`s.
-        shape: (z, y, x) of the preprocessed image.
-        settings: step size, weighting, mirroring, batch size and bucket.
-        device: the device to compile for, such as one of a topology description.
-    """
-    there = SingleDeviceSharding(device)
-
-    def describe(array: Any) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=there)
-
-    model = ensemble.model
-    bucket = bucket_shape(shape, model.patch_shape, settings.bucket)
-    image = describe(jax.ShapeDtypeStruct(bucket, model.preprocess.dtype))
-    size = describe(jax.ShapeDtypeStruct((), np.int32))
-    importance = describe(importance_map(model.patch_shape, settings.weighting))
-    params = jax.tree.map(describe, ensemble.params)
-    return _sum_any_shape.lower(
-        model.network, params, image, (size, size, size), importance, settings=settings
-    )
+def _predict(
+    ensemble: Ensemble, image: np.ndarray, settings: PredictSettings, by_class: bool
+) -> Iterator[Slab | Exception]:
+    """Predict one image while the slabs before are read."""
+    slabs = predict_slabs(ensemble, [(None, image)], settings, by_class)
+    for _, slab in iterate_ahead(slabs, SLABS_AHEAD):
+        yield slab
 
 
-def _sum_bucket(
-    ensemble: Ensemble, image: np.ndarray, settings: PredictSettings
-) -> Float[Array, "k Z Y X"]:
-    """Sum over the windows of an image, in the shape of its bucket.
-
-    The windows cover the image, padded to the patch on axes where that is larger, and so never see
-    the zeros that fill the rest of the bucket.
-    """
-    model = ensemble.model
-    z, y, x = bucket_shape(image.shape, model.patch_shape, 1)
-    valid_shape = np.int32(z), np.int32(y), np.int32(x)
-    padded = pad_volume(image, model.patch_shape, settings.bucket)
-    importance = importance_map(model.patch_shape, settings.weighting)
-    return _sum_any_shape(
-        model.network, ensemble.params, padded, valid_shape, importance, settings=settings
-    )
+def _read(slabs: Iterable[Slab | Exception]) -> Iterator[np.ndarray]:
+    for slab in slabs:
+        if isinstance(slab, Exception):
+            raise slab
+        yield slab.read()
 
 
 def _choose_settings(model: Model, mirror: bool | None) -> PredictSettings:

@@ -27,6 +27,7 @@ def remove_detached(
     component = connect_voxels(voxels, label.shape)
     kidney_ml = np.bincount(component, label[voxels] == KIDNEY) * voxel_mm3 / 1000
     removed = (kidney_ml < least_kidney_ml)[component]
-    kept = label.copy()
+    # In the memory order of the CT's file, as the label map was made.
+    kept = label.copy(order="K")
     kept[tuple(axis[removed] for axis in voxels)] = BACKGROUND
     return kept

@@ -106,9 +106,9 @@ def bucket_shape(
 ) -> tuple[IntOrTraced, IntOrTraced, IntOrTraced]:
     """Compute the least shape in multiples of `bucket` that holds both the volume and a patch.
 
-    Prediction is compiled once for each such shape. With a bucket of 64 voxels, CTs of
-    512 x 512 x 300 voxels of 0.8 x 0.8 x 3 mm, which are 452 x 206 x 206 on the 1.99 mm grid, share
-    512 x 256 x 256 with all CTs of similar size.
+    The functions that add up windows are compiled once for each number of rows and columns. With a
+    bucket of 64 voxels, CTs of 512 x 512 x 300 voxels of 0.8 x 0.8 x 3 mm, which are
+    452 x 206 x 206 on the 1.99 mm grid, share 256 x 256 with all CTs of similar size.
     """
     z, y, x = (
         -(-(size + _missing(size, patch)) // bucket) * bucket
@@ -139,6 +139,8 @@ def pad_volume(
     shape = bucket_shape(image.shape, patch_shape, bucket)
     place = place_volume(image.shape, patch_shape)
     widths = [(part.start, size - part.stop) for part, size in zip(place, shape, strict=True)]
+    if isinstance(image, np.ndarray) and not np.any(widths):
+        return image
     return jnp.pad(image, widths) if isinstance(image, jax.Array) else np.pad(image, widths)
 
 

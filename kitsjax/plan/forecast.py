@@ -12,10 +12,10 @@ from functools import partial
 import jax
 
 from kitsjax.devices import start_devices
-from kitsjax.infer.predict import lower_prediction
+from kitsjax.infer.predict_slabs import lower_windows
+from kitsjax.infer.slab_sums import sums_shape
 from kitsjax.infer.sliding_window import bucket_shape, window_positions, windows_at_a_time
 from kitsjax.infer.trained_model import Ensemble, Model
-from kitsjax.labels import CLASSES
 from kitsjax.plan.chips import CHIPS, Chip
 from kitsjax.plan.cost import Cost, count_bytes, count_parameters, measure_cost
 from kitsjax.plan.targets import tpu_devices
@@ -135,14 +135,12 @@ def _measure_training(
 def _measure_prediction(model: Model, ct_shape: Shape, device: jax.Device) -> Cost:
     """Measure the prediction of one batch of windows; its loop goes over the mirrorings."""
     stacked = jax.tree.map(lambda x: jax.ShapeDtypeStruct((1, *x.shape), x.dtype), model.params)
-    lowered = lower_prediction(Ensemble(model, stacked), ct_shape, model.predict, device)
+    lowered = lower_windows(Ensemble(model, stacked), model.predict, device)
     mirrorings = 8 if model.predict.mirror else 1
-    # The sums of probabilities are set to zero once per CT. All windows together move far more, so
-    # these bytes are left out.
-    sums_bytes = len(CLASSES) * math.prod(ct_shape) * 4
-    named = {"parameters": count_bytes(model.params)}
-    cost = measure_cost(lowered, named, mirrorings, sums_bytes)
-    return replace(cost, bytes_moved=max(cost.bytes_moved - sums_bytes, 0.0))
+    cost = measure_cost(lowered, {"parameters": count_bytes(model.params)}, mirrorings)
+    # Beside the batch itself the device holds the sums over the windows of a CT.
+    sums = 4 * math.prod(sums_shape(ct_shape, model.patch_shape, model.predict.bucket))
+    return replace(cost, memory={**cost.memory, "sums": sums} if cost.memory else {})
 
 
 def _count_windows(model: Model, ct_shape: Shape) -> int:

@@ -248,3 +248,14 @@ def test_labels_keep_their_overlap_there_and_back(name, least_dice):
     for value in (1, 2, 3):
         painted = _there_and_back(label.astype(np.uint8) * value)
         np.testing.assert_array_equal(painted, back * value)
+
+
+@pytest.mark.parametrize("axes", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
+def test_nearest_keeps_the_layout_in_memory(axes):
+    """So that a mask which is written with another axis fastest need not be reordered."""
+    label = np.random.default_rng(0).integers(0, 4, (5, 6, 7)).astype(np.uint8)
+    expected = resample_nearest(label, (9, 4, 7))
+    other = np.ascontiguousarray(label.transpose(axes)).transpose(np.argsort(axes))
+    found = resample_nearest(other, (9, 4, 7))
+    np.testing.assert_array_equal(found, expected)
+    assert found.transpose(axes).flags.c_contiguous

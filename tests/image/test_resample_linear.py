@@ -4,13 +4,24 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from kitsjax.image.resample import resample_linear
+from kitsjax.image.resample import (
+    interpolate_linear,
+    linear_neighbors,
+    nearest_neighbors,
+    resample_nearest,
+)
 
 SHAPES = [(20, 18, 22), (7, 30, 5), (3, 9, 11), (1, 1, 1), (23, 9, 8)]
 
 
 def noise(shape, seed=0):
     return np.random.default_rng(seed).random(shape, np.float32)
+
+
+def resample_linear(array, shape, box=(slice(None),) * 3):
+    sizes = zip(array.shape[-3:], shape, box, strict=True)
+    parts = [linear_neighbors(n_in, n_out).part(part) for n_in, n_out, part in sizes]
+    return interpolate_linear(array, parts)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -66,6 +77,27 @@ def test_a_part_equals_that_of_the_whole(shape):
         np.testing.assert_array_equal(np.concatenate(slabs, axis=1), whole)
     box = (slice(0, 5), slice(2, 7), slice(3, 4))
     np.testing.assert_array_equal(resample_linear(array, shape, box), whole[:, *box])
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_neighbors_of_an_input_that_begins_later(shape):
+    """The planes before the first neighbor may be gone."""
+    array = noise((10, 9, 11))
+    whole = resample_linear(array, shape)
+    z, y, x = (linear_neighbors(*sizes) for sizes in zip(array.shape, shape, strict=True))
+    last = slice(shape[0] - 1, shape[0])
+    first = int(z.lower[-1])
+    found = interpolate_linear(array[first:], (z.part(last, first), y, x))
+    np.testing.assert_array_equal(found, whole[last])
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_nearest_neighbors_as_weights(shape):
+    """Weights of 1 and 0 give the nearest voxel itself."""
+    array = noise((10, 9, 11))
+    nearest = [nearest_neighbors(*sizes) for sizes in zip(array.shape, shape, strict=True)]
+    found = interpolate_linear(array, nearest)
+    np.testing.assert_array_equal(found, resample_nearest(array, shape))
 
 
 @pytest.mark.parametrize("shape", SHAPES)

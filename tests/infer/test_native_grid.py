@@ -6,7 +6,19 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from kitsjax.infer.native_grid import SLAB_SLICES, interpolate_label
+from kitsjax.image.resample import interpolate_linear, resample_nearest
+from kitsjax.infer.native_grid import SLAB_SLICES, resample_label, resample_probabilities
+
+
+def cut(array, planes):
+    """Cut an array (..., z, y, x) into slabs of so many planes."""
+    return [array[..., n : n + planes, :, :] for n in range(0, array.shape[-3], planes)]
+
+
+def interpolate_label(by_class, shape, out=None, planes=3):
+    slabs = cut(by_class, planes)
+    like = np.empty(shape, np.uint8)
+    return resample_probabilities(slabs, by_class.shape[1:], like, "probability", out)
 
 
 def line_probabilities(foreground, axis, label=1):
@@ -123,32 +135,65 @@ def test_foreground_between_coarse_voxels_is_lost():
 
 def test_no_foreground_is_no_work(monkeypatch):
     """Only the box around the foreground is interpolated."""
-    boxes = []
-    monkeypatch.setattr(
-        "kitsjax.infer.native_grid.resample_linear",
-        lambda by_class, shape, box: boxes.append(box) or np.zeros((4, 1, 1, 1), np.float32),
-    )
+    sizes = []
+
+    def record(planes, neighbors):
+        sizes.append(tuple(len(axis.lower) for axis in neighbors))
+        return interpolate_linear(planes, neighbors)
+
+    monkeypatch.setattr("kitsjax.infer.native_grid.interpolate_linear", record)
     by_class = line_probabilities([0.4] * 10, 0)
     interpolate_label(by_class, (20, 3, 3))
-    assert boxes == []
+    assert sizes == []
     by_class = np.zeros((4, 10, 10, 10), np.float32)
     by_class[0] = 1
     by_class[:2, 5, 2, 7] = 0.2, 0.8
     interpolate_label(by_class, (20, 20, 20))
     # Voxel n reaches from output voxel 2 n - 1 to 2 n + 2, and slices 9 to 12 lie in two slabs.
-    rows, columns = slice(3, 7), slice(13, 17)
-    assert boxes == [(slice(8, 12), rows, columns), (slice(12, 16), rows, columns)]
+    assert sizes == [(4, 4, 4), (4, 4, 4)]
+
+
+@pytest.mark.parametrize("shape", [(21, 30, 33), (5, 40, 11), (33, 7, 6), (1, 1, 1), (12, 14, 13)])
+@pytest.mark.parametrize("way", ["label", "probability"])
+def test_slabs_of_any_size_give_the_same(shape, way):
+    """Bit for bit, as one slab of the whole volume does."""
+    by_class, like = random_probabilities((12, 14, 13)), np.empty(shape, np.uint8)
+    expected = np.empty((4, *shape), np.float32)
+    label = resample_probabilities([by_class], (12, 14, 13), like, way, expected)
+    if way == "label":
+        np.testing.assert_array_equal(expected[2], resample_nearest(by_class[2], shape))
+        slabs = cut(by_class.argmax(0).astype(np.uint8), 5)
+        np.testing.assert_array_equal(resample_label(slabs, (12, 14, 13), like), label)
+    for planes in (1, 2, 5, 11):
+        out = np.empty_like(expected)
+        found = resample_probabilities(cut(by_class, planes), (12, 14, 13), like, way, out)
+        np.testing.assert_array_equal(out, expected)
+        np.testing.assert_array_equal(found, label)
+        found = resample_probabilities(cut(by_class, planes), (12, 14, 13), like, way)
+        np.testing.assert_array_equal(found, label)
+
+
+@pytest.mark.parametrize("way", ["label", "probability"])
+def test_labels_lie_in_memory_as_the_ct(way):
+    """A CT whose z is fastest, as in KiTS' files, gets such a mask."""
+    by_class, like = random_probabilities((9, 8, 11)), np.empty((33, 30, 21), np.uint8).T
+    assert resample_probabilities([by_class], (9, 8, 11), like, way).T.flags.c_contiguous
+    slabs = [by_class.argmax(0).astype(np.uint8)]
+    assert resample_label(slabs, (9, 8, 11), like).T.flags.c_contiguous
 
 
 @pytest.mark.parametrize("shape", [(64, 60, 70), (32, 60, 70), (6, 20, 90), (64, 10, 12)])
 @pytest.mark.parametrize("all_voxels", [False, True])
-def test_memory_is_bounded_by_four_slabs(shape, all_voxels):
-    """Beyond the label map, however many slices there are."""
+def test_memory_is_bounded_by_slabs(shape, all_voxels):
+    """Beyond the label map, however many slices there are: four slabs, and three of the given."""
     by_class = np.random.default_rng(0).random((4, 24, 30, 28), np.float32)
     out = np.empty((4, *shape), np.float32) if all_voxels else None
+    like = np.empty(shape, np.uint8)
+    slabs = (slab.copy() for slab in cut(by_class, 5))
     tracemalloc.start()
-    interpolate_label(by_class, shape, out)
+    resample_probabilities(slabs, (24, 30, 28), like, "probability", out)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     slab = 4 * SLAB_SLICES * max(shape[1], 30) * max(shape[2], 28) * 4
-    assert peak - np.prod(shape) < 4 * slab + 2**15
+    given = 4 * 5 * 30 * 28 * 4
+    assert peak - np.prod(shape) < 4 * slab + 3 * given + 2**15

@@ -25,6 +25,7 @@ from kitsjax.infer.predict import (
     probabilities,
     segment,
 )
+from kitsjax.infer.predict_slabs import predict_windows
 from kitsjax.infer.trained_model import stack_models
 from kitsjax.labels import CLASSES
 from kitsjax.settings import PredictSettings
@@ -37,7 +38,7 @@ SMALL_SHAPE = (17, 12, 26)
 @pytest.mark.parametrize("shape", [(16, 11, 20), (3, 17, 8), (1, 40, 5), (1, 1, 1), (8, 8, 8)])
 @pytest.mark.parametrize("mirror", [False, True])
 def test_windows_are_a_partition_of_unity(shape, mirror):
-    # All shapes lie in one bucket, so that they share a compiled function.
+    # All shapes lie in one bucket, so that they share compiled functions.
     settings = PredictSettings(bucket=40, mirror=mirror, batch_size=3)
     image = random_image(shape)
     ensemble = stack_models(voxel_model(Voxelwise()))
@@ -93,23 +94,20 @@ class Counting(Voxelwise):
         return super().__call__(x)
 
 
-def test_a_bucket_shares_a_compiled_function():
-    """It computes only the windows of the image, not those of the whole bucket."""
+def test_the_network_is_compiled_once(monkeypatch):
+    """Whatever the sizes of the images are; only the windows of an image are computed."""
+    monkeypatch.setattr(jax, "local_devices", lambda: jax.devices()[:1])
     ensemble = stack_models(voxel_model(Counting()))
     COUNTS.traces = COUNTS.batches = 0
-    predict_label(ensemble, random_image((16, 16, 16)), SETTINGS)
-    jax.effects_barrier()
-    traces = COUNTS.traces
-    assert traces > 0
-    # Three windows an axis, two at a time.
-    assert COUNTS.batches == 14
-    predict_label(ensemble, random_image((9, 8, 3)), SETTINGS)
-    jax.effects_barrier()
-    assert COUNTS.traces == traces
-    # Two windows along z, one along the others.
-    assert COUNTS.batches == 14 + 1
-    predict_label(ensemble, random_image((17, 8, 3)), SETTINGS)
-    assert COUNTS.traces > traces
+    compiled = predict_windows._cache_size()
+    # Three windows an axis, two at a time; two along z and one along the others; seven along z.
+    for shape, batches in [((16, 16, 16), 14), ((9, 8, 3), 1), ((32, 8, 40), 32), ((5, 5, 5), 1)]:
+        before = COUNTS.batches
+        predict_label(ensemble, random_image(shape), SETTINGS)
+        jax.effects_barrier()
+        assert COUNTS.batches - before == batches
+    assert COUNTS.traces == 1
+    assert predict_windows._cache_size() == compiled + 1
 
 
 def test_float16_images_are_computed_in_float32():

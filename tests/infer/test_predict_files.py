@@ -3,7 +3,7 @@ import gzip
 import os
 import subprocess
 import sys
-import threading
+from pathlib import Path
 
 import nibabel
 import numpy as np
@@ -16,7 +16,8 @@ from kitsjax.image.read_nifti import read_volume
 from kitsjax.image.write_nifti import write_label, write_volume
 from kitsjax.infer.find_inputs import find_inputs
 from kitsjax.infer.predict import segment
-from kitsjax.infer.predict_files import _map_ahead, predict_files
+from kitsjax.infer.predict_files import best_cpu_devices, predict_files
+from kitsjax.process_pool import cores
 
 
 def test_masks_have_the_grid_of_their_ct(tmp_path):
@@ -75,7 +76,10 @@ def read_probabilities(path):
 @pytest.mark.parametrize("where", ["read_volume", "write_label"])
 def test_no_exception_takes_other_files_along(cts, tmp_path, monkeypatch, where):
     """Whatever is raised for a file is its line: class, file, and where the traceback is."""
-    module = "kitsjax.infer.predict_files"
+    module = {
+        "read_volume": "kitsjax.infer.predict_files",
+        "write_label": "kitsjax.infer.outputs",
+    }[where]
     real = {"read_volume": read_volume, "write_label": write_label}[where]
 
     def failing(path, *args, **kwargs):
@@ -148,7 +152,7 @@ def predicted(monkeypatch):
         names.append(path.name.removesuffix(".nii.gz"))
         write_label(path, *args, **kwargs)
 
-    monkeypatch.setattr("kitsjax.infer.predict_files.write_label", record)
+    monkeypatch.setattr("kitsjax.infer.outputs.write_label", record)
     return names
 
 
@@ -177,7 +181,7 @@ def test_continue_leaves_what_is_current(cts, tmp_path, predicted, caplog):
         f"{tmp_path / 'out'}: 3 of 3 masks are whole and current, and left as they were"
     ]
     assert predict_files(model, files) == []
-    assert predicted == ["a", "b", "c"]
+    assert sorted(predicted) == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize(
@@ -197,9 +201,9 @@ def test_continue_sees_another_model(cts, tmp_path, predicted, make_model, updat
     predicted.clear()
     settings = model.predict.model_copy(update=update)
     predict_files(make_model(), files, settings, keep_current=True)
-    assert predicted == ["a", "b", "c"]
+    assert sorted(predicted) == ["a", "b", "c"]
     predict_files(make_model(), files, settings, keep_current=True)
-    assert predicted == ["a", "b", "c"]
+    assert sorted(predicted) == ["a", "b", "c"]
 
 
 def touch(source, mask):
@@ -250,7 +254,7 @@ def test_continue_wants_whole_probabilities(cts, tmp_path, predicted, damage):
     predicted.clear()
     for expected in (["a", "b", "c"], []):
         predict_files(model, files, probabilities=True, keep_current=True)
-        assert predicted == expected
+        assert sorted(predicted) == expected
         predicted.clear()
     path = tmp_path / "out" / "b_probabilities.nii.gz"
     damage(None, path)
@@ -292,43 +296,29 @@ def test_a_pipe_among_the_masks_is_not_read(cts, tmp_path, predicted):
     assert predicted == ["a", "a"]
 
 
-BLOCKED = """
-import sys
-from kitsjax.command import exit_with, run_command
-from kitsjax.infer.predict_files import _map_ahead
-def read(path):
-    print("ready", flush=True)
-    open(path).read()
-exit_with(run_command(lambda: len(list(_map_ahead(read, sys.argv[1:])))))
-"""
+@pytest.mark.parametrize(
+    ("override", "expected"), [([], None), (["--set", "run.cpu_devices=3"], 3)]
+)
+def test_the_command_uses_every_core(tmp_path, override, expected):
+    root = Path(__file__).parents[2]
+    command = [sys.executable, root / "bin/predict.py", "--print-config", *override]
+    command += ["--model", root / "notebooks/phantom.safetensors"]
+    paths = ["--input", tmp_path, "--output", tmp_path]
+    done = subprocess.run([*command, *paths], check=True, capture_output=True, text=True)
+    assert f"cpu_devices = {asked or min(cores(), 8)}\n" in done.stdout
+    assert best_cpu_devices() == min(cores(), 8)
 
 
-def test_a_blocked_reader_does_not_delay_the_end(tmp_path):
-    os.mkfifo(tmp_path / "pipe")
-    command = [sys.executable, "-c", BLOCKED, tmp_path / "pipe"]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, **pipes) as process:
-        try:
-            assert process.stdout.readline() == "ready\n"
-            process.terminate()
-            _, printed = process.communicate(timeout=30)
-        finally:
-            process.kill()
-    assert (process.returncode, printed) == (143, "SIGTERM: stopped\n")
+def test_probabilities_leave_no_other_file(cts, tmp_path, monkeypatch):
+    """Meanwhile they lie in a file without a name; a full disk is a line of each CT."""
+    files = find_inputs(cts, tmp_path / "out", probabilities=True)
+    assert predict_files(threshold_model(), files, probabilities=True) == []
+    assert len(list((tmp_path / "out").iterdir())) == 6
 
+    def full_disk(*_):
+        raise OSError(28, "No space left on device")
 
-def test_one_item_is_read_ahead():
-    begun, second = [], threading.Event()
-
-    def read(item):
-        begun.append(item)
-        if item == 1:
-            second.set()
-        return -item
-
-    results = _map_ahead(read, range(4))
-    assert next(results) == 0
-    assert second.wait(30)
-    assert begun == [0, 1]
-    assert list(results) == [-1, -2, -3]
-    assert list(_map_ahead(read, [])) == []
+    monkeypatch.setattr(os, "posix_fallocate", full_disk)
+    failures = predict_files(threshold_model(), files, probabilities=True)
+    assert [path.name for path, _ in failures] == ["a.nii.gz", "b.nii.gz", "c.nii.gz"]
+    assert all("cannot write (No space left on device); free the disk" in m for _, m in failures)

@@ -53,6 +53,8 @@ def test_an_average_takes_memory_of_its_own(found):
 def test_windows_and_work_follow_the_settings(found):
     # The CT has 3 x 2 x 1 windows, computed one at a time on a CPU.
     assert (found.batch_windows, found.window_batches) == (1, 6)
+    # The sums over windows of 8 planes; rows and columns are those of the bucket.
+    assert found.predict.memory["sums"] == 4 * 4 * 8 * 64 * 64
     assert 0 < found.predict.flops < found.train.flops
     assert found.fits
 

@@ -1,0 +1,241 @@
+"""Predict images slab by slab: all devices share the windows of all images.
+
+The windows of one image after the other are one stream, cut into batches of equal size, and each
+device computes an equal share of every batch. So the program that holds the network has one shape,
+whatever the images' shapes are, and is compiled once. The first device adds the windows up, in the
+same order whatever the number of devices is.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from functools import partial
+from itertools import islice
+from typing import Any, NamedTuple, TypeVar
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Float, Num
+
+from kitsjax.infer.slab_sums import Slab, SlabSums
+from kitsjax.infer.sliding_window import importance_map, window_positions, windows_at_a_time
+from kitsjax.infer.trained_model import Ensemble
+from kitsjax.infer.window_probabilities import window_probabilities
+from kitsjax.model.arrays import Params
+from kitsjax.settings import PredictSettings
+
+Key = TypeVar("Key")
+
+_AXIS = "device"
+
+
+def predict_slabs(
+    ensemble: Ensemble,
+    images: Iterable[tuple[Key, np.ndarray]],
+    settings: PredictSettings,
+    by_class: bool,
+) -> Iterator[tuple[Key, Slab | Exception]]:
+    """Predict images on all devices of this process, and yield their slabs as they are finished.
+
+    The slabs of an image come from its first plane to its last, and those of one image after those
+    of another. The devices compute them while the next ones are prepared; at most two batches of
+    windows are under way.
+
+    Args:
+        ensemble: the model or models.
+        images: pairs of a key, which names the image, and the preprocessed image (z, y, x).
+        settings: step size, weighting, mirroring, batch size and bucket.
+        by_class: whether slabs hold probabilities; else labels.
+
+    Yields:
+        (key, slab); or (key, exception) as the last of an image that cannot be predicted.
+    """
+    devices = jax.local_devices()
+    predict = _on_devices(ensemble, settings, devices)
+    size = len(devices) * windows_at_a_time(settings, devices[0].platform)
+    patch_shape = ensemble.model.patch_shape
+    begin = partial(SlabSums, patch_shape=patch_shape, bucket=settings.bucket, by_class=by_class)
+    windows = _list_windows(images, begin, settings.step_size)
+    before: Any = None
+    while batch := list(islice(windows, size)):
+        try:
+            found = predict(_cut(batch, size, patch_shape))
+            # The first device gets all windows, and those of the batch before have been added.
+            parts = [jax.device_put(part, devices[0]) for part in _device_parts(found)]
+        except Exception as error:
+            yield from _give_up(batch, error)
+            continue
+        yield from _add(batch, parts)
+        # Else all windows of a CT would take memory at once. An error that comes to light here is
+        # raised again where the slabs are read.
+        with suppress(Exception):
+            jax.block_until_ready(before)
+        before = found
+
+
+@partial(jax.jit, static_argnames=("network", "mirror", "mesh"))
+def predict_windows(
+    params: Params,
+    importance: Float[Array, "z y x"],
+    patches: Num[Array, "b z y x"],
+    *,
+    network: nn.Module,
+    mirror: bool,
+    mesh: Mesh,
+) -> Float[Array, "b k z y x"]:
+    """Predict a batch of windows, an equal share on each device: probabilities times importance.
+
+    The products are rounded here, where nothing is added to them: fused with a sum they would not
+    be, and differ in the last bit.
+
+    Args:
+        params: stacked parameters, replicated over the mesh.
+        importance: weight of each voxel of a window, replicated likewise.
+        patches: normalized intensities, divided over the mesh.
+        network: maps windows (b, z, y, x, 1) to a tuple of logits, the finest first.
+        mirror: whether to average over the eight mirrorings.
+        mesh: the devices.
+    """
+
+    def predict(params: Params, importance: Array, patches: Array) -> Array:
+        by_class = window_probabilities(network, params, patches.astype(jnp.float32), mirror)
+        return importance[None, None] * by_class
+
+    whole, divided = PartitionSpec(), PartitionSpec(_AXIS)
+    # Nothing is exchanged, so there is nothing to check of what varies over the devices.
+    mapped = jax.shard_map(
+        predict, mesh=mesh, in_specs=(whole, whole, divided), out_specs=divided, check_vma=False
+    )
+    return mapped(params, importance, patches)
+
+
+def lower_windows(
+    ensemble: Ensemble, settings: PredictSettings, device: jax.Device
+) -> jax.stages.Lowered:
+    """Lower the program of one batch of windows for a device that need not be here.
+
+    Args:
+        ensemble: its parameters may be `jax.ShapeDtypeStruct`s.
+        settings: weighting, mirroring and batch size.
+        device: the device to compile for, such as one of a topology description.
+    """
+    mesh, model = Mesh(np.array([device]), (_AXIS,)), ensemble.model
+
+    def describe(array: Any, spec: PartitionSpec) -> jax.ShapeDtypeStruct:
+        sharding = NamedSharding(mesh, spec)
+        return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=sharding)
+
+    params = jax.tree.map(lambda leaf: describe(leaf, PartitionSpec()), ensemble.params)
+    shape = windows_at_a_time(settings, device.platform), *model.patch_shape
+    patches = jax.ShapeDtypeStruct(shape, model.preprocess.dtype)
+    importance = importance_map(model.patch_shape, settings.weighting)
+    return predict_windows.lower(
+        params,
+        describe(importance, PartitionSpec()),
+        describe(patches, PartitionSpec(_AXIS)),
+        network=model.network,
+        mirror=settings.mirror,
+        mesh=mesh,
+    )
+
+
+def _on_devices(
+    ensemble: Ensemble, settings: PredictSettings, devices: Sequence[jax.Device]
+) -> Callable[[np.ndarray], jax.Array]:
+    """Put parameters and importance on each device; return the function of a batch of windows."""
+    mesh = Mesh(np.array(devices), (_AXIS,))
+    importance = importance_map(ensemble.model.patch_shape, settings.weighting)
+    params, weights = jax.device_put(
+        (ensemble.params, importance), NamedSharding(mesh, PartitionSpec())
+    )
+    divided = NamedSharding(mesh, PartitionSpec(_AXIS))
+
+    def predict(patches: np.ndarray) -> jax.Array:
+        found: jax.Array = predict_windows(
+            params,
+            weights,
+            jax.device_put(patches, divided),
+            network=ensemble.model.network,
+            mirror=settings.mirror,
+            mesh=mesh,
+        )
+        return found
+
+    return predict
+
+
+class _Window(NamedTuple):
+    """A window of an image.
+
+    Attributes:
+        corner: its first voxel (z, y, x) in the padded image.
+        is_last: whether it is the image's last one.
+    """
+
+    key: Any
+    sums: SlabSums
+    corner: Sequence[int]
+    is_last: bool
+
+
+def _list_windows(
+    images: Iterable[tuple[Any, np.ndarray]],
+    begin: Callable[[np.ndarray], SlabSums],
+    step_size: float,
+) -> Iterator[_Window]:
+    """List the windows of all images, one image after the other."""
+    for key, image in images:
+        sums = begin(image)
+        z, y, x = sums.image.shape
+        corners = window_positions((z, y, x), sums.patch_shape, step_size).tolist()
+        for number, corner in enumerate(corners, start=1):
+            yield _Window(key, sums, corner, number == len(corners))
+
+
+def _cut(batch: Sequence[_Window], size: int, patch_shape: Sequence[int]) -> np.ndarray:
+    """Cut the windows out of their images; the last batch is filled up with zeros."""
+    dtype = np.result_type(*(window.sums.image for window in batch))
+    patches = np.zeros((size, *patch_shape), dtype)
+    for patch, (_, sums, corner, _) in zip(patches, batch, strict=False):
+        z, y, x = (slice(n, n + edge) for n, edge in zip(corner, patch_shape, strict=True))
+        patch[:] = sums.image[z, y, x]
+    return patches
+
+
+def _device_parts(batch: jax.Array) -> list[jax.Array]:
+    """List the parts of a batch that lie on the devices, in the batch's order."""
+    shards = sorted(batch.addressable_shards, key=lambda shard: shard.index[0].start or 0)
+    return [shard.data for shard in shards]
+
+
+def _add(
+    batch: Sequence[_Window], parts: Sequence[jax.Array]
+) -> Iterator[tuple[Any, Slab | Exception]]:
+    """Add the windows of a batch to the sums of their images; yield the slabs that this finishes.
+
+    Args:
+        batch: the windows.
+        parts: what `predict_windows` returns, in parts of equal size.
+    """
+    per_part = len(parts[0])
+    for number, window in enumerate(batch):
+        sums = window.sums
+        if sums.failed:
+            continue
+        try:
+            for slab in sums.add(parts[number // per_part], number % per_part, window.corner):
+                yield window.key, slab
+            for slab in sums.finish() if window.is_last else ():
+                yield window.key, slab
+        except Exception as error:
+            yield from _give_up([window], error)
+
+
+def _give_up(batch: Sequence[_Window], error: Exception) -> Iterator[tuple[Any, Exception]]:
+    """Yield the error for each image that has a window in the batch, once."""
+    for window in batch:
+        if not window.sums.failed:
+            window.sums.failed = True
+            yield window.key, error

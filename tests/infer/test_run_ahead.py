@@ -1,0 +1,100 @@
+"""Work ahead in threads: its bound, its order, its errors and its end."""
+
+import os
+import subprocess
+import sys
+import threading
+
+import pytest
+from processes import wait_until
+
+from kitsjax.infer.run_ahead import iterate_ahead, map_ahead
+
+BLOCKED = """
+import sys
+from kitsjax.command import exit_with, run_command
+from kitsjax.infer.run_ahead import iterate_ahead, map_ahead
+def read(path):
+    print("ready", flush=True)
+    open(path).read()
+def main():
+    return len(list(iterate_ahead(map_ahead(read, sys.argv[1:]), 1)))
+exit_with(run_command(main))
+"""
+
+
+def test_a_blocked_reader_does_not_delay_the_end(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    command = [sys.executable, "-c", BLOCKED, tmp_path / "pipe"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **pipes) as process:
+        try:
+            assert process.stdout.readline() == "ready\n"
+            process.terminate()
+            _, printed = process.communicate(timeout=30)
+        finally:
+            process.kill()
+    assert (process.returncode, printed) == (143, "SIGTERM: stopped\n")
+
+
+@pytest.mark.parametrize("ahead", [1, 3])
+def test_calls_are_ahead_and_in_order(ahead):
+    begun, enough = [], threading.Event()
+
+    def read(item):
+        begun.append(item)
+        if item == ahead:
+            enough.set()
+        if item == 4:
+            raise OSError("gone")
+        return -item
+
+    results = map_ahead(read, range(9), ahead)
+    assert next(results) == 0
+    assert enough.wait(30)
+    assert sorted(begun) == list(range(ahead + 1))
+    rest = list(results)
+    assert str(rest.pop(3)) == "OSError: gone"
+    assert rest == [-1, -2, -3, -5, -6, -7, -8]
+    assert list(map_ahead(read, [])) == []
+
+
+def test_calls_run_at_the_same_time():
+    """Each of three waits for the two others."""
+    together = threading.Barrier(3, timeout=30)
+    assert sorted(map_ahead(lambda _: together.wait(), range(3), 3)) == [0, 1, 2]
+
+
+def count_up(made, error=None):
+    for n in range(5):
+        made.append(n)
+        yield n
+    if error:
+        raise error
+
+
+def test_iteration_is_ahead_by_its_bound():
+    made = []
+    items = iterate_ahead(count_up(made), 2)
+    assert made == []
+    assert next(items) == 0
+    assert wait_until(lambda: made == [0, 1, 2])
+    assert next(items) == 1
+    assert wait_until(lambda: made == [0, 1, 2, 3])
+    assert list(items) == [2, 3, 4]
+
+
+def test_iteration_raises_at_its_turn():
+    items = iterate_ahead(count_up([], KeyError("x")), 9)
+    assert [next(items) for _ in range(5)] == [0, 1, 2, 3, 4]
+    with pytest.raises(KeyError):
+        next(items)
+
+
+def test_a_closed_iteration_ends_its_thread():
+    before, made = threading.active_count(), []
+    items = iterate_ahead(count_up(made), 1)
+    assert next(items) == 0
+    items.close()
+    assert wait_until(lambda: threading.active_count() == before)
+    assert len(made) < 5
