@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from kitsjax.data.pipeline import Batch
-from kitsjax.devices import is_main
 from kitsjax.errors import InputError
+from kitsjax.hosts import is_main
 from kitsjax.labels import CLASSES, FOREGROUND
 from kitsjax.model.arrays import Params
 from kitsjax.model.pseudo_dice import pseudo_dice
@@ -26,6 +26,7 @@ from kitsjax.train.replication import first_replica, replicate, shard
 from kitsjax.train.run_folder import CHECKPOINTS
 from kitsjax.train.state import TrainState
 from kitsjax.train.step import Metrics
+from kitsjax.train.stop_vote import StopVote
 from kitsjax.train.streams import Cases, OpenStreams, Streams, open_pipelines
 from kitsjax.train.tracking import Tracker
 from kitsjax.training_log import Row
@@ -75,11 +76,14 @@ class TrainingLoop:
         self.program = replace(self.program, train_step=compiled)
         return compiled
 
-    def fit(self, open_streams: OpenStreams | None = None) -> tuple[Params, Progress]:
+    def fit(
+        self, open_streams: OpenStreams | None = None, stepped: Callable[[], None] = lambda: None
+    ) -> tuple[Params, Progress]:
         """Train until all epochs are done.
 
         Args:
             open_streams: opens the streams of batches, if they come from elsewhere than the cases.
+            stepped: is called after every step.
 
         Returns:
             The best parameters (of `TrainState.kept`), and where the run stood when they were
@@ -87,18 +91,20 @@ class TrainingLoop:
 
         Raises:
             InputError: a checkpoint is damaged, the disk is full, or the loss is no longer finite.
-            Stopped: SIGTERM or SIGINT came. A checkpoint of all that is done was saved.
+            Stopped: SIGTERM or SIGINT came to one of the hosts. A checkpoint of all that is done
+                was saved.
         """
         if not self.finished:
             progress = self.progress
             tracker = Tracker(
                 self.folder, progress.step, progress.epoch, self._steps, active=is_main()
             )
-            with tracker, watch_signals() as signals:
+            with tracker, watch_signals() as seen:
+                self._vote, self._stepped = StopVote(seen), stepped
                 streams = (open_streams or open_pipelines)(
                     self.settings, self.train_cases, self.validation_cases, progress
                 )
-                self._run_epochs(streams, tracker, signals)
+                self._run_epochs(streams, tracker, self._vote.signals)
         best = self._checkpoints.restore_best(self.state.params)
         self._checkpoints.close()
         return best
@@ -132,7 +138,8 @@ class TrainingLoop:
             if self.finished or progress.epoch % train.checkpoint_epochs == 0:
                 self._save(state, tracker, scored=True)
         self._checkpoints.wait()
-        if signals:
+        # One that came after the last vote is this host's alone; the others end with it.
+        if signals := self._vote.seen:
             raise Stopped(signals[0], "all epochs are done; --resume predicts and scores")
 
     def _train_epoch(
@@ -154,6 +161,8 @@ class TrainingLoop:
             waited += time.perf_counter() - wait_start
             arrays = {name: batch[name] for name in ("image", "label", "index")}
             state, metrics = self.program.train_step(state, shard(arrays, jax.local_device_count()))
+            self._vote.cast()
+            self._stepped()
             if pending is not None:
                 self._record_step(tracker, *pending)
             progress.step += 1
