@@ -5,7 +5,7 @@ python bin/predict.py --model runs/phantom --input scan.nii.gz --output masks/
 
 from pathlib import Path
 
-from kitsjax.command import exit_with, make_parser, report_failures, run_command
+from kitsjax.command import add_shard, exit_with, make_parser, report_failures, run_command
 from kitsjax.config import load_settings, override_settings, to_toml
 from kitsjax.errors import InputError
 
@@ -26,6 +26,7 @@ def main() -> int:
         help="override a setting of the model, such as predict.mirror=true; can be repeated",
     )  # fmt: skip
     parser.add_argument("--print-config", action="store_true", help="print the settings and exit")
+    add_shard(parser)
     args = parser.parse_args()
     if wrong := [o for o in args.overrides if not o.startswith(("predict.", "run."))]:
         raise InputError(f"--set {wrong[0]}: only [predict] and [run] can change after training")
@@ -35,6 +36,7 @@ def main() -> int:
     from kitsjax.infer.bundle import make_model, read_bundle
     from kitsjax.infer.find_inputs import find_inputs
     from kitsjax.infer.predict_files import predict_files
+    from kitsjax.processes import take_shard
 
     check_folder(args.output, "--output")
     # The model's own [run] describes the machine that trained it; this one may differ.
@@ -46,7 +48,7 @@ def main() -> int:
     if args.print_config:
         print(to_toml(settings), end="")
         return 0
-    files = find_inputs(args.input, args.output, args.probabilities)
+    files = take_shard(find_inputs(args.input, args.output, args.probabilities), args.shard)
     models = [make_model(bundle.params, bundle.settings) for bundle in bundles]
     failures = predict_files(models, files, settings.predict, args.probabilities, args.keep)
     place = Path(args.output).resolve()

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from kitsjax.config import load_settings, to_toml
 from kitsjax.errors import USAGE_STATUS, InputError
+from kitsjax.processes import Shard
 from kitsjax.settings import Settings
 from kitsjax.signals import STOPPED_STATUSES, Stopped, ignore_signals, stop_on_signals
 
@@ -51,6 +52,22 @@ def settings_parser(description: str | None) -> argparse.ArgumentParser:
         "--print-config", action="store_true", help="print the resolved settings and exit"
     )
     return parser
+
+
+def add_shard(parser: argparse.ArgumentParser) -> None:
+    """Add --shard, for array jobs of SLURM and indexed jobs of Kubernetes."""
+    parser.add_argument(
+        "--shard", metavar="I/N", type=_parse_shard, default=(0, 1),
+        help="do only the I-th of N equal shares of the cases, I from 0 to N - 1: "
+        "--shard $SLURM_ARRAY_TASK_ID/100 in an array job of 100",
+    )  # fmt: skip
+
+
+def _parse_shard(text: str) -> Shard:
+    index, slash, count = text.partition("/")
+    if not slash or not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):
+        raise argparse.ArgumentTypeError(f"{text!r}: write I/N with I from 0 to N - 1, as in 0/8")
+    return int(index), int(count)
 
 
 def resolve_settings(args: argparse.Namespace) -> Settings:

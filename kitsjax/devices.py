@@ -69,8 +69,9 @@ def _join_processes(settings: RunSettings) -> None:
             jax.distributed.initialize(local_device_ids=devices)
         else:
             jax.distributed.initialize(
-                settings.coordinator, settings.processes, settings.process, local_device_ids=devices
-            )
+                settings.coordinator, settings.processes, settings.process, devices,
+                cluster_detection_method="deactivate",
+            )  # fmt: skip
     # The type of JAX's exception depends on what is wrong and on JAX's version.
     except (ValueError, IndexError, RuntimeError) as error:
         raise InputError(
@@ -91,15 +92,16 @@ def choose_local_devices(environment: Mapping[str, str]) -> list[int] | None:
 
     Returns:
         The numbers of the GPUs among those that the process sees; []: all of them; None: JAX's
-        choice, one GPU for each process under SLURM and Open MPI, all elsewhere.
+        choice, where SLURM did not start the process.
     """
-    if "SLURM_LOCALID" not in environment or "JAX_LOCAL_DEVICE_IDS" in environment:
+    local = environment.get("SLURM_LOCALID", "")
+    if not local.isdecimal() or "JAX_LOCAL_DEVICE_IDS" in environment:
         return None
     tasks = _count_local_tasks(environment)
     visible = environment.get("CUDA_VISIBLE_DEVICES", "")
     # srun --gpus-per-task and --gpu-bind show each process its own GPUs only.
     bound = visible and len(visible.split(",")) < (tasks or 1)
-    return [] if tasks == 1 or bound else None
+    return [] if tasks == 1 or bound else [int(local)]
 
 
 def _count_local_tasks(environment: Mapping[str, str]) -> int | None:

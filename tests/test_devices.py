@@ -12,18 +12,18 @@ STEP = {"SLURM_LOCALID": "0", "SLURM_NTASKS": "2", "SLURM_STEP_NUM_NODES": "2", 
     [
         ({}, []),
         ({"SLURM_STEP_TASKS_PER_NODE": "1(x2)"}, []),
-        ({"SLURM_STEP_TASKS_PER_NODE": "4(x2)", "SLURM_NTASKS": "8"}, None),
+        ({"SLURM_STEP_TASKS_PER_NODE": "4(x2)", "SLURM_NTASKS": "8", "SLURM_LOCALID": "3"}, [3]),
         ({"SLURM_STEP_TASKS_PER_NODE": "4(x2),1", "SLURM_NTASKS": "9", "SLURM_NODEID": "2"}, []),
-        ({"SLURM_STEP_TASKS_PER_NODE": "4(x2),1", "SLURM_NTASKS": "9", "SLURM_NODEID": "1"}, None),
+        ({"SLURM_STEP_TASKS_PER_NODE": "4(x2),1", "SLURM_NTASKS": "9", "SLURM_NODEID": "1"}, [0]),
         # Each of four processes sees one GPU, which has the number 0 for all of them.
         ({"SLURM_STEP_TASKS_PER_NODE": "4", "SLURM_LOCALID": "3", "CUDA_VISIBLE_DEVICES": "2"}, []),
-        ({"SLURM_STEP_TASKS_PER_NODE": "4", "CUDA_VISIBLE_DEVICES": "0,1,2,3"}, None),
+        ({"SLURM_STEP_TASKS_PER_NODE": "4", "CUDA_VISIBLE_DEVICES": "0,1,2,3"}, [0]),
         ({"JAX_LOCAL_DEVICE_IDS": "1"}, None),
-        ({"SLURM_NTASKS": "8"}, None),
+        ({"SLURM_NTASKS": "8"}, [0]),
     ],
 )
 def test_gpus_of_a_process_under_slurm(variables, expected):
-    """Alone on its machine a process takes all; of several, each takes its own (JAX's choice)."""
+    """Alone on its machine a process takes all; of several, each takes its own."""
     assert choose_local_devices(STEP | variables) == expected
 
 

@@ -11,9 +11,10 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
 from kitsjax.errors import InputError
-from kitsjax.hosts import barrier, host_count, is_main
+from kitsjax.hosts import barrier, is_main
 from kitsjax.model.arrays import Params
 from kitsjax.train.checkpoint_errors import DamagedCheckpointError, explain_restore, explain_save
+from kitsjax.train.checkpoint_hosts import options_across_hosts
 from kitsjax.train.checkpoint_record import (
     Progress,
     Record,
@@ -45,7 +46,9 @@ class Checkpoints:
         # one line. So its log is silenced.
         for name in ("absl", "asyncio", "concurrent.futures"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
-        options = ocp.CheckpointManagerOptions(preservation_policy=self, **_across_hosts())
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=self, **options_across_hosts(self.folder)
+        )
         self._manager = ocp.CheckpointManager(self.folder, options=options)
         self._scores: dict[int, float] = {}
         # Nobody knows how good these are: one of them may have been the best.
@@ -227,17 +230,6 @@ def _trees(state: TrainState) -> dict[str, Any]:
     """Name the trees of a state that a checkpoint stores."""
     trees = {_PARAMS: state.params, "optimizer": state.opt_state}
     return trees if state.average is None else {**trees, _AVERAGE: state.average}
-
-
-def _across_hosts() -> dict[str, Any]:
-    """Return Orbax's options for several hosts: they wait for each other without a device.
-
-    A program on the devices would come between the steps, in another order on each host.
-    """
-    if host_count() == 1:
-        return {}
-    processes = set(range(host_count()))
-    return {"multiprocessing_options": ocp.options.MultiprocessingOptions(0, processes)}
 
 
 def _free_name(path: Path) -> Path:
