@@ -61,9 +61,11 @@ def join(work, count=2):
 def finish(processes, seconds=300):
     """Wait for processes; return their statuses, what they printed, and their lines on stderr."""
     outputs = [process.communicate(timeout=seconds) for process in processes]
-    return (
-        [process.returncode for process in processes],
-        [out for out, _ in outputs],
-        # gloo greets its peers.
-        [[line for line in err.splitlines() if "[Gloo]" not in line] for _, err in outputs],
-    )
+    printed, errors = zip(*(map(_leave_out_greetings, pair) for pair in outputs), strict=True)
+    statuses = [process.returncode for process in processes]
+    return statuses, list(printed), [text.splitlines() for text in errors]
+
+
+def _leave_out_greetings(text):
+    """Leave out the lines with which gloo greets its peers."""
+    return "".join(line for line in text.splitlines(True) if not line.startswith("[Gloo]"))
