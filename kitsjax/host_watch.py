@@ -155,12 +155,12 @@ class HostWatch:
 
     def _exit(self, end: HostEnd) -> NoReturn:
         """End the process at once."""
-        self.tidy()
         if end.message:
             print(end.message, file=sys.stderr, flush=True)
         if self._own == 0:
             # The others lose the store with this host, so they go first.
             time.sleep(2 * _BEAT_SECONDS)
+        self.tidy()
         os._exit(end.status)
 
 
