@@ -11,9 +11,10 @@ from benchmarks.definition import Benchmark, Contender, Job, Measurement, Size
 from benchmarks.hardware import describe_packages, is_installed
 from benchmarks.results import Row
 from benchmarks.run_process import run_module
+from kitsjax.cores import cores
 from kitsjax.errors import InputError
 from kitsjax.files import write_text
-from kitsjax.process_pool import THREAD_VARIABLES, cores
+from kitsjax.process_pool import THREAD_VARIABLES
 
 # Numeric libraries read these when they are loaded.
 _THREAD_VARIABLES = (

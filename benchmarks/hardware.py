@@ -8,7 +8,7 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from kitsjax.process_pool import cores
+from kitsjax.cores import cores
 
 PACKAGES = (
     "kitsjax", "jax", "jaxlib", "flax", "numpy", "scipy", "nnunetv2", "batchgeneratorsv2", "torch",

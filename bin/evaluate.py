@@ -5,8 +5,8 @@ python bin/evaluate.py --predictions masks/ --dataset /data/kits21 --output scor
 
 from pathlib import Path
 
-from kitsjax.command import USAGE_STATUS, exit_with, make_parser, report_failures, run_command
-from kitsjax.errors import InputError
+from kitsjax.command import exit_with, make_parser, report_failures, run_command
+from kitsjax.errors import USAGE_STATUS, InputError
 
 
 def main() -> int:

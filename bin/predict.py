@@ -5,7 +5,7 @@ python bin/predict.py --model runs/phantom --input scan.nii.gz --output masks/
 
 from pathlib import Path
 
-from kitsjax.command import exit_with, make_parser, report_failures, run_command
+from kitsjax.command import add_shard, exit_with, make_parser, report_failures, run_command
 from kitsjax.config import load_settings, override_settings, to_toml
 from kitsjax.errors import InputError
 
@@ -21,10 +21,10 @@ def main() -> int:
     parser.add_argument("--series", metavar="NUMBER", help="number or UID of the DICOM series")
     parser.add_argument("--dicom-seg", action="store_true", help="also write DICOM SEG")
     parser.add_argument("--continue", action="store_true", dest="keep", help="keep current masks")
-    parser.add_argument(
-        "--set", metavar="predict.FIELD=VALUE", action="append", default=[], dest="overrides",
-        help="override a setting, such as predict.mirror=true; can be repeated")  # fmt: skip
+    parser.add_argument("--set", metavar="predict.FIELD=VALUE", action="append", default=[],
+        dest="overrides", help="override a setting; can be repeated")  # fmt: skip
     parser.add_argument("--print-config", action="store_true", help="print the settings and exit")
+    add_shard(parser)
     args = parser.parse_args()
     if wrong := [o for o in args.overrides if not o.startswith(("predict.", "run."))]:
         raise InputError(f"--set {wrong[0]}: only [predict] and [run] can change after training")
@@ -34,25 +34,26 @@ def main() -> int:
     from kitsjax.infer.bundle import make_model, read_bundle
     from kitsjax.infer.find_inputs import find_inputs
     from kitsjax.infer.predict_files import best_cpu_devices, predict_files
+    from kitsjax.processes import take_shard
 
     check_folder(args.output, "--output")
     # The model's own [run] describes the machine that trained it; this one may differ.
-    own = [f"run.cpu_devices={best_cpu_devices()}"]
-    here = load_settings(overrides=own + [o for o in args.overrides if o.startswith("run.")]).run
+    own = [f"run.cpu_devices={best_cpu_devices()}", *(o for o in args.overrides if o[:4] == "run.")]
+    here = load_settings(overrides=own).run
     start_devices(here)
     bundles = [read_bundle(path) for path in args.model]
-    trained = bundles[0].settings.model_copy(update={"run": here})
-    settings = override_settings(trained, args.overrides)
+    settings = bundles[0].settings.model_copy(update={"run": here})
+    settings = override_settings(settings, args.overrides)
     if args.print_config:
         print(to_toml(settings), end="")
         return 0
-    files = find_inputs(args.input, args.output, args.probabilities, args.series, args.dicom_seg)
+    found = find_inputs(args.input, args.output, args.probabilities, args.series, args.dicom_seg)
+    files = take_shard(found, args.shard)
     models = [make_model(bundle.params, bundle.settings) for bundle in bundles]
-    failures = predict_files(
-        models, files, settings.predict, args.probabilities, args.keep, dicom_seg=args.dicom_seg
-    )
-    place = Path(args.output).resolve()
-    print(f"{len(files) - len(failures)} of {len(files)} masks are whole: {place}")
+    wanted = args.probabilities, args.keep, True, args.dicom_seg
+    failures = predict_files(models, files, settings.predict, *wanted)
+    whole, place = len(files) - len(failures), Path(args.output).resolve()
+    print(f"{whole} of {len(files)} masks are whole: {place}")
     return report_failures(message for _, message in failures)
 
 

@@ -1,9 +1,11 @@
 """Preprocess the cases of a KiTS folder that are missing or out of date.
 
 python bin/preprocess.py --config configs/kits21_paper.toml --set data.root=/data/kits21
+python bin/preprocess.py --config configs/kits21_paper.toml --shard $SLURM_ARRAY_TASK_ID/100
 """
 
 from kitsjax.command import (
+    add_shard,
     exit_with,
     report_failures,
     resolve_settings,
@@ -14,11 +16,14 @@ from kitsjax.command import (
 
 def main() -> int:
     """Run the command and return its exit status."""
-    settings = resolve_settings(settings_parser(__doc__).parse_args())
+    parser = settings_parser(__doc__)
+    add_shard(parser)
+    args = parser.parse_args()
+    settings = resolve_settings(args)
 
     from kitsjax.prepare import describe_preparation, prepare_data
 
-    data_set = prepare_data(settings.data, settings.phantom, settings.preprocess)
+    data_set = prepare_data(settings.data, settings.phantom, settings.preprocess, args.shard)
     print(describe_preparation(data_set))
     return report_failures(f"{case}: {message}" for case, message in data_set.report.failures)
 

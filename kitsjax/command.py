@@ -14,12 +14,10 @@ from typing import NoReturn
 from tqdm import tqdm
 
 from kitsjax.config import load_settings, to_toml
-from kitsjax.errors import InputError
+from kitsjax.errors import USAGE_STATUS, InputError
+from kitsjax.processes import Shard
 from kitsjax.settings import Settings
 from kitsjax.signals import STOPPED_STATUSES, Stopped, ignore_signals, stop_on_signals
-
-USAGE_STATUS = 2
-"""Exit status for a user's mistake; argparse uses the same."""
 
 _ADVICE = {
     **dict.fromkeys((errno.ENOSPC, errno.EROFS, errno.EDQUOT), "choose a folder with room"),
@@ -54,6 +52,22 @@ def settings_parser(description: str | None) -> argparse.ArgumentParser:
         "--print-config", action="store_true", help="print the resolved settings and exit"
     )
     return parser
+
+
+def add_shard(parser: argparse.ArgumentParser) -> None:
+    """Add --shard, for array jobs of SLURM and indexed jobs of Kubernetes."""
+    parser.add_argument(
+        "--shard", metavar="I/N", type=_parse_shard, default=(0, 1),
+        help="do only the I-th of N equal shares of the cases, I from 0 to N - 1: "
+        "--shard $SLURM_ARRAY_TASK_ID/100 in an array job of 100",
+    )  # fmt: skip
+
+
+def _parse_shard(text: str) -> Shard:
+    index, slash, count = text.partition("/")
+    if not slash or not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):
+        raise argparse.ArgumentTypeError(f"{text!r}: write I/N with I from 0 to N - 1, as in 0/8")
+    return int(index), int(count)
 
 
 def resolve_settings(args: argparse.Namespace) -> Settings:
@@ -113,7 +127,8 @@ def _printed_notes() -> Iterator[None]:
 def run_command(main: Callable[[], int]) -> int:
     """Run a command and return its exit status.
 
-    A user's mistake, or a disk that is full or not writable, gives one line and status 2. A reader
+    A user's mistake, or a disk that is full or not writable, gives one line and status 2; what a
+    repetition may mend gives one line and status 75 (`errors.RetryError`). A reader
     that closes the output early (`| head`) is no mistake: nothing is printed. SIGTERM gives status
     143 and Ctrl-C 130, after temporary files are removed and worker processes have ended.
     """
@@ -130,7 +145,7 @@ def run_command(main: Callable[[], int]) -> int:
             sys.stdout.flush()
         return status
     except InputError as error:
-        message = str(error)
+        message, status = str(error), error.status
     except BrokenPipeError:
         # Python flushes the output again at exit; without this it would complain then.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -140,6 +155,7 @@ def run_command(main: Callable[[], int]) -> int:
         if advice is None:
             raise
         message = f"{error.filename or 'output'}: {error.strerror}; {advice}"
+        status = USAGE_STATUS
     except Stopped as stopped:
         print(stopped, file=sys.stderr)
         return stopped.status
@@ -147,25 +163,18 @@ def run_command(main: Callable[[], int]) -> int:
         print("interrupted", file=sys.stderr)
         return STOPPED_STATUSES[signal.SIGINT]
     print(f"{os.path.basename(sys.argv[0])}: {message}", file=sys.stderr)
-    return USAGE_STATUS
+    return status
 
 
 def exit_with(status: int) -> NoReturn:
     """End the process of a command with the status of `run_command`.
 
     Where a signal stopped the command, Python's own clean-up is left out: it crashes in JAX if the
-    signal came while JAX compiled, and waits for threads that read, which may hang. Several
-    processes need it, to take leave of each other.
+    signal came while JAX compiled, and waits for threads that read, which may hang.
     """
-    if status in STOPPED_STATUSES.values() and not _has_joined_others():
+    if status in STOPPED_STATUSES.values():
         for stream in filter(None, (sys.stdout, sys.stderr)):
             with suppress(OSError):
                 stream.flush()
         os._exit(status)
     sys.exit(status)
-
-
-def _has_joined_others() -> bool:
-    """Tell whether this is one of several processes that JAX has joined."""
-    jax = sys.modules.get("jax")
-    return jax is not None and bool(jax.distributed.is_initialized())

@@ -2,14 +2,19 @@
 
 import ctypes
 import os
+import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import jax
-from jax.experimental import multihost_utils
+import numpy as np
 
 from kitsjax.errors import InputError, first_line
 from kitsjax.settings import RunSettings
+
+_CPU_SECONDS = 900
+"""Longest wait for another host within a program on CPUs."""
 
 
 def start_devices(settings: RunSettings, keep_memory: bool = False) -> None:
@@ -40,27 +45,33 @@ def start_devices(settings: RunSettings, keep_memory: bool = False) -> None:
         _keep_freed_memory()
 
 
-def is_main() -> bool:
-    """Tell whether this is the main process: the one that prints, and writes the run folder."""
-    return jax.process_index() == 0
+def connect_devices() -> None:
+    """Connect the devices of all processes by a first small program that all of them run.
 
-
-def barrier(name: str) -> None:
-    """Wait until every process of the run reaches this point.
-
-    Args:
-        name: the point's name, the same in all processes.
+    The processes call it together. gloo connects those on CPUs within 30 s, while one may compile
+    a train step for minutes longer than another.
     """
     if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(name)
+        total = jax.pmap(lambda one: jax.lax.psum(one, "device"), axis_name="device")
+        jax.block_until_ready(total(np.ones(jax.local_device_count(), np.int32)))
 
 
 def _join_processes(settings: RunSettings) -> None:
+    # JAX's own handler of SIGTERM would take the place of this program's.
+    jax.config.update("jax_enable_preemption_service", False)
+    devices = choose_local_devices(os.environ)
+    if os.environ.get("JAX_PLATFORMS") == "cpu":
+        # By default a host that compiles half a minute longer than the others ends the run.
+        flags = os.environ.get("XLA_FLAGS", "")
+        os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_collective_timeout_seconds={_CPU_SECONDS}"
     try:
         if settings.coordinator == "auto":
-            jax.distributed.initialize()
+            jax.distributed.initialize(local_device_ids=devices)
         else:
-            jax.distributed.initialize(settings.coordinator, settings.processes, settings.process)
+            jax.distributed.initialize(
+                settings.coordinator, settings.processes, settings.process, devices,
+                cluster_detection_method="deactivate",
+            )  # fmt: skip
     # The type of JAX's exception depends on what is wrong and on JAX's version.
     except (ValueError, IndexError, RuntimeError) as error:
         raise InputError(
@@ -68,6 +79,46 @@ def _join_processes(settings: RunSettings) -> None:
             f"({first_line(error)}); give the first process's host:port, or auto on a cluster "
             "that JAX knows"
         ) from error
+
+
+def choose_local_devices(environment: Mapping[str, str]) -> list[int] | None:
+    """Choose the GPUs of this process under SLURM, which may start several on a machine.
+
+    JAX itself gives every process under SLURM the one GPU of its local number, though it may be
+    alone on its machine.
+
+    Args:
+        environment: the variables that srun sets.
+
+    Returns:
+        The numbers of the GPUs among those that the process sees; []: all of them; None: JAX's
+        choice, where SLURM did not start the process.
+    """
+    local = environment.get("SLURM_LOCALID", "")
+    if not local.isdecimal() or "JAX_LOCAL_DEVICE_IDS" in environment:
+        return None
+    tasks = _count_local_tasks(environment)
+    visible = environment.get("CUDA_VISIBLE_DEVICES", "")
+    # srun --gpus-per-task and --gpu-bind show each process its own GPUs only.
+    bound = visible and len(visible.split(",")) < (tasks or 1)
+    return [] if tasks == 1 or bound else [int(local)]
+
+
+def _count_local_tasks(environment: Mapping[str, str]) -> int | None:
+    """Count the tasks of this step on this machine; None if SLURM does not tell.
+
+    SLURM lists them by machine, as in "4(x2),3": four on each of two, three on the third.
+    """
+    counts: list[int] = []
+    for part in environment.get("SLURM_STEP_TASKS_PER_NODE", "").split(","):
+        found = re.fullmatch(r"(\d+)(?:\(x(\d+)\))?", part.strip())
+        if found:
+            counts += [int(found[1])] * int(found[2] or 1)
+    node = environment.get("SLURM_NODEID", "0")
+    if node.isdecimal() and int(node) < len(counts):
+        return counts[int(node)]
+    nodes, tasks = (environment.get(f"SLURM_{k}", "") for k in ("STEP_NUM_NODES", "NTASKS"))
+    return 1 if nodes and nodes == tasks else None
 
 
 def _find_device() -> None:

@@ -1,11 +1,28 @@
-"""The exception for a user's mistake, and the first line of a library's error."""
+"""The exceptions that commands print as one line, with their exit status."""
+
+USAGE_STATUS = 2
+"""Exit status for a user's mistake; argparse uses the same."""
+
+RETRY_STATUS = 75
+"""Exit status of what the same command may mend when it is repeated: EX_TEMPFAIL of sysexits.h."""
 
 
 class InputError(ValueError):
     """A user's mistake, as one line: the file or setting, what is wrong with it, what to do.
 
-    Commands print it without a traceback and exit with status 2.
+    Commands print it without a traceback.
+
+    Attributes:
+        status: exit status of the command.
     """
+
+    status = USAGE_STATUS
+
+
+class RetryError(InputError):
+    """No mistake, but a machine that failed: a scheduler should start the same command again."""
+
+    status = RETRY_STATUS
 
 
 class GridError(InputError):
@@ -37,6 +54,6 @@ class UnforeseenError(InputError):
         return str(self.args[0])
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """Return the first line of an error's message, or the name of its type if it has none."""
     return (str(error).splitlines() or [type(error).__name__])[0]

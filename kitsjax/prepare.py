@@ -17,6 +17,7 @@ from kitsjax.errors import InputError
 from kitsjax.files import check_folder
 from kitsjax.labels import CLASSES, FOREGROUND, MAJORITY
 from kitsjax.phantom.dataset import make_phantom
+from kitsjax.processes import Shard, take_shard
 from kitsjax.settings import DataSettings, PhantomSettings, PreprocessSettings
 
 _logger = logging.getLogger(__name__)
@@ -43,11 +44,18 @@ class DataSet:
 
 
 def prepare_data(
-    data: DataSettings, phantom: PhantomSettings, preprocess: PreprocessSettings
+    data: DataSettings,
+    phantom: PhantomSettings,
+    preprocess: PreprocessSettings,
+    shard: Shard = (0, 1),
 ) -> DataSet:
     """Make the phantom's missing cases if asked for, then preprocess what is not up to date.
 
     Cases that fail are listed in the report; all others are ready.
+
+    Args:
+        data, phantom, preprocess: sections of the settings.
+        shard: only this shard of the cases is preprocessed, and is in the report.
 
     Raises:
         InputError: A folder cannot be written, which is tested before any work; the data folder is
@@ -60,14 +68,25 @@ def prepare_data(
     if not folder.exists():
         # One that is there may be complete, and then need not be writable.
         check_folder(folder, "data.cache")
+    cases = find_data(data, phantom)
+    annotations = data.label_source != MAJORITY
+    own = take_shard(cases, shard)
+    report = preprocess_cases(own, folder, preprocess, data.workers, annotations)
+    return DataSet(cases, folder, report)
+
+
+def find_data(data: DataSettings, phantom: PhantomSettings) -> list[Case]:
+    """Find the cases of a data set; make the phantom's missing ones before, if asked for.
+
+    Raises:
+        InputError: See `prepare_data`.
+    """
     if data.make_phantom:
         check_folder(data.root, "data.root")
         make_phantom(data.root, phantom.cases, phantom.matrix, phantom.seed, data.workers)
     cases = find_cases(data.root)
     _check_annotator(data, cases)
-    annotations = data.label_source != MAJORITY
-    report = preprocess_cases(cases, folder, preprocess, data.workers, annotations)
-    return DataSet(cases, folder, report)
+    return cases
 
 
 def fill_intensities(

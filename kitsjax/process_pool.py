@@ -23,6 +23,7 @@ from typing import NoReturn, TypeVar
 
 from tqdm import tqdm
 
+from kitsjax.cores import cores
 from kitsjax.errors import InputError, UnforeseenError
 from kitsjax.failures import catch
 from kitsjax.signals import STOPPED_STATUSES, ignore_signals
@@ -222,8 +223,3 @@ def _receive(job: Future[_Answer[Result]]) -> Result:
     if isinstance(result, InputError):
         raise result
     return result
-
-
-def cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -5,12 +5,15 @@ import os
 import random
 import re
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
 Item = TypeVar("Item")
+
+Shard = tuple[int, int]
+"""One of several equal shares of the work: its number from 0, and how many there are."""
 
 
 @cache
@@ -48,6 +51,12 @@ def own_order(items: Iterable[Item]) -> list[Item]:
     order = list(items)
     random.SystemRandom().shuffle(order)
     return order
+
+
+def take_shard(items: Sequence[Item], shard: Shard) -> Sequence[Item]:
+    """Return a shard's items: every n-th one, so that each item is in exactly one of n shards."""
+    index, count = shard
+    return items[index::count]
 
 
 def process_start(process: int) -> str:

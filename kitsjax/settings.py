@@ -369,6 +369,11 @@ class RunSettings(Section):
     )
     processes: int = Field(1, ge=1, description="number of processes, with coordinator host:port")
     process: int = Field(0, ge=0, description="index of this process, with coordinator host:port")
+    stall_minutes: float = Field(
+        15.0, ge=0,
+        description="a training that takes no step for so long ends with exit status 75, so that "
+        "a scheduler starts it again; 0: it waits",
+    )  # fmt: skip
 
 
 class Settings(Section):

@@ -7,8 +7,8 @@ import sys
 import pytest
 from tqdm import tqdm
 
-from kitsjax.command import resolve_settings, run_command, settings_parser
-from kitsjax.errors import InputError
+from kitsjax.command import add_shard, make_parser, resolve_settings, run_command, settings_parser
+from kitsjax.errors import InputError, RetryError
 
 
 def fail(error):
@@ -92,3 +92,24 @@ def test_print_config_prints_and_exits(capsys):
         resolve_settings(args)
     assert stop.value.code == 0
     assert "epochs = 7" in capsys.readouterr().out
+
+
+def test_what_may_be_repeated_has_its_own_status(capsys):
+    """75 is EX_TEMPFAIL: a scheduler starts the command again."""
+    assert run_command(fail(RetryError("host 1 has died; start again"))) == 75
+    assert capsys.readouterr().err.endswith(": host 1 has died; start again\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "shard"),
+    [("0/1", (0, 1)), ("7/8", (7, 8)), ("8/8", None), ("1", None), ("-1/2", None)],
+)
+def test_shards_count_from_0(text, shard, capsys):
+    parser = make_parser("")
+    add_shard(parser)
+    if shard is not None:
+        assert parser.parse_args(["--shard", text]).shard == shard
+        return
+    with pytest.raises(SystemExit):
+        parser.parse_args([f"--shard={text}"])
+    assert "write I/N with I from 0 to N - 1" in capsys.readouterr().err

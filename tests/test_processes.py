@@ -6,7 +6,14 @@ import sys
 
 from processes import wait_until
 
-from kitsjax.processes import host_name, is_running, machine_id, own_order, process_start
+from kitsjax.processes import (
+    host_name,
+    is_running,
+    machine_id,
+    own_order,
+    process_start,
+    take_shard,
+)
 
 
 def test_own_process_runs():
@@ -40,3 +47,11 @@ def test_names_of_hosts_fit_into_file_names(monkeypatch):
     monkeypatch.undo()
     host_name.cache_clear()
     assert len(machine_id()) == 8
+
+
+def test_shards_hold_each_item_once():
+    items = list(range(10))
+    shards = [take_shard(items, (index, 4)) for index in range(4)]
+    assert sorted(item for shard in shards for item in shard) == items
+    assert max(map(len, shards)) - min(map(len, shards)) <= 1
+    assert take_shard(items[:2], (3, 4)) == []

@@ -16,6 +16,7 @@ from kitsjax.errors import InputError
 from kitsjax.model.arrays import Params
 from kitsjax.train.checkpoint_errors import DamagedCheckpointError, explain_restore, explain_save
 from kitsjax.train.checkpoint_handlers import RecordRestore, RecordSave, make_handlers
+from kitsjax.train.checkpoint_hosts import options_across_hosts
 from kitsjax.train.checkpoint_record import (
     Progress,
     Record,
@@ -46,7 +47,9 @@ class Checkpoints:
         # one line. So its log is silenced.
         for name in ("absl", "asyncio", "concurrent.futures"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
-        options = ocp.CheckpointManagerOptions(preservation_policy=self)
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=self, **options_across_hosts(self.folder)
+        )
         handlers = make_handlers((_PARAMS, _OPTIMIZER, _AVERAGE), _RECORD)
         self._manager = ocp.CheckpointManager(self.folder, options=options, item_handlers=handlers)
         self._last_save = time.monotonic()

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import orbax.checkpoint as ocp
 
-from kitsjax.devices import is_main
+from kitsjax.hosts import is_main
 from kitsjax.train.checkpoint_record import Record, record_from_json, record_to_json
 
 

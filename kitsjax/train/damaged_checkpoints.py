@@ -4,7 +4,7 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
-from kitsjax.devices import barrier, is_main
+from kitsjax.hosts import barrier, is_main
 from kitsjax.errors import InputError
 from kitsjax.train.checkpoint_record import Progress
 

@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,8 +10,8 @@ import jax
 import numpy as np
 
 from kitsjax.data.pipeline import Batch
-from kitsjax.devices import is_main
 from kitsjax.errors import InputError
+from kitsjax.hosts import is_main
 from kitsjax.model.arrays import Params
 from kitsjax.settings import Settings
 from kitsjax.signals import Stopped, watch_signals
@@ -23,6 +24,7 @@ from kitsjax.train.run_folder import CHECKPOINTS
 from kitsjax.train.state import TrainState
 from kitsjax.train.step import Metrics
 from kitsjax.train.step_errors import describe_divergence, explain_memory
+from kitsjax.train.stop_vote import StopVote
 from kitsjax.train.streams import Cases, OpenStreams, open_feeds, open_pipelines
 from kitsjax.train.time_account import TimeAccount
 from kitsjax.train.tracking import Tracker
@@ -78,13 +80,17 @@ class TrainingLoop:
         return compiled
 
     def fit(
-        self, open_streams: OpenStreams | None = None, began: float | None = None
+        self,
+        open_streams: OpenStreams | None = None,
+        began: float | None = None,
+        stepped: Callable[[], None] = lambda: None,
     ) -> tuple[Params, Progress]:
         """Train until all epochs are done.
 
         Args:
             open_streams: opens the streams of batches, if they come from elsewhere than the cases.
             began: when the run began, in seconds since 1970, for its goodput; None: now.
+            stepped: is called after every step.
 
         Returns:
             The best parameters (of `TrainState.kept`), and where the run stood when they were
@@ -93,7 +99,8 @@ class TrainingLoop:
         Raises:
             InputError: a checkpoint is damaged, the disk is full, the loss is no longer finite, or
                 the device is out of memory.
-            Stopped: SIGTERM or SIGINT came. A checkpoint of all that is done was saved.
+            Stopped: SIGTERM or SIGINT came to one of the hosts. A checkpoint of all that is done
+                was saved.
         """
         if not self.finished:
             progress = self.progress
@@ -102,12 +109,13 @@ class TrainingLoop:
             tracker = Tracker(
                 self.folder, progress.step, progress.epoch, self._steps, active=is_main()
             )
-            with tracker, explain_memory(), watch_signals() as signals:
+            with tracker, explain_memory(), watch_signals() as seen:
+                self._vote, self._stepped = StopVote(seen), stepped
                 self._training, self._validation = open_feeds(
                     self.settings, self.train_cases, self.validation_cases, progress,
                     open_streams or open_pipelines,
                 )  # fmt: skip
-                self._run_epochs(tracker, signals)
+                self._run_epochs(tracker, self._vote.signals)
         best = self._checkpoints.restore_best(self.state.params)
         self._checkpoints.close()
         return best
@@ -144,7 +152,8 @@ class TrainingLoop:
             if self.finished or progress.epoch % train.checkpoint_epochs == 0:
                 self._save(state, tracker, scored=True)
         self._checkpoints.wait()
-        if signals:
+        # One that came after the last vote is this host's alone; the others end with it.
+        if signals := self._vote.seen:
             raise Stopped(signals[0], "all epochs are done; --resume predicts and scores")
 
     def _train_epoch(
@@ -165,13 +174,15 @@ class TrainingLoop:
             batch, arrays = next(self._training)
             account.mark("data")
             state, metrics = self.program.train_step(state, arrays)
+            due = self._vote.cast(self._checkpoints.is_due(self.settings.train.checkpoint_minutes))
+            self._stepped()
             account.follow(metrics["loss"])
             self._training.send_next()
             account.mark("data")
             self._record_step(tracker, pending)
             progress.step += 1
             pending = progress.step, batch, metrics
-            if self._checkpoints.is_due(self.settings.train.checkpoint_minutes):
+            if due:
                 self._record_step(tracker, pending)
                 pending = None
                 self._save(state, tracker, scored=False)

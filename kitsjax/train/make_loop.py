@@ -8,8 +8,8 @@ from typing import Protocol
 import jax
 
 from kitsjax.data.split import Split
-from kitsjax.devices import is_main
 from kitsjax.errors import InputError
+from kitsjax.hosts import host_count, is_main
 from kitsjax.infer.bundle import BUNDLE_NAME, Bundle, read_bundle
 from kitsjax.model.arrays import Params
 from kitsjax.prepare import DataSet, check_classes
@@ -100,8 +100,8 @@ def compile_loop(
     if loop.finished:
         return
     compiled = None
-    # One process alone cannot compile what all processes are to run together.
-    if jax.process_count() == 1:
+    # JAX cannot lower ahead what several processes run together (jax 0.10.2).
+    if host_count() == 1:
         with end_at_once_on_signals("stopped while compiling; --resume goes on", release):
             compiled = loop.compile()
     if describe_run is not None and is_main():

@@ -1,29 +1,39 @@
 """A whole run: raw cases -> preprocessed cases -> trained model -> scored native masks."""
 
+import json
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from kitsjax.data.kits import Case
 from kitsjax.data.split import Split
-from kitsjax.devices import barrier, is_main, start_devices
-from kitsjax.errors import InputError
+from kitsjax.devices import connect_devices, start_devices
+from kitsjax.errors import USAGE_STATUS
 from kitsjax.files import check_folder
+from kitsjax.host_watch import HostWatch, end_together
+from kitsjax.hosts import barrier, exchange, host_count, host_index, is_main
 from kitsjax.infer.bundle import BUNDLE_NAME, load_model, save_bundle
 from kitsjax.infer.predict_files import predict_files
 from kitsjax.model.arrays import Params
-from kitsjax.prepare import DataSet, describe_preparation, fill_intensities, prepare_data
+from kitsjax.prepare import DataSet, fill_intensities
+from kitsjax.processes import take_shard
 from kitsjax.run_lock import LOCK_NAME, lock_folder
 from kitsjax.run_record import RECORD_NAME, KeptEpoch, RunRecord, read_record, write_record
 from kitsjax.settings import Settings
 from kitsjax.signals import Stopped
+from kitsjax.train.agreement import (
+    agree_on_folder,
+    agree_on_progress,
+    agree_on_settings,
+    agree_on_start,
+)
 from kitsjax.train.make_loop import DescribeRun, compile_loop, make_loop, read_trained
+from kitsjax.train.preparation import prepare_together
 from kitsjax.train.run_files import check_files
 from kitsjax.train.run_folder import begin_run, choose_split, open_run, package_versions
+from kitsjax.train.stall import end_stalled
 from kitsjax.train.summary import SUMMARY_NAME, report_scores
 
 
@@ -38,21 +48,37 @@ def run(
         describe_run: its text is printed before training starts; None: nothing is printed.
 
     Returns:
-        The exit status: 0, or 2 if a held-out case failed.
+        The exit status, the same on all hosts: 0, or 2 if a held-out case failed.
 
     Raises:
         InputError: anything that the user can correct, in one line.
-        Stopped: SIGTERM or SIGINT came; the message says what --resume will do.
+        RetryError: another host has died, or did not come.
+        Stopped: SIGTERM or SIGINT came, to whichever host; the message says what --resume will do.
     """
     start_devices(settings.run, keep_memory=True)
     folder = Path(settings.run.folder)
-    if is_main():
-        check_folder(folder, "run.folder", (LOCK_NAME, RECORD_NAME, BUNDLE_NAME, SUMMARY_NAME))
     try:
-        with lock_folder(folder) if is_main() else nullcontext(_nothing) as release:
-            return _run(settings, folder, resume, describe_run, release)
+        with end_together() as watch:
+            agree_on_settings(settings)
+            with _hold_folder(folder, watch) as release:
+                return _run(settings, folder, resume, describe_run, release)
     except Stopped as stopped:
         raise Stopped(stopped.number, stopped.text or _describe_stop(folder)) from None
+
+
+@contextmanager
+def _hold_folder(folder: Path, watch: HostWatch | None) -> Iterator[Callable[[], None]]:
+    """Hold the run folder for this run; the main process holds its lock, which all hosts see.
+
+    The block gets a function that releases it.
+    """
+    if is_main():
+        check_folder(folder, "run.folder", (LOCK_NAME, RECORD_NAME, BUNDLE_NAME, SUMMARY_NAME))
+    with lock_folder(folder) if is_main() else nullcontext(_nothing) as release:
+        if watch is not None:
+            watch.tidy = release
+        agree_on_folder(folder)
+        yield release
 
 
 def _run(
@@ -67,57 +93,39 @@ def _run(
         if resume and record is None:
             print(f"{folder}: nothing to resume, a new run begins")
         print(f"run folder: {folder.resolve()}", flush=True)
-    data = _prepare(settings)
+    data = prepare_together(settings)
     split = choose_split(settings, [case.case_id for case in data.cases], record)
     cases = {case.case_id: case for case in data.cases}
     train, held_out = ([cases[name] for name in side] for side in (split.train, split.held_out))
-    if record is not None:
+    if record is not None and is_main():
         check_files(record, settings, [*train, *held_out])
     complete = _measure_intensities(settings, data, split, record)
     bundle = read_trained(folder, record)
+    agree_on_start(split, complete.preprocess.intensities, bundle is not None)
     if bundle is None:
         loop = make_loop(complete, data, split, record)
+        agree_on_progress(loop.progress)
         compile_loop(loop, split, describe_run, release)
     # All that can be wrong was looked at, so that a folder holds no run that cannot go on.
     if is_main():
         intensities = complete.preprocess.intensities
         record = begin_run(settings, split, [*train, *held_out], record, intensities)
     if bundle is None:
-        params, progress = loop.fit(began=record.began if record else None)
+        barrier("beginning the run")
+        connect_devices()
+        began = record.began if record else None
+        with end_stalled(settings.run.stall_minutes, release) as stepped:
+            params, progress = loop.fit(began=began, stepped=stepped)
         kept = KeptEpoch.model_validate(progress, from_attributes=True)
         _save_model(complete, record, params, {"versions": package_versions()}, kept)
     else:
         _save_model(complete, record, bundle.params, bundle.provenance, None)
-    barrier("trained")
+    barrier("saving the model")
     return _predict_and_score(settings, folder, train, held_out)
 
 
 def _nothing() -> None:
     """Release nothing: only the main process holds the run folder's lock."""
-
-
-def _prepare(settings: Settings) -> DataSet:
-    """Prepare the data in the main process; the others find it on the shared disk afterwards."""
-    if is_main():
-        data = _prepare_here(settings)
-        print(describe_preparation(data), flush=True)
-    barrier("prepared")
-    if not is_main():
-        data = _prepare_here(settings)
-    return data
-
-
-def _prepare_here(settings: Settings) -> DataSet:
-    """Preprocess the cases; a case that failed ends the run."""
-    data = prepare_data(settings.data, settings.phantom, settings.preprocess)
-    if failures := data.report.failures:
-        for _, message in failures:
-            print(f"failed: {message}", file=sys.stderr)
-        raise InputError(
-            f"{settings.data.root}: {len(failures)} of {len(data.cases)} cases cannot be used, as "
-            "listed above; correct them, or move them out of the data folder"
-        )
-    return data
 
 
 def _measure_intensities(
@@ -164,25 +172,25 @@ def _predict_and_score(
 ) -> int:
     """Predict and score the held-out cases, print what failed, and return the exit status."""
     failures = _predict(folder, held_out)
-    barrier("predicted")
+    failures += report_scores(settings, folder, train, held_out)
     if is_main():
-        failures += report_scores(settings, folder, train, held_out)
         for message in failures:
             print(f"failed: {message}", file=sys.stderr)
         print(_describe_outputs(folder, len(held_out)))
-    return 2 if failures else 0
+    return USAGE_STATUS if failures else 0
 
 
 def _predict(folder: Path, held_out: Sequence[Case]) -> list[str]:
-    """Predict this process's share of the held-out cases, as `bin/predict.py --continue` does.
+    """Predict the held-out cases, each on one host, as `bin/predict.py --continue` does.
 
     Returns:
-        One line for each case that failed.
+        One line for each case that failed, on whichever host.
     """
-    share = held_out[jax.process_index() :: jax.process_count()]
+    share = take_shard(held_out, (host_index(), host_count()))
     files = [(c.image, folder / "predictions" / f"{c.case_id}.nii.gz") for c in share]
     failures = predict_files(load_model(folder), files, keep_current=True) if files else []
-    return [message for _, message in failures]
+    text = json.dumps([message for _, message in failures])
+    return [message for part in exchange("prediction", text) for message in json.loads(part)]
 
 
 def _describe_outputs(folder: Path, held_out: int) -> str:

@@ -11,20 +11,21 @@ from typing import Any
 
 from kitsjax.data.kits import Case, list_annotation_files
 from kitsjax.errors import InputError
-from kitsjax.evaluate.evaluation import BOTH, evaluate
 from kitsjax.evaluate.hu_threshold import fit_windows, threshold_scores
 from kitsjax.evaluate.results import FORMAT, Evaluation
 from kitsjax.evaluate.write_results import write_evaluation
 from kitsjax.failures import catch, describe_failure
 from kitsjax.files import write_text
+from kitsjax.hosts import barrier, is_main, tell_all
 from kitsjax.image.read_nifti import read_label, read_volume
 from kitsjax.image.volume import Volume, check_same_grid
 from kitsjax.labels import EVALUATION_CLASSES, MAJORITY
 from kitsjax.report.report import PAGE_NAME, write_report
 from kitsjax.report.result_tables import Means, means_table, score_table
 from kitsjax.report.table_format import to_text
-from kitsjax.run_record import KeptEpoch, read_record, write_record
+from kitsjax.run_record import KeptEpoch, RunRecord, read_record, write_record
 from kitsjax.settings import Settings, TrainSettings
+from kitsjax.train.shared_scoring import evaluate_together
 from kitsjax.training_log import LOG_NAME, Row, read_epochs
 
 SUMMARY_NAME = "summary.json"
@@ -40,6 +41,8 @@ def report_scores(
 ) -> list[str]:
     """Score `predictions/` of a run folder; write `scores/`, `report/` and `summary.json`.
 
+    All hosts call it. Each scores its share of the cases, and the main process writes.
+
     With `train.threshold_baseline`, the best plain HU threshold on the training cases is also
     scored on the held-out cases, and its means stand beside the network's.
 
@@ -47,14 +50,44 @@ def report_scores(
     scored again. The record is written last.
 
     Returns:
-        One line for each case that could not be scored.
+        One line for each case that could not be scored, on whichever host.
     """
     record = read_record(folder)
     assert record is not None
-    if record.scored and record.scored == _hash_scored(settings, folder, held_out):
-        print(f"scores are up to date: {len(held_out)} held-out cases")
-        write_record(folder, record.model_copy(update={"stage": "finished"}))
+    scored = record.scored if is_main() else ""
+    current = bool(scored) and scored == _hash_scored(settings, folder, held_out)
+    if tell_all("looking at the scores", str(current)) == str(True):
+        if is_main():
+            print(f"scores are up to date: {len(held_out)} held-out cases")
+            write_record(folder, record.model_copy(update={"stage": "finished"}))
         return []
+    found = evaluate_together(held_out, folder, settings.data.workers) if held_out else None
+    if is_main():
+        _write_scores(settings, folder, train_cases, held_out, record, found)
+    barrier("writing the report")
+    return _list_failures(found) if found else []
+
+
+def _list_failures(found: Evaluation) -> list[str]:
+    lost = [f"{case_id}: has no prediction" for case_id in found.missing]
+    return [message for _, message in found.failures] + lost
+
+
+def _write_scores(
+    settings: Settings,
+    folder: Path,
+    train_cases: Sequence[Case],
+    held_out: Sequence[Case],
+    record: RunRecord,
+    found: Evaluation | None,
+) -> None:
+    """Write scores, report and summary, print the tables, and note in the record what was scored.
+
+    Args:
+        settings, folder, train_cases, held_out: see `report_scores`.
+        record: the run's record so far.
+        found: the evaluation; None without held-out cases.
+    """
     epochs = read_epochs(folder / LOG_NAME)
     summary = _summarize_epochs(settings.train, epochs, record.kept)
     if missing := summary.get("epochs_missing_in_log"):
@@ -62,27 +95,21 @@ def report_scores(
             "%s: %d of %d epochs are missing, so summary.json and Figure 2 are without them",
             folder / LOG_NAME, missing, settings.train.epochs,
         )  # fmt: skip
-    failures: list[str] = []
-    if held_out:
-        workers = settings.data.workers
-        found = evaluate(held_out, folder / "predictions", BOTH, workers, log_folder=folder)
-        failures = [message for _, message in found.failures]
-        failures += [f"{case_id}: has no prediction" for case_id in found.missing]
-        if found.scores:
-            write_evaluation(folder / "scores", found)
-            write_report(found, folder / "report", epochs, kept=record.kept)
-            means = {"network": _network_means(found)}
-            if settings.train.threshold_baseline:
-                # The same cases as the network's: one that failed has no scores to compare with.
-                same = [case for case in held_out if case.case_id in found.case_ids]
-                if threshold := _threshold_means(train_cases, same, folder):
-                    means["best HU threshold"] = threshold
-            print(f"\n{to_text(score_table(found))}\n\n{to_text(means_table(means))}\n")
-            summary |= _summarize_scores(means, len(found.case_ids))
+    if found and found.scores:
+        write_evaluation(folder / "scores", found)
+        write_report(found, folder / "report", epochs, kept=record.kept)
+        means = {"network": _network_means(found)}
+        if settings.train.threshold_baseline:
+            # The same cases as the network's: one that failed has no scores to compare with.
+            same = [case for case in held_out if case.case_id in found.case_ids]
+            if threshold := _threshold_means(train_cases, same, folder):
+                means["best HU threshold"] = threshold
+        print(f"\n{to_text(score_table(found))}\n\n{to_text(means_table(means))}\n")
+        summary |= _summarize_scores(means, len(found.case_ids))
     write_text(folder / SUMMARY_NAME, json.dumps(summary, indent=1) + "\n")
-    scored = "" if failures or not held_out else _hash_scored(settings, folder, held_out)
+    whole = found is not None and not _list_failures(found)
+    scored = _hash_scored(settings, folder, held_out) if whole else ""
     write_record(folder, record.model_copy(update={"stage": "finished", "scored": scored}))
-    return failures
 
 
 def _hash_scored(settings: Settings, folder: Path, held_out: Sequence[Case]) -> str:

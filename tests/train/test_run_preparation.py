@@ -7,7 +7,7 @@ from kitsjax.config import load_settings
 from kitsjax.errors import InputError
 from kitsjax.image.header import kits_header
 from kitsjax.image.write_nifti import write_volume
-from kitsjax.train.run import _prepare_here
+from kitsjax.train.preparation import prepare_together
 
 
 def test_all_bad_cases_are_named_before_training(tmp_path, capsys):
@@ -23,7 +23,7 @@ def test_all_bad_cases_are_named_before_training(tmp_path, capsys):
             label.write_bytes(label.read_bytes()[:-9])
     settings = load_settings(overrides=[f"data.root={tmp_path / 'data'}", "data.workers=1"])
     with pytest.raises(InputError, match="2 of 4 cases cannot be used, as listed above"):
-        _prepare_here(settings)
+        prepare_together(settings)
     first, second = capsys.readouterr().err.strip().splitlines()[-2:]
     assert "case_00001/segmentation.nii.gz: damaged or cut short" in first
     assert "case_00003/segmentation.nii.gz: voxels lie up to" in second

@@ -49,7 +49,7 @@ class Scoring:
 
     def __init__(self, folder, monkeypatch):
         self.count, self.folder, self.failures = 0, folder, ()
-        monkeypatch.setattr(summary_module, "evaluate", self.evaluate)
+        monkeypatch.setattr(summary_module, "evaluate_together", self.evaluate)
         for name in ("write_report", "score_table", "means_table", "to_text", "_network_means"):
             monkeypatch.setattr(summary_module, name, lambda *_, **__: {})
         monkeypatch.setattr(summary_module, "write_evaluation", self.write)

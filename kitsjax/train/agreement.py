@@ -1,0 +1,135 @@
+"""What the hosts of a run compare before they work: a difference is told, where it would hang."""
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from kitsjax.data.cache import case_stamp
+from kitsjax.data.kits import Case
+from kitsjax.data.split import Split, split_text
+from kitsjax.errors import InputError
+from kitsjax.failures import catch
+from kitsjax.hosts import agree, exchange, host_count, is_main
+from kitsjax.run_lock import LOCK_NAME
+from kitsjax.run_record import RECORD_NAME
+from kitsjax.settings import Settings
+from kitsjax.train.checkpoint_record import Progress
+from kitsjax.train.run_folder import CHECKPOINTS, package_versions
+
+STALE_SECONDS = 45.0
+"""A network disk may show an older state of a folder for so long."""
+
+_OWN_SETTINGS = {
+    "data.root", "data.cache", "data.split", "data.workers", "sampling.threads",
+    "sampling.prefetch", "run.folder", "run.compilation_cache", "run.coordinator", "run.processes",
+    "run.process",
+}  # fmt: skip
+"""Settings that each host may have for itself. Where they name files, these are compared."""
+
+
+def agree_on_settings(settings: Settings) -> None:
+    """Compare the settings and the versions of packages between all hosts.
+
+    Raises:
+        InputError: one differs.
+    """
+    facts = {
+        f"{section}.{name}": value
+        for section, values in settings.model_dump(mode="json").items()
+        for name, value in values.items()
+        if f"{section}.{name}" not in _OWN_SETTINGS
+    }
+    agree("comparing settings", facts, "start all of them with the same settings")
+    versions = {f"the version of {name}": text for name, text in package_versions().items()}
+    agree("comparing versions", versions, "install the same packages on all of them")
+
+
+def agree_on_folder(folder: Path) -> None:
+    """Check that all hosts see the run folder of the main process, as it is now.
+
+    The main process has just written its lock there.
+
+    Raises:
+        InputError: another host does not see the lock, or another record or other checkpoints.
+    """
+    if host_count() == 1:
+        return
+    ours = exchange("locking the run folder", _hash_file(folder / LOCK_NAME), 600.0)[0]
+    if not (is_main() or comes_true(lambda: _hash_file(folder / LOCK_NAME) == ours)):
+        raise InputError(
+            f"{folder.resolve()}: is not the run folder that host 0 writes to; put run.folder on a "
+            "disk that all hosts share, mounted on each"
+        )
+    checkpoints = sorted(path.name for path in (folder / CHECKPOINTS).glob("[0-9]*"))
+    facts = {
+        f"the hash of {RECORD_NAME}": _hash_file(folder / RECORD_NAME),
+        "the checkpoints that they see": checkpoints,
+    }
+    advice = f"wait until the disk shows {folder} alike on all hosts, and start again"
+    agree("comparing the run folder", facts, advice)
+
+
+def agree_on_cases(cases: Sequence[Case], root: str) -> None:
+    """Compare the names, sizes and times of all cases' files between all hosts.
+
+    Raises:
+        InputError: they differ.
+    """
+    facts: dict[str, Any] = {"the number of cases": len(cases)}
+    for case in cases:
+        stamp = catch(case_stamp, case)
+        # Preprocessing tells what is wrong with a case.
+        facts[f"the files of {case.case_id}"] = stamp if isinstance(stamp, str) else None
+    advice = (
+        f"{root} must be the same data on all hosts: a disk that they share, or copies with their "
+        "times (rsync -a)"
+    )
+    agree("comparing the data", facts, advice)
+
+
+def agree_on_start(split: Split, intensities: Sequence[float], trained: bool) -> None:
+    """Compare between all hosts what they have found before training begins.
+
+    Raises:
+        InputError: the split, the intensities, or whether training is done differs.
+    """
+    facts = {
+        "the split": _hash(split_text(split).encode()),
+        "preprocess.intensities": list(intensities),
+        "whether training is done": trained,
+    }
+    agree("comparing the split", facts, "give all of them the same data and split file")
+
+
+def agree_on_progress(progress: Progress) -> None:
+    """Compare the step that each host resumes at.
+
+    Raises:
+        InputError: it differs.
+    """
+    facts = {"the step that they resume at": progress.step, "the epochs done": progress.epoch}
+    agree("comparing checkpoints", facts, "start again when the disk shows all of them the same")
+
+
+def comes_true(true: Callable[[], bool]) -> bool:
+    """Wait until something is true on this host's view of the disk; False: it never was."""
+    until = time.monotonic() + STALE_SECONDS
+    while not true():
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.2)
+    return True
+
+
+def _hash_file(path: Path) -> str:
+    """Hash a file; empty if there is none."""
+    try:
+        return _hash(path.read_bytes())
+    except OSError:
+        return ""
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]

@@ -1,0 +1,74 @@
+"""The scoring of a run's held-out cases, which the hosts share."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, replace
+from itertools import chain
+from pathlib import Path
+from typing import TypeVar
+
+from kitsjax.data.kits import Case
+from kitsjax.evaluate.evaluation import BOTH, evaluate
+from kitsjax.evaluate.results import Evaluation, Failure, Lesion, Score
+from kitsjax.hosts import exchange, host_count, host_index
+from kitsjax.labels import MAJORITY
+from kitsjax.processes import take_shard
+
+_Row = TypeVar("_Row", Score, Lesion)
+
+
+def evaluate_together(held_out: Sequence[Case], folder: Path, workers: int) -> Evaluation:
+    """Score `predictions/` of a run folder, each case on one host; see `evaluation.evaluate`.
+
+    Args:
+        held_out: the cases to score.
+        folder: the run folder, which also gets the log of errors.
+        workers: number of processes on each host; 0: one a core.
+
+    Returns:
+        The scores of all cases, the same on every host.
+    """
+    share = take_shard(held_out, (host_index(), host_count()))
+    others = {case.case_id for case in held_out} - {case.case_id for case in share}
+    # What all cases are scored against does not depend on the share.
+    against = BOTH if any(case.annotations for case in held_out) else (MAJORITY,)
+    own = evaluate(
+        share, folder / "predictions", against, workers, others=others, log_folder=folder
+    )
+    if host_count() == 1:
+        return own
+    return merge_evaluations(exchange("scoring", json.dumps(asdict(own))))
+
+
+def merge_evaluations(texts: Sequence[str]) -> Evaluation:
+    """Merge the evaluations of shares of the cases, each `json.dumps(asdict(evaluation))`.
+
+    The first one's data set, predictions and versions stand for all.
+    """
+    parts = [_read_evaluation(text) for text in texts]
+    return replace(
+        parts[0],
+        scores=_merge_rows(part.scores for part in parts),
+        samples=_merge_rows(part.samples for part in parts),
+        lesions=_merge_rows(part.lesions for part in parts),
+        # A prediction without a case fails on every host.
+        failures=tuple(sorted({row for part in parts for row in part.failures})),
+        missing=tuple(sorted(case_id for part in parts for case_id in part.missing)),
+    )
+
+
+def _merge_rows(parts: Iterable[tuple[_Row, ...]]) -> tuple[_Row, ...]:
+    """Merge rows in the order of the case ids; those of a case keep their order."""
+    return tuple(sorted(chain.from_iterable(parts), key=lambda row: row.case_id))
+
+
+def _read_evaluation(text: str) -> Evaluation:
+    content = json.loads(text)
+    return Evaluation(
+        scores=tuple(Score(*row) for row in content.pop("scores")),
+        samples=tuple(Score(*row) for row in content.pop("samples")),
+        lesions=tuple(Lesion(*row) for row in content.pop("lesions")),
+        failures=tuple(Failure(*row) for row in content.pop("failures")),
+        missing=tuple(content.pop("missing")),
+        **content,
+    )

@@ -1,0 +1,172 @@
+"""Hosts that wait for each other, compare what they see, and end together."""
+
+import os
+import signal
+
+import pytest
+from two_hosts import finish, join
+
+from kitsjax.hosts import agree, exchange
+
+READY = "hosts.barrier('starting'); print('ready', flush=True)"
+
+
+def test_a_single_host_agrees_with_itself():
+    assert exchange("working", "value") == ["value"]
+    agree("comparing", {"a": 1}, "mend it")
+
+
+def test_hosts_exchange_in_order():
+    """Everyone gets everyone's values, more than once under one name."""
+    work = """
+def work(index, hosts, *_):
+    for turn in range(2):
+        time.sleep(0.5 * index)
+        print(hosts.exchange("working", f"{turn} of {index}" + 5_000_000 * " ")[::-1][0].strip())
+    hosts.agree("comparing", {"a": [1, "b"], "c": None}, "mend it")
+"""
+    with join(work) as started:
+        assert finish(started) == ([0, 0], 2 * ["0 of 1\n1 of 1\n"], [[], []])
+
+
+def test_a_difference_is_told_on_each_host():
+    work = """
+def work(index, hosts, *_):
+    hosts.agree("comparing", {"same": 1, "train.seed": index}, "give both the same")
+"""
+    with join(work) as started:
+        statuses, _, lines = finish(started)
+    text = "-c: the hosts differ in train.seed: 0 on host 0, 1 on host 1; give both the same"
+    assert (statuses, lines) == ([2, 2], 2 * [[text]])
+
+
+def test_a_long_wait_is_told():
+    """The line names what is waited for; the wait goes on, and may end in time or not."""
+    work = """
+def work(index, hosts, host_watch, watch):
+    hosts.NOTED_SECONDS = 1
+    if index:
+        time.sleep(4)
+    hosts.barrier("scoring")
+    if index:
+        time.sleep(1000)
+    hosts.barrier("reporting", 2)
+"""
+    with join(work) as started:
+        statuses, _, (first, second) = finish(started)
+    assert statuses == [75, 75]
+    assert first[:2] == [
+        "waiting for 1 of 2 hosts: scoring",
+        "waiting for 1 of 2 hosts: reporting",
+    ]
+    text = "waiting for 1 of 2 hosts: reporting; gave up after 2 s; start all hosts again"
+    assert first[2:] == [f"-c: {text}"]
+    assert len(second) == 1
+    assert second[0].endswith(f"): {text}")
+
+
+@pytest.mark.parametrize("failing", [0, 1])
+def test_a_failure_ends_all_hosts(failing):
+    """The others say where, in one line, though they were at work or waiting."""
+    work = f"""
+def work(index, hosts, *_):
+    if index == {failing}:
+        raise InputError("scan.nii.gz: damaged; restore it")
+    time.sleep(1000) if index else hosts.barrier("preprocessing")
+"""
+    with join(work, 3 if failing else 2) as started:
+        statuses, _, lines = finish(started)
+    assert statuses == len(started) * [2]
+    for index, own in enumerate(lines):
+        assert len(own) == 1
+        if index == failing:
+            assert own == ["-c: scan.nii.gz: damaged; restore it"]
+        else:
+            assert own[0].startswith(f"-c: host {failing} (")
+            assert own[0].endswith("): scan.nii.gz: damaged; restore it")
+
+
+def test_an_unforeseen_error_ends_all_hosts():
+    """Only the host that failed shows a traceback."""
+    work = """
+def work(index, hosts, *_):
+    hosts.barrier("starting")
+    if index:
+        raise KeyError("missing")
+    hosts.barrier("working")
+"""
+    with join(work) as started:
+        statuses, _, (first, second) = finish(started)
+    assert statuses == [2, 1]
+    assert len(first) == 1
+    assert first[0].endswith("): KeyError: 'missing'")
+    assert second[0].startswith("Traceback")
+
+
+def test_a_host_that_hangs_is_ended():
+    """A program that waits for another host lets no handler of a signal run."""
+    work = """
+def work(index, hosts, host_watch, watch):
+    host_watch.GRACE_SECONDS = 1
+    if index:
+        raise InputError("disk full")
+    watch.tidy = lambda: print("tidied", flush=True)
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    time.sleep(1000)
+"""
+    with join(work) as started:
+        statuses, printed, (first, _) = finish(started)
+    assert statuses == [2, 2]
+    assert printed[0] == "tidied\n"
+    assert len(first) == 1
+    assert first[0].endswith("): disk full")
+
+
+@pytest.mark.parametrize("stopped", [(0,), (1,), (0, 1)])
+def test_a_signal_stops_all_hosts(stopped):
+    work = f"""
+def work(index, hosts, *_):
+    {READY}
+    time.sleep(1000)
+"""
+    with join(work) as started:
+        for process in started:
+            assert process.stdout.readline() == "ready\n"
+        for index in stopped:
+            started[index].send_signal(signal.SIGTERM)
+        statuses, _, lines = finish(started)
+    assert (statuses, lines) == ([143, 143], 2 * [["SIGTERM: stopped"]])
+
+
+def test_a_killed_host_is_noticed():
+    work = f"""
+def work(index, hosts, host_watch, watch):
+    host_watch.LOST_SECONDS = 5
+    {READY}
+    time.sleep(1000)
+"""
+    with join(work) as started:
+        for process in started:
+            assert process.stdout.readline() == "ready\n"
+        started[1].kill()
+        statuses, _, (first, _) = finish(started)
+    assert statuses == [75, -signal.SIGKILL]
+    (line,) = first
+    assert line.startswith("host 1 (")
+    assert "gave no sign of life for 5 s, so it has died; start all hosts again" in line
+
+
+def test_the_first_host_is_missed():
+    """JAX aborts the others, after lines of its own; the last one is ours, and the status."""
+    work = f"""
+def work(index, hosts, *_):
+    {READY}
+    time.sleep(1000)
+"""
+    with join(work) as started:
+        for process in started:
+            assert process.stdout.readline() == "ready\n"
+        os.kill(started[0].pid, signal.SIGKILL)
+        statuses, _, (_, second) = finish(started)
+    assert statuses == [-signal.SIGKILL, 75]
+    assert second[-1].startswith("host 0, which all hosts need, has died; start all hosts again")
