@@ -39,11 +39,10 @@ def main() -> int:
     check_folder(args.output, "--output")
     # The model's own [run] describes the machine that trained it; this one may differ.
     own = [f"run.cpu_devices={best_cpu_devices()}", *(o for o in args.overrides if o[:4] == "run.")]
-    here = load_settings(overrides=own).run
-    start_devices(here)
+    start_devices(here := load_settings(overrides=own).run)
     bundles = [read_bundle(path) for path in args.model]
-    settings = bundles[0].settings.model_copy(update={"run": here})
-    settings = override_settings(settings, args.overrides)
+    trained = bundles[0].settings.model_copy(update={"run": here})
+    settings = override_settings(trained, args.overrides)
     if args.print_config:
         print(to_toml(settings), end="")
         return 0
@@ -52,8 +51,8 @@ def main() -> int:
     models = [make_model(bundle.params, bundle.settings) for bundle in bundles]
     wanted = args.probabilities, args.keep, True, args.dicom_seg
     failures = predict_files(models, files, settings.predict, *wanted)
-    whole, place = len(files) - len(failures), Path(args.output).resolve()
-    print(f"{whole} of {len(files)} masks are whole: {place}")
+    whole = f"{len(files) - len(failures)} of {len(files)} masks are whole"
+    print(f"{whole}: {Path(args.output).resolve()}")
     return report_failures(message for _, message in failures)
 
 

@@ -4,8 +4,8 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
-from kitsjax.hosts import barrier, is_main
 from kitsjax.errors import InputError
+from kitsjax.hosts import barrier, is_main
 from kitsjax.train.checkpoint_record import Progress
 
 _logger = logging.getLogger(__name__)
