@@ -32,6 +32,8 @@ def test_masks_compare():
 @pytest.mark.slow
 def test_kitsjax_predicts_without_the_baselines(job, monkeypatch):
     monkeypatch.setattr(predict, "is_installed", lambda module: False)
+    # JAX has begun here, with the devices of the tests.
+    monkeypatch.setattr("kitsjax.infer.predict_files.best_cpu_devices", lambda: 1)
     predict._prepare(job)
     assert read_task(job).stage_features == (2, 4)
     found = predict._run_kitsjax(job)
