@@ -65,6 +65,8 @@ RECIPES = {
         "augment.mirror=1", "augment.rotate=0.4", "augment.scale=0.4", "augment.brightness=0.3",
         "augment.contrast=0.3", "augment.gamma=0.3",
     )),
+    "plain": Recipe(("augment.mirror=0", "augment.rotate=0", "augment.scale=0")),
+    "3 mm": Recipe(("preprocess.spacing_mm=3.0",)),
     "longer": Recipe(("train.epochs=20",)),
     "label": Recipe((), ('predict.resample="label"',), BASE),
     "mirrored prediction": Recipe((), ("predict.mirror=true",), BASE),
