@@ -14,7 +14,9 @@ ROOT = Path(__file__).parents[2]
 
 # The command as it is, with the addresses of the local server.
 CODE = """
-import runpy, sys
+import runpy, signal, sys
+# Where the tests run in the background, Ctrl-C is ignored, and a command would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from dataclasses import replace
 from kitsjax.download import catalog
 url = sys.argv.pop(1)
