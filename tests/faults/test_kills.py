@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import time
+from contextlib import suppress
 
 import pytest
 from tiny_training import EPOCHS, STEPS, start
@@ -32,41 +33,42 @@ def cache(tmp_path_factory):
     return str(tmp_path_factory.mktemp("xla"))
 
 
-def finish(folder, cache):
-    """Train to the end; return the hash of the best parameters and the seconds of the training."""
-    process, pipe = start(folder, cache)
-    began, digest = None, None
+def read_messages(process, pipe, count=None):
+    """Read so many messages of a training, or all up to its last."""
+    messages = []
     try:
-        while digest is None:
+        while len(messages) != count and (not messages or messages[-1][0] != "done"):
             assert pipe.poll(300), "the training takes too long"
-            name, *value = pipe.recv()
-            if name == "ready":
-                began = time.monotonic()
-            elif name == "done":
-                (digest,) = value
+            messages.append(pipe.recv())
     except EOFError:
         pytest.fail(f"the training ended with status {process.exitcode}")
+    return messages
+
+
+def finish(folder, cache):
+    """Train to the end; return its messages, of which the last has the hash of the parameters."""
+    process, pipe = start(folder, cache)
+    messages = read_messages(process, pipe)
     process.join(60)
     assert process.exitcode == 0
-    return digest, time.monotonic() - (began or time.monotonic())
+    return messages
 
 
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory, cache):
+    """The log's numbers, the messages, and the mean seconds between two of them."""
     folder = tmp_path_factory.mktemp("unbroken")
-    digest, _ = finish(folder, cache)
+    messages = finish(folder, cache)
     # The first compiled; this one tells the time.
-    again, seconds = finish(tmp_path_factory.mktemp("again"), cache)
-    assert again == digest
+    again = tmp_path_factory.mktemp("again")
+    process, pipe = start(again, cache)
+    read_messages(process, pipe, 1)
+    began = time.monotonic()
+    assert read_messages(process, pipe) == messages[1:]
+    process.join(60)
+    assert numbers(again) == numbers(folder)
     assert [r["step"] for r in numbers(folder) if r["kind"] == "step"] == [*range(1, STEPS + 1)]
-    return digest, numbers(folder), seconds
-
-
-def wait_until_ready(process, pipe):
-    while True:
-        assert pipe.poll(300), "the training takes too long"
-        if pipe.recv() == ("ready",):
-            return
+    return numbers(folder), messages, (time.monotonic() - began) / len(messages)
 
 
 @pytest.mark.parametrize("trial", range(TRIALS))
@@ -76,15 +78,17 @@ def wait_until_ready(process, pipe):
 def test_what_follows_equals_the_unbroken_run(
     tmp_path, unbroken, cache, record_property, number, trial, processes
 ):
-    digest, rows, seconds = unbroken
-    moment = random.Random(f"{number} {trial}").uniform(0, seconds)
+    rows, messages, seconds = unbroken
+    draw = random.Random(f"{number} {trial}")
     process, pipe = start(tmp_path, cache)
-    wait_until_ready(process, pipe)
-    time.sleep(moment)
-    os.kill(process.pid, number)
+    # After a random message, and then anywhere up to the next.
+    read_messages(process, pipe, draw.randint(1, len(messages) - 1))
+    time.sleep(draw.uniform(0, seconds))
+    # It may just have ended.
+    with suppress(ProcessLookupError):
+        os.kill(process.pid, number)
     process.join(120)
     pipe.close()
-    # One that had just ended was not hit.
     expected = {signal.SIGKILL: -signal.SIGKILL, signal.SIGTERM: 143}[number]
     assert process.exitcode in (expected, 0)
     unfinished = [*(tmp_path / "checkpoints").glob("*tmp*")]
@@ -92,6 +96,6 @@ def test_what_follows_equals_the_unbroken_run(
         assert not unfinished, "a stop leaves a whole checkpoint"
     record_property("hit", process.exitcode != 0)
     record_property("while saving", bool(unfinished))
-    assert finish(tmp_path, cache)[0] == digest
+    assert finish(tmp_path, cache)[-1] == messages[-1]
     assert numbers(tmp_path) == rows
     assert sum(row["kind"] == "epoch" for row in rows) == EPOCHS
