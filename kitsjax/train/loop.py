@@ -90,7 +90,7 @@ class TrainingLoop:
         Args:
             open_streams: opens the streams of batches, if they come from elsewhere than the cases.
             began: when the run began, in seconds since 1970, for its goodput; None: now.
-            stepped: is called after every step.
+            stepped: is called after every step, of training and of validation.
 
         Returns:
             The best parameters (of `TrainState.kept`), and where the run stood when they were
@@ -223,8 +223,8 @@ class TrainingLoop:
         for _ in range(self.settings.train.validation_batches):
             if signals:
                 return {}
-            _, arrays = next(self._validation)
-            metrics = self.program.eval_step(params, arrays)
+            metrics = self.program.eval_step(params, next(self._validation)[1])
+            self._stepped()
             self._validation.send_next()
             # One step late, as in training, so that no more than two batches wait.
             if pending is not None:

@@ -22,6 +22,14 @@ def main():
 exit_with(run_command(main))
 """
 
+UNCAUGHT = """
+from kitsjax.infer.run_ahead import iterate_ahead
+def use(items):
+    for _ in items:
+        raise OSError("no room")
+use(iterate_ahead(range(9), 2))
+"""
+
 
 def test_a_blocked_reader_does_not_delay_the_end(tmp_path):
     os.mkfifo(tmp_path / "pipe")
@@ -98,3 +106,10 @@ def test_a_closed_iteration_ends_its_thread():
     items.close()
     assert wait_until(lambda: threading.active_count() == before)
     assert len(made) < 5
+
+
+def test_an_uncaught_exception_ends_the_process():
+    """Python keeps its traceback, which holds the iterator, until the process has ended."""
+    command = [sys.executable, "-c", UNCAUGHT]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (1, "OSError: no room")

@@ -131,3 +131,12 @@ def test_checkpoints_between_steps_by_the_clock(make_loop, tmp_path, monkeypatch
     ))  # fmt: skip
     loop.fit(open_streams(events))
     assert saved == [(2, 0, 2, False), (3, 1, 0, True), (5, 1, 2, False), (6, 2, 0, True)]
+
+
+def test_each_step_is_told_of(make_loop):
+    """A long validation is not taken for a training that makes no progress."""
+    events = []
+    make_loop(events).fit(open_streams(events), stepped=lambda: events.append(("told", 0)))
+    order = [name for name, _ in events if name == "told" or name.endswith(" step")]
+    train, validation = ["train step", "told"], ["validation step", "told"]
+    assert order == 2 * (3 * train + 3 * validation)
