@@ -11,7 +11,7 @@ import numpy as np
 
 from kitsjax.data.pipeline import Batch
 from kitsjax.errors import InputError
-from kitsjax.hosts import is_main
+from kitsjax.hosts import barrier, is_main
 from kitsjax.model.arrays import Params
 from kitsjax.settings import Settings
 from kitsjax.signals import Stopped, watch_signals
@@ -188,9 +188,8 @@ class TrainingLoop:
                 self._save(state, tracker, scored=False)
         self._validation.send_next()
         self._record_step(tracker, pending)
-        seconds = time.perf_counter() - began
         patches = (progress.step - first) * self.settings.sampling.batch_size
-        return state, {"patches_per_second": patches / seconds}
+        return state, {"patches_per_second": patches / (time.perf_counter() - began)}
 
     def _record_step(self, tracker: Tracker, taken: _Step | None) -> None:
         """Wait for the metrics of a step, check and log them; None: there is no step."""
@@ -247,4 +246,5 @@ class TrainingLoop:
         if self._checkpoints.latest != self.progress.number:
             self._save(state, tracker, scored=False)
         self._checkpoints.wait()
+        barrier("saving before the end")  # A host that ends would interrupt the others' waiting.
         raise Stopped(signal, f"saved at step {self.progress.step}; --resume goes on from there")

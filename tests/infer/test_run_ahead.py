@@ -22,6 +22,19 @@ def main():
 exit_with(run_command(main))
 """
 
+WRITING = """
+import sys, threading
+from kitsjax.command import exit_with, run_command
+from kitsjax.files import atomic_write
+from kitsjax.infer.run_ahead import map_ahead
+def write(path):
+    with atomic_write(path) as temporary:
+        temporary.write_text("half")
+        print("ready", flush=True)
+        threading.Event().wait()
+exit_with(run_command(lambda: len(list(map_ahead(write, sys.argv[1:])))))
+"""
+
 UNCAUGHT = """
 from kitsjax.infer.run_ahead import iterate_ahead
 def use(items):
@@ -31,9 +44,9 @@ use(iterate_ahead(range(9), 2))
 """
 
 
-def test_a_blocked_reader_does_not_delay_the_end(tmp_path):
-    os.mkfifo(tmp_path / "pipe")
-    command = [sys.executable, "-c", BLOCKED, tmp_path / "pipe"]
+def stop_when_ready(code, path):
+    """Run a program until it prints that it is ready, and send SIGTERM."""
+    command = [sys.executable, "-c", code, path]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, **pipes) as process:
         try:
@@ -43,6 +56,16 @@ def test_a_blocked_reader_does_not_delay_the_end(tmp_path):
         finally:
             process.kill()
     assert (process.returncode, printed) == (143, "SIGTERM: stopped\n")
+
+
+def test_a_blocked_reader_does_not_delay_the_end(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    stop_when_ready(BLOCKED, tmp_path / "pipe")
+
+
+def test_a_writer_that_is_stopped_leaves_nothing(tmp_path):
+    stop_when_ready(WRITING, tmp_path / "mask.nii.gz")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("ahead", [1, 3])
