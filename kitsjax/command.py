@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from kitsjax.config import load_settings, to_toml
 from kitsjax.errors import USAGE_STATUS, InputError
+from kitsjax.files import remove_unfinished
 from kitsjax.processes import Shard
 from kitsjax.settings import Settings
 from kitsjax.signals import STOPPED_STATUSES, Stopped, ignore_signals, stop_on_signals
@@ -170,11 +171,13 @@ def exit_with(status: int) -> NoReturn:
     """End the process of a command with the status of `run_command`.
 
     Where a signal stopped the command, Python's own clean-up is left out: it crashes in JAX if the
-    signal came while JAX compiled, and waits for threads that read, which may hang.
+    signal came while JAX compiled, and waits for threads that read, which may hang. Threads that
+    write are not waited for either, so their temporary files are removed here.
     """
     if status in STOPPED_STATUSES.values():
         for stream in filter(None, (sys.stdout, sys.stderr)):
             with suppress(OSError):
                 stream.flush()
+        remove_unfinished()
         os._exit(status)
     sys.exit(status)

@@ -22,6 +22,9 @@ _LONGEST_KEPT = 40
 
 _TEMPORARY = re.compile(r"\.(?P<host>.+)-(?P<process>\d+)-[0-9a-f]{8}\.partial\.", re.DOTALL)
 
+_unfinished: set[Path] = set()
+"""The temporary paths of this process, in all of its threads."""
+
 LEFTOVER_SECONDS = 24 * 3600
 """A temporary file of a process that cannot be asked is left over when it is older than this."""
 
@@ -40,6 +43,7 @@ def temporary_beside(path: str | Path) -> Iterator[Path]:
     owner = f"{host_name()}-{machine_id()}-{os.getpid()}"
     kept = path.name[-_LONGEST_KEPT:]
     beside = path.with_name(f".{owner}-{secrets.token_hex(4)}.partial.{kept}")
+    _unfinished.add(beside)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield beside
@@ -50,6 +54,13 @@ def temporary_beside(path: str | Path) -> Iterator[Path]:
         ) from None
     finally:
         _remove(beside)
+        _unfinished.discard(beside)
+
+
+def remove_unfinished() -> None:
+    """Remove the temporary files of this process, which ends without waiting for its threads."""
+    for path in tuple(_unfinished):
+        _remove(path)
 
 
 @contextmanager

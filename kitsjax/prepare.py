@@ -2,11 +2,11 @@
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kitsjax.data.cache import cache_folder, count_others
+from kitsjax.data.cache import cache_folder, count_others, locate_case
 from kitsjax.data.instances import annotator_numbers
 from kitsjax.data.kits import Case, find_cases
 from kitsjax.data.label_source import annotator_number
@@ -14,6 +14,7 @@ from kitsjax.data.normalization import measure_intensities
 from kitsjax.data.preprocess_cases import PreprocessReport, preprocess_cases
 from kitsjax.data.preprocessed_case import PreprocessedCase
 from kitsjax.errors import InputError
+from kitsjax.failures import catch
 from kitsjax.files import check_folder
 from kitsjax.labels import CLASSES, FOREGROUND, MAJORITY
 from kitsjax.phantom.dataset import make_phantom
@@ -120,7 +121,7 @@ def describe_preparation(data_set: DataSet) -> str:
     report = data_set.report
     peak = f", peak memory {report.peak_gib:.2f} GiB a worker" if report.made else ""
     failed = f", {len(report.failures)} failed" if report.failures else ""
-    count = count_others(data_set.folder, data_set.preprocessed.values())
+    count = count_others(data_set.folder, _locate_all(data_set))
     others = (
         f" ({count} more there, of older versions or of another data set: remove them for room)"
         if count
@@ -130,6 +131,14 @@ def describe_preparation(data_set: DataSet) -> str:
         f"preprocessed: {report.made} cases made, {report.kept} up to date{failed}{peak}; "
         f"{data_set.folder}{others}"
     )
+
+
+def _locate_all(data_set: DataSet) -> Iterator[PreprocessedCase]:
+    """Locate all preprocessed cases of a data set, also those that other shards or hosts make."""
+    for case in data_set.cases:
+        found = data_set.preprocessed.get(case.case_id) or catch(locate_case, case, data_set.folder)
+        if isinstance(found, PreprocessedCase):
+            yield found
 
 
 def check_classes(

@@ -29,6 +29,9 @@ BEAT_SECONDS = 10.0
 STALE_SECONDS = 180.0
 """A lock of another machine is stale when its last heartbeat is older than this."""
 
+RELEASE_SECONDS = 10.0
+"""A process that ends within the block waits no longer for the disk that holds its lock."""
+
 _logger = logging.getLogger(__name__)
 
 
@@ -50,7 +53,7 @@ def lock_folder(folder: str | Path) -> Iterator[Callable[[], None]]:
     try:
         remove_leftovers(folder)
         threading.Thread(target=_beat, args=(path, text, ended), daemon=True).start()
-        yield partial(_release, path, text)
+        yield partial(_release_in_time, path, text)
     finally:
         ended.set()
         _release(path, text)
@@ -150,6 +153,16 @@ def _release(path: Path, text: str) -> None:
     with suppress(OSError):
         if _read(path) == text:
             path.unlink()
+
+
+def _release_in_time(path: Path, text: str) -> None:
+    """Release a lock, but wait no longer than `RELEASE_SECONDS` for it.
+
+    A process may end because its disk does not answer, which would hold up the end as well.
+    """
+    thread = threading.Thread(target=_release, args=(path, text), daemon=True)
+    thread.start()
+    thread.join(RELEASE_SECONDS)
 
 
 def _read(path: Path) -> str | None:

@@ -120,3 +120,14 @@ def test_cache_is_named_by_the_resolved_root(tmp_path, monkeypatch):
     assert describe_preparation(linked).endswith(f"1 up to date; {linked.folder}")
     os.utime(tmp_path / "kits21" / "case_00000" / "imaging.nii.gz")
     assert " (1 more there, of older versions " in describe_preparation(prepare(tmp_path / "link"))
+
+
+def test_other_shards_are_no_older_versions(tmp_path):
+    """What another shard has made is not told to be removed."""
+    asked = DataSettings(root=str(tmp_path / "data"), make_phantom=True)
+    parts = PhantomSettings(cases=2, matrix=64), PreprocessSettings(spacing_mm=8.0)
+    for index in range(2):
+        data = prepare_data(asked, *parts, (index, 2))
+        assert describe_preparation(data).endswith(f"; {data.folder}")
+    os.utime(tmp_path / "data" / "case_00000" / "imaging.nii.gz")
+    assert " (1 more there, of older versions " in describe_preparation(data)

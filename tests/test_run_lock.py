@@ -212,3 +212,18 @@ def test_lock_of_another_is_left_alone(tmp_path, monkeypatch, caplog):
         assert wait_until(lambda: any("may write there" in text for text in caplog.messages))
         before = path.stat().st_mtime_ns
     assert path.stat().st_mtime_ns == before
+
+
+def test_release_does_not_wait_for_a_disk(tmp_path, monkeypatch):
+    """A process that ends because its disk does not answer ends."""
+    answers = threading.Event()
+    with lock_folder(tmp_path) as release:
+        with monkeypatch.context() as patched:
+            patched.setattr(run_lock, "RELEASE_SECONDS", 0.1)
+            patched.setattr(run_lock, "_read", lambda _: answers.wait() and None)
+            thread = threading.Thread(target=release, daemon=True)
+            thread.start()
+            thread.join(30)
+            ended = not thread.is_alive()
+            answers.set()
+        assert ended

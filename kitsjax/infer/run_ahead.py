@@ -18,6 +18,9 @@ from kitsjax.failures import catch
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+_LOOK_SECONDS = 0.5
+"""Between two looks at whether the process ends."""
+
 
 def map_ahead(
     function: Callable[[Item], Result], items: Iterable[Item], ahead: int = 1
@@ -44,7 +47,7 @@ def iterate_ahead(items: Iterable[Item], ahead: int) -> Iterator[Item]:
     """Iterate in a thread, so many items ahead of the one that is used; at least one.
 
     An exception of the iterable is raised when its turn comes. The thread ends after its present
-    item when the iterator is closed.
+    item when the iterator is closed, or when the main thread has ended.
     """
     done: SimpleQueue[Future[Item] | None] = SimpleQueue()
     free, closed = threading.Semaphore(ahead - 1), threading.Event()
@@ -53,8 +56,7 @@ def iterate_ahead(items: Iterable[Item], ahead: int) -> Iterator[Item]:
         try:
             for item in items:
                 done.put(_finished(item))
-                free.acquire()
-                if closed.is_set():
+                if not _wait_for_turn(free) or closed.is_set():
                     return
         except BaseException as error:
             failed: Future[Item] = Future()
@@ -70,6 +72,18 @@ def iterate_ahead(items: Iterable[Item], ahead: int) -> Iterator[Item]:
     finally:
         closed.set()
         free.release()
+
+
+def _wait_for_turn(free: threading.Semaphore) -> bool:
+    """Wait until the next item may be made; False: the process ends, which waits for this thread.
+
+    Python keeps the traceback of an exception that nobody caught, and with it an iterator that is
+    then never closed.
+    """
+    while not free.acquire(timeout=_LOOK_SECONDS):
+        if not threading.main_thread().is_alive():
+            return False
+    return True
 
 
 def _begin(function: Callable[[Item], Result], item: Item) -> Future[Result | InputError]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from kitsjax.data.pipeline import Batch
 from kitsjax.errors import InputError
-from kitsjax.hosts import is_main
+from kitsjax.hosts import barrier, is_main
 from kitsjax.model.arrays import Params
 from kitsjax.settings import Settings
 from kitsjax.signals import Stopped, watch_signals
@@ -90,7 +90,7 @@ class TrainingLoop:
         Args:
             open_streams: opens the streams of batches, if they come from elsewhere than the cases.
             began: when the run began, in seconds since 1970, for its goodput; None: now.
-            stepped: is called after every step.
+            stepped: is called after every step, of training and of validation.
 
         Returns:
             The best parameters (of `TrainState.kept`), and where the run stood when they were
@@ -188,9 +188,8 @@ class TrainingLoop:
                 self._save(state, tracker, scored=False)
         self._validation.send_next()
         self._record_step(tracker, pending)
-        seconds = time.perf_counter() - began
         patches = (progress.step - first) * self.settings.sampling.batch_size
-        return state, {"patches_per_second": patches / seconds}
+        return state, {"patches_per_second": patches / (time.perf_counter() - began)}
 
     def _record_step(self, tracker: Tracker, taken: _Step | None) -> None:
         """Wait for the metrics of a step, check and log them; None: there is no step."""
@@ -223,8 +222,8 @@ class TrainingLoop:
         for _ in range(self.settings.train.validation_batches):
             if signals:
                 return {}
-            _, arrays = next(self._validation)
-            metrics = self.program.eval_step(params, arrays)
+            metrics = self.program.eval_step(params, next(self._validation)[1])
+            self._stepped()
             self._validation.send_next()
             # One step late, as in training, so that no more than two batches wait.
             if pending is not None:
@@ -247,4 +246,5 @@ class TrainingLoop:
         if self._checkpoints.latest != self.progress.number:
             self._save(state, tracker, scored=False)
         self._checkpoints.wait()
+        barrier("saving before the end")  # A host that ends would interrupt the others' waiting.
         raise Stopped(signal, f"saved at step {self.progress.step}; --resume goes on from there")

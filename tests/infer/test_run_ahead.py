@@ -22,10 +22,31 @@ def main():
 exit_with(run_command(main))
 """
 
+WRITING = """
+import sys, threading
+from kitsjax.command import exit_with, run_command
+from kitsjax.files import atomic_write
+from kitsjax.infer.run_ahead import map_ahead
+def write(path):
+    with atomic_write(path) as temporary:
+        temporary.write_text("half")
+        print("ready", flush=True)
+        threading.Event().wait()
+exit_with(run_command(lambda: len(list(map_ahead(write, sys.argv[1:])))))
+"""
 
-def test_a_blocked_reader_does_not_delay_the_end(tmp_path):
-    os.mkfifo(tmp_path / "pipe")
-    command = [sys.executable, "-c", BLOCKED, tmp_path / "pipe"]
+UNCAUGHT = """
+from kitsjax.infer.run_ahead import iterate_ahead
+def use(items):
+    for _ in items:
+        raise OSError("no room")
+use(iterate_ahead(range(9), 2))
+"""
+
+
+def stop_when_ready(code, path):
+    """Run a program until it prints that it is ready, and send SIGTERM."""
+    command = [sys.executable, "-c", code, path]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, **pipes) as process:
         try:
@@ -35,6 +56,16 @@ def test_a_blocked_reader_does_not_delay_the_end(tmp_path):
         finally:
             process.kill()
     assert (process.returncode, printed) == (143, "SIGTERM: stopped\n")
+
+
+def test_a_blocked_reader_does_not_delay_the_end(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    stop_when_ready(BLOCKED, tmp_path / "pipe")
+
+
+def test_a_writer_that_is_stopped_leaves_nothing(tmp_path):
+    stop_when_ready(WRITING, tmp_path / "mask.nii.gz")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("ahead", [1, 3])
@@ -98,3 +129,10 @@ def test_a_closed_iteration_ends_its_thread():
     items.close()
     assert wait_until(lambda: threading.active_count() == before)
     assert len(made) < 5
+
+
+def test_an_uncaught_exception_ends_the_process():
+    """Python keeps its traceback, which holds the iterator, until the process has ended."""
+    command = [sys.executable, "-c", UNCAUGHT]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (1, "OSError: no room")

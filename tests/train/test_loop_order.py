@@ -3,6 +3,8 @@
 The steps are fakes, which note when they are given to the devices and when their results are read.
 """
 
+import os
+import signal
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -10,6 +12,8 @@ import numpy as np
 import pytest
 
 from kitsjax.settings import NetworkSettings, SamplingSettings, Settings, TrainSettings
+from kitsjax.signals import Stopped
+from kitsjax.train import loop as loop_module
 from kitsjax.train import streams as streams_module
 from kitsjax.train.loop import TrainingLoop
 from kitsjax.train.time_account import PARTS
@@ -131,3 +135,26 @@ def test_checkpoints_between_steps_by_the_clock(make_loop, tmp_path, monkeypatch
     ))  # fmt: skip
     loop.fit(open_streams(events))
     assert saved == [(2, 0, 2, False), (3, 1, 0, True), (5, 1, 2, False), (6, 2, 0, True)]
+
+
+def test_each_step_is_told_of(make_loop):
+    """A long validation is not taken for a training that makes no progress."""
+    events = []
+    make_loop(events).fit(open_streams(events), stepped=lambda: events.append(("told", 0)))
+    order = [name for name, _ in events if name == "told" or name.endswith(" step")]
+    train, validation = ["train step", "told"], ["validation step", "told"]
+    assert order == 2 * (3 * train + 3 * validation)
+
+
+def test_no_host_ends_before_all_have_saved(make_loop, tmp_path, monkeypatch):
+    """A signal's checkpoint is written when the hosts meet, and they meet before they end."""
+    events, checkpoint = [], tmp_path / "checkpoints" / "1"
+    loop = make_loop(events)
+
+    def meet(name):
+        events.append((name, checkpoint.is_dir()))
+
+    monkeypatch.setattr(loop_module, "barrier", meet)
+    with pytest.raises(Stopped, match="saved at step 1"):
+        loop.fit(open_streams(events), stepped=lambda: os.kill(os.getpid(), signal.SIGTERM))
+    assert events[-1] == ("saving before the end", True)

@@ -53,6 +53,7 @@ def test_each_case_is_preprocessed_once(data):
     cases = ["case_00000", "case_00001", "case_00002"]
     assert second == f"{cases} 3\n"
     assert first.startswith("preprocessed: 3 cases made, 0 up to date")
+    assert "more there" not in first
     assert first.endswith(second)
     assert len(list(data.glob("cache/*/case_*"))) == 3
 
