@@ -3,6 +3,7 @@
 import argparse
 import atexit
 import errno
+import io
 import logging
 import os
 import signal
@@ -138,6 +139,9 @@ def run_command(main: Callable[[], int]) -> int:
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     # What is done stays done, while the libraries are unloaded.
     atexit.register(ignore_signals)
+    # A file's name may hold bytes that are no UTF-8, or characters that the terminal lacks.
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         with _printed_notes(), stop_on_signals():
             status = main()

@@ -59,7 +59,7 @@ def describe_failure(error: InputError, source: str | Path, folder: str | Path) 
     log = Path(folder) / ERRORS_NAME
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("a", encoding="utf-8") as stream:
+        with log.open("a", encoding="utf-8", errors="backslashreplace") as stream:
             stream.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} {line}\n{error.trace}\n")
     except OSError as problem:
         return f"{line}; its traceback cannot be written to {log} ({problem.strerror})"

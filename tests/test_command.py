@@ -1,4 +1,5 @@
 import errno
+import io
 import logging
 import os
 import subprocess
@@ -39,6 +40,14 @@ def test_user_mistake_is_one_line_and_status_2(error, capsys):
     assert len(printed.splitlines()) == 1
     # Whether writing is possible is tested before any work, so it was read.
     assert ("make it readable" in printed) == isinstance(error, PermissionError)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_any_name_can_be_printed(encoding, monkeypatch):
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding, errors="strict"))
+    assert run_command(lambda: print("masks\udcff") or 0) == 0
+    assert written.getvalue() == b"masks\\udcff\n"
 
 
 def test_notes_are_lines_of_the_terminal(capsys):

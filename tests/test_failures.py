@@ -53,6 +53,11 @@ def test_lines_name_file_class_and_log(tmp_path):
     assert text.index("c.nii: Zero") < text.index("d.nii: Zero")
 
 
+def test_a_name_that_is_no_utf_8_is_logged(tmp_path):
+    describe_failure(catch(divide, 1, 0), "scan\udcff.nii", tmp_path)
+    assert r"scan\udcff.nii: ZeroDivisionError" in (tmp_path / ERRORS_NAME).read_text("utf-8")
+
+
 def test_a_log_that_cannot_be_written_is_told(tmp_path):
     (tmp_path / "file").touch()
     line = describe_failure(catch(divide, 1, 0), "a.nii", tmp_path / "file")

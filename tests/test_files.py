@@ -36,6 +36,12 @@ def test_failure_leaves_only_the_old_file(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_text_with_a_name_that_is_no_utf_8(tmp_path):
+    write_text(tmp_path / "a.txt", "volume in cm³ of scan\udcff.nii")
+    text = (tmp_path / "a.txt").read_text("utf-8")
+    assert text == r"volume in cm³ of scan\udcff.nii"
+
+
 def test_folder_replaces_folder(tmp_path):
     path = tmp_path / "case"
     for name in ("one", "two"):

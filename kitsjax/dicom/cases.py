@@ -2,9 +2,10 @@
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from kitsjax.dicom.image import DicomFile
 from kitsjax.dicom.series import Series, choose_series, label_series, list_files, read_series
 
 _logger = logging.getLogger(__name__)
@@ -16,7 +17,8 @@ def find_dicom(path: Path, label: str | None = None) -> list[tuple[Series, str]]
     A file of several frames is a case, and so is a folder, with all folders in it. A folder that
     holds folders only has a case for each of them, unless all belong to one study. Of several
     series of a case one is chosen, and notes name all. Cases are named after their folder or file;
-    a name with a word of the patient's name gives way to the study's UID.
+    a name with a word of the patient's name gives way to the study's UID, or to the series' where
+    several cases are of one study. A folder of which no file can be read is a case that fails.
 
     Args:
         path: a file or folder.
@@ -33,19 +35,41 @@ def find_dicom(path: Path, label: str | None = None) -> list[tuple[Series, str]]
     if not files:
         return []
     cases: dict[Path, list[Series]] = {}
-    series = read_series(files, str(path))
+    series, damaged = read_series(files, str(path))
     for one in series:
         cases.setdefault(_case_folder(path, one), []).append(one)
     studies = {one.first.study for one in series}
     if path in cases or len(cases) == 1 or (len(studies) == 1 and "" not in studies):
         cases = {path: series}
-    return [
-        (
-            _choose(label_series(found, _place(path, folder, found[0])), label),
-            found[0].name(_named(folder)),
-        )
+    names = {folder: found[0].name(_named(folder)) for folder, found in cases.items()}
+    given = list(names.values())
+    for folder, name in names.items():
+        if given.count(name) > 1 and name != folder.name:
+            names[folder] = cases[folder][0].first.series or name
+    chosen = [
+        (_choose(label_series(found, _place(path, folder, names[folder])), label), names[folder])
         for folder, found in sorted(cases.items())
     ]
+    return chosen if path in cases else [*chosen, *_find_lost(path, files, damaged)]
+
+
+def _find_lost(
+    path: Path, files: Sequence[Path], damaged: Sequence[Path]
+) -> Iterator[tuple[Series, str]]:
+    """Yield a series that says so for each folder in `path` of which no file can be read."""
+
+    def top(file: Path) -> Path:
+        return path / file.relative_to(path).parts[0]
+
+    folders = sorted({top(file) for file in files})
+    for number, folder in enumerate(folders, 1):
+        inside = [file for file in files if top(file) == folder]
+        if set(inside) <= set(damaged):
+            # Its name may be the patient's, which only a file that can be read would tell.
+            where = f"folder {number} of {len(folders)}"
+            fault = f"{where} by name: none of its {len(inside)} DICOM files can be read"
+            none = DicomFile(inside[0], "", "", "", "", "", "", (), (), "unreadable", frozenset())
+            yield Series((none,), str(path), "", f"{fault}; get them again"), where
 
 
 def _case_folder(path: Path, series: Series) -> Path:
@@ -55,8 +79,8 @@ def _case_folder(path: Path, series: Series) -> Path:
     return path.joinpath(*name)
 
 
-def _place(path: Path, folder: Path, series: Series) -> str:
-    return str(path) if folder == path else str(path / series.name(folder))
+def _place(path: Path, folder: Path, name: str) -> str:
+    return str(path) if folder == path else str(path / name)
 
 
 def _named(folder: Path) -> Path:

@@ -112,7 +112,7 @@ def list_files(path: Path) -> list[Path]:
     return sorted(file for file in _walk(path) if _is_dicom(file))
 
 
-def read_series(paths: Sequence[Path], place: str) -> list[Series]:
+def read_series(paths: Sequence[Path], place: str) -> tuple[list[Series], list[Path]]:
     """Read the headers of DICOM files, and group those with images into series, without labels.
 
     Files of one series and study UID belong together, and where the series' UID is blank, those of
@@ -122,25 +122,28 @@ def read_series(paths: Sequence[Path], place: str) -> list[Series]:
         paths: the files, at least one.
         place: their folder, for messages.
 
+    Returns:
+        The series, and the files that cannot be read.
+
     Raises:
         InputError: pydicom is not installed, or no file holds images that can be read.
     """
     load_pydicom(place)
     groups: dict[tuple[str, str], list[DicomFile]] = {}
-    damaged = 0
+    damaged: list[Path] = []
     for path in paths:
         file = catch(read_header, path)
         if isinstance(file, InputError):
-            damaged += 1
+            damaged.append(path)
         elif file is not None:
             key = file.study, file.series or str(path.parent)
             groups.setdefault(key, []).append(file)
     if not groups:
-        fault = f"{damaged} cannot be read; get them again" if damaged else "give a CT series"
+        fault = f"{len(damaged)} cannot be read; get them again" if damaged else "give a CT series"
         raise InputError(f"{place}: no images in its {len(paths)} DICOM files; {fault}")
     if damaged:
-        _logger.warning("%s: %d of %d DICOM files cannot be read", place, damaged, len(paths))
-    return [Series(tuple(files), place, "") for files in groups.values()]
+        _logger.warning("%s: %d of %d DICOM files cannot be read", place, len(damaged), len(paths))
+    return [Series(tuple(files), place, "") for files in groups.values()], damaged
 
 
 def label_series(series: Sequence[Series], place: str) -> list[Series]:

@@ -16,7 +16,7 @@ from kitsjax.download.transfer import Report, fetch, partial_path, size_of, sum_
 from kitsjax.errors import InputError
 from kitsjax.image.file_format import find_nifti, list_folder
 from kitsjax.image.read_nifti import check_whole
-from kitsjax.input_file import reading
+from kitsjax.input_file import check_is_folder, describe_absence, reading
 
 _AGAIN = "move it away to download it again"
 
@@ -31,7 +31,7 @@ class Wanted:
         file: what is published.
         path: where it is, or will be.
         name: its path within the data folder, with forward slashes.
-        there: whether it is there.
+        there: whether it is there, or anything else that is in its way.
     """
 
     file: Published
@@ -52,10 +52,8 @@ def list_wanted(output: Path, data_set: DataSet, cases: Sequence[int]) -> list[W
         for case in cases:
             folder = folders.get(case_name(case), output / case_name(case))
             for file in list_published(data_set, case):
-                found = find_nifti(folder, file.stem)
-                path = found or folder / f"{file.stem}.nii.gz"
-                name = path.relative_to(output).as_posix()
-                wanted.append(Wanted(file, path, name, found is not None))
+                path, there = _find(folder, file.stem)
+                wanted.append(Wanted(file, path, path.relative_to(output).as_posix(), there))
     return wanted
 
 
@@ -67,9 +65,13 @@ def check_wanted(known: Mapping[str, Entry], wanted: Wanted) -> Entry:
         wanted: the file.
 
     Raises:
-        InputError: It has changed, or is damaged.
+        InputError: It has changed, is damaged or may not be read; or something else is in its way.
     """
+    check_is_folder(wanted.path.parent, "is missing", _AGAIN)
     with reading(wanted.path):
+        # Opening a pipe would wait forever.
+        if problem := describe_absence(wanted.path):
+            raise InputError(f"{problem}; {_AGAIN}")
         size = wanted.path.stat().st_size
         sha256 = sum_file(wanted.path)
     entry = known.get(wanted.name)
@@ -138,6 +140,23 @@ def check_room(output: Path, files: Sequence[tuple[Wanted, Remote]]) -> None:
 def bytes_there(files: Sequence[tuple[Wanted, Remote]]) -> int:
     """Return how many bytes of these files an earlier download has left."""
     return sum(size_of(partial_path(wanted.path, remote)) for wanted, remote in files)
+
+
+def _find(folder: Path, stem: str) -> tuple[Path, bool]:
+    """Return where a case's file is or will be, and whether anything is there or in its way."""
+    path = folder / f"{stem}.nii.gz"
+    try:
+        if found := find_nifti(folder, stem):
+            return found, True
+        path.lstat()
+    except FileNotFoundError:
+        # In place of the folder a link may lead nowhere.
+        return path, folder.is_symlink() and not folder.exists()
+    except OSError:
+        # The folder may not be read, or is a file.
+        pass
+    # The test of the file tells what is there.
+    return path, True
 
 
 def _first_of(wanted: Wanted, urls: Sequence[str], attempt: Callable[[str], Result]) -> Result:

@@ -44,8 +44,8 @@ def find_inputs(
 
     Raises:
         InputError: no CT at the path, or it may not be read; two files that would be written to one
-            path, or one that would replace a CT; a DICOM SEG is asked for, but a CT is no DICOM or
-            lacks the UIDs.
+            path, or one that would replace a CT; a series or a DICOM SEG is asked for, but a CT is
+            no DICOM or lacks the UIDs.
     """
     path, folder = Path(path), Path(folder)
     with reading(path):
@@ -59,6 +59,8 @@ def find_inputs(
             raise InputError(f"{path}: no CT there; {advice}")
     named: list[tuple[Source, str]] = [*dicom] or [(file, _output_name(file)) for file in found]
     files = [(source, folder / f"{name}.nii.gz") for source, name in named]
+    if series is not None and not dicom:
+        raise InputError(f"{path}: holds NIfTI, which has no series; predict it without --series")
     if dicom_seg:
         _check_segmentations(files)
     _check_outputs(files, probabilities, dicom_seg)

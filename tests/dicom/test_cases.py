@@ -143,6 +143,28 @@ def test_no_name_of_a_patient_is_told(tmp_path, caplog, kind):
     assert message.startswith(f"{tmp_path / expected}: series 2: 1 slice is missing")
 
 
+def test_two_folders_of_a_name_and_a_study(tmp_path):
+    for name, study in (("Muster_1", "1.2"), ("Muster_2", "1.2"), ("other", "1.3")):
+        write_series(tmp_path / name, uid=name, StudyInstanceUID=study)
+    uids = [dcmread(tmp_path / f"Muster_{n}" / "IM0000").SeriesInstanceUID for n in (1, 2)]
+    cases = find_dicom(tmp_path)
+    assert [name for _, name in cases] == [*uids, "other"]
+    assert [series.place for series, _ in cases] == [str(tmp_path / name) for _, name in cases]
+
+
+def test_a_folder_that_cannot_be_read_fails(tmp_path):
+    """Alone, and without its name, which may be the patient's."""
+    for name in ("a", "Muster", "z"):
+        write_series(tmp_path / name, uid=name, StudyInstanceUID=f"1.{ord(name[0])}")
+    for path in (tmp_path / "Muster").iterdir():
+        path.write_bytes(path.read_bytes()[:300])
+    good, other, (lost, _) = find_dicom(tmp_path)
+    assert [good[1], other[1]] == ["a", "z"]
+    assert refusal(read_volume, lost) == (
+        f"{tmp_path}: folder 1 of 3 by name: none of its 6 DICOM files can be read; get them again"
+    )
+
+
 def test_warnings_do_not_quote_a_file(tmp_path):
     """pydicom would quote an unusual value, which may hold a name, in a warning of Python."""
     import pydicom

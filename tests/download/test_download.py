@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import shutil
 from dataclasses import replace
 from types import SimpleNamespace
@@ -176,6 +177,55 @@ def test_one_failure_does_not_end_the_others(tmp_path, server, kits21, client):
     assert "cloning https://github.com/neheller/kits21" in line
     server.add("/label/00001", served.packed_nifti(101))
     assert get(tmp_path, kits21, client).new == 1
+
+
+def put_file(case):
+    case.write_text("x")
+
+
+def put_dead_link(case):
+    case.symlink_to("nowhere")
+
+
+def put_folder(case):
+    (case / "imaging.nii.gz").mkdir(parents=True)
+
+
+def put_pipe(case):
+    case.mkdir()
+    os.mkfifo(case / "imaging.nii.gz")
+
+
+@pytest.mark.parametrize(
+    ("put", "failed", "what"),
+    [
+        (put_file, 2, "is a file"),
+        (put_dead_link, 2, "is a link that leads nowhere"),
+        (put_folder, 1, "is a folder"),
+        (put_pipe, 1, "is not a file"),
+    ],
+)
+def test_what_is_in_the_way_ends_no_other(put, failed, what, tmp_path, kits21, client):
+    put(tmp_path / "case_00001")
+    before = sorted(tmp_path.rglob("*"))
+    done = get(tmp_path, kits21, client)
+    (line,) = done.describe_failures()
+    assert line.startswith("case_00001/")
+    assert f"{what}; move it away" in line
+    assert (done.new, [path for path in before if os.path.lexists(path)]) == (6 - failed, before)
+    assert list(tmp_path.rglob("*.part")) == []
+
+
+@pytest.mark.parametrize("mode", [0, 0o400])
+def test_unreadable_case_ends_no_other(mode, user_folder, kits21, client):
+    (user_folder / "case_00001").mkdir()
+    (user_folder / "case_00001").chmod(mode)
+    done = get(user_folder, kits21, client)
+    lines = sorted(done.describe_failures())
+    for line, name in zip(lines, ("aggregated_MAJ_seg", "imaging"), strict=True):
+        assert line.startswith(f"case_00001/{name}.nii.gz: ")
+        assert "make it readable" in line
+    assert done.new == 4
 
 
 def test_unreachable_host_makes_one_line(tmp_path, server, kits21):

@@ -49,6 +49,14 @@ def test_find_inputs_refuses_clashes(tmp_path):
         find_inputs(tmp_path, tmp_path / "out")
 
 
+def test_a_series_of_nifti_is_refused(tmp_path):
+    (tmp_path / "a.nii.gz").touch()
+    for path in (tmp_path, tmp_path / "a.nii.gz"):
+        message = refusal(find_inputs, path, tmp_path / "out", series="3")
+        assert message.startswith(f"{path}: holds NIfTI")
+        assert "without --series" in message
+
+
 def test_what_find_inputs_passes_over_is_named(tmp_path, caplog):
     """CTs are found by name without case; everything else in the folder is in one note."""
     for name in ("PATIENT1.NII.GZ", "patient2.nii", "scan.nii.bz2", "notes.txt"):
