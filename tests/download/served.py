@@ -2,8 +2,10 @@
 
 import gzip
 import hashlib
+import socket
 import threading
 from collections import deque
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -154,3 +156,15 @@ def other_range(handler, file):
 def endless(handler, file):
     """Send more than was announced, without a length."""
     handler.answer(200, file.body * 2, {"ETag": file.tag}, length=-1)
+
+
+@contextmanager
+def refuse(address=("127.0.0.1", 0)):
+    """Refuse connections at an address, and yield its host and port.
+
+    The socket is bound and does not listen, so that no other test's server takes the port.
+    """
+    with socket.socket() as refusing:
+        refusing.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        refusing.bind(address)
+        yield "{}:{}".format(*refusing.getsockname())

@@ -229,11 +229,13 @@ def test_unreadable_case_ends_no_other(mode, user_folder, kits21, client):
 
 
 def test_unreachable_host_makes_one_line(tmp_path, server, kits21):
+    address = server.server_address
     server.shutdown()
     server.server_close()
     client = Client(sleep=lambda seconds: None)
-    # One thread, so that the others do not try the host meanwhile.
-    lines = download(tmp_path, kits21, CASES, 1, client).describe_failures()
+    with served.refuse(address):
+        # One thread, so that the others do not try the host meanwhile.
+        lines = download(tmp_path, kits21, CASES, 1, client).describe_failures()
     assert len(lines) <= 2
     assert lines[0].startswith("case_00000/imaging.nii.gz and 2 more: 127.0.0.1:")
 

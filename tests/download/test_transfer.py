@@ -289,12 +289,11 @@ def test_long_wait_is_left_to_the_user(client, server, path, waits):
 
 def test_host_without_answer_is_given_up(waits):
     """Nobody listens: four tries, and then none for other files of this host."""
-    with served.ThreadingHTTPServer(("127.0.0.1", 0), served.Handler) as closed:
-        host = f"127.0.0.1:{closed.server_address[1]}"
     client = Client(sleep=waits.append)
-    for _ in range(2):
-        with pytest.raises(DownloadError, match=f"^{host}: no connection"):
-            client.describe(f"http://{host}/a")
+    with served.refuse() as host:
+        for _ in range(2):
+            with pytest.raises(DownloadError, match=f"^{host}: no connection"):
+                client.describe(f"http://{host}/a")
     assert waits == [1, 2, 4]
 
 
@@ -304,7 +303,7 @@ def test_host_that_has_answered_gets_all_tries(server, waits):
     client.describe(f"{server.url}/a")
     server.shutdown()
     server.server_close()
-    with pytest.raises(DownloadError, match="6 times"):
+    with served.refuse(server.server_address), pytest.raises(DownloadError, match="6 times"):
         client.describe(f"{server.url}/a")
     assert len(waits) == 5
 
