@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from kitsjax.errors import InputError
+from kitsjax.errors import InputError, RetryError
 from kitsjax.files import atomic_write, move_new, remove_leftovers, temporary_beside
 from kitsjax.processes import host_name, is_running, machine_id, process_start
 
@@ -45,6 +45,7 @@ def lock_folder(folder: str | Path) -> Iterator[Callable[[], None]]:
     Raises:
         InputError: Another process, or another block of this one, holds the folder, or it cannot be
             written.
+        RetryError: A process of another machine holds the folder, and may have died.
     """
     path = Path(folder) / LOCK_NAME
     text = _describe_owner()
@@ -114,6 +115,10 @@ def _require_stale(path: Path, text: str, now: float) -> None:
         path: the lock.
         text: its content.
         now: the time by the clock of the disk that holds it, seconds.
+
+    Raises:
+        InputError: It runs on this machine.
+        RetryError: It may run on another one.
     """
     owner = _parse(text)
     here = (owner.get("host"), owner.get("machine")) == (host_name(), machine_id())
@@ -134,7 +139,9 @@ def _require_stale(path: Path, text: str, now: float) -> None:
         if owner:
             host, since = owner.get("host"), str(owner.get("since"))[:19]
             whose = f"process {process} on {host} has been writing there since {since}"
-        raise InputError(f"{path.parent}: {whose}; {until}, or choose another folder")
+        # Another machine may just have died: a scheduler that starts the run again takes over soon.
+        refusal = InputError if here else RetryError
+        raise refusal(f"{path.parent}: {whose}; {until}, or choose another folder")
 
 
 def _beat(path: Path, text: str, ended: threading.Event) -> None:

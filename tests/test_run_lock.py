@@ -14,7 +14,7 @@ import pytest
 from processes import wait_until
 
 from kitsjax import run_lock
-from kitsjax.errors import InputError
+from kitsjax.errors import InputError, RetryError
 from kitsjax.processes import host_name
 from kitsjax.run_lock import LOCK_NAME, STALE_SECONDS, lock_folder
 
@@ -175,7 +175,8 @@ def test_heart_of_another_machine_decides(tmp_path, caplog):
     own = {"host": host_name(), "process": os.getpid()}
     for changes in ({}, own, {"process": None}):
         write_lock(tmp_path, STALE_SECONDS / 2, **changes)
-        until = pytest.raises(InputError, match=r"start again in 3 minutes or remove lock\.json")
+        # So a scheduler repeats it.
+        until = pytest.raises(RetryError, match=r"start again in 3 minutes or remove lock\.json")
         with until, lock_folder(tmp_path):
             pass
         write_lock(tmp_path, STALE_SECONDS * 2, **changes)
