@@ -25,7 +25,7 @@ CHECKPOINT = "checkpoint_final.pth"
 
 
 def make_task_plans(settings: Settings, intensities: dict[str, float]) -> dict[str, Any]:
-    """Make nnU-Net's plans for the network, spacing, patch and batch of kitsjax's settings.
+    """Make nnU-Net's plans for the network, spacing, patch, batch and Dice of kitsjax's settings.
 
     Args:
         settings: all settings of kitsjax's run.
@@ -44,6 +44,8 @@ def make_task_plans(settings: Settings, intensities: dict[str, float]) -> dict[s
     plans["transpose_forward"] = plans["transpose_backward"] = [2, 1, 0]
     plans["foreground_intensity_properties_per_channel"] = {"0": intensities}
     configuration = plans["configurations"][CONFIGURATION]
+    # Its planner has both; few small patches, which seldom hold every class, want one over the batch.
+    configuration["batch_dice"] = settings.loss.dice_per_batch
     for kind in ("data", "seg", "probabilities"):
         # nnU-Net decides by the spacings whether the axis of thick slices is resampled alone.
         configuration[f"resampling_fn_{kind}_kwargs"]["force_separate_z"] = None

@@ -35,6 +35,10 @@ def test_plans_are_those_of_the_settings():
     assert plans["foreground_intensity_properties_per_channel"] == {"0": intensities}
     # nnU-Net's own default, where kitsjax would resample all axes together.
     assert configuration["resampling_fn_data_kwargs"]["force_separate_z"] is None
+    assert configuration["batch_dice"] is False
+    whole = load_settings(overrides=["loss.dice_per_batch=true"])
+    plans = process.make_task_plans(whole, intensities)
+    assert plans["configurations"][CONFIGURATION]["batch_dice"] is True
 
 
 @pytest.fixture
