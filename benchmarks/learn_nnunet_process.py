@@ -44,7 +44,7 @@ def make_task_plans(settings: Settings, intensities: dict[str, float]) -> dict[s
     plans["transpose_forward"] = plans["transpose_backward"] = [2, 1, 0]
     plans["foreground_intensity_properties_per_channel"] = {"0": intensities}
     configuration = plans["configurations"][CONFIGURATION]
-    # Its planner knows both. Few small patches seldom hold every class, and want one over the batch.
+    # Its planner knows both. Few small patches seldom hold every class; one over the batch fits.
     configuration["batch_dice"] = settings.loss.dice_per_batch
     for kind in ("data", "seg", "probabilities"):
         # nnU-Net decides by the spacings whether the axis of thick slices is resampled alone.
