@@ -4,6 +4,7 @@ Each training is a process of its own on all cores, and so is each prediction.
 """
 
 import json
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -170,14 +171,7 @@ class NnUNet:
 
 def count_parameters(shapes: dict[str, Sequence[int]]) -> int:
     """Count the parameters with these shapes, without those of deep supervision outputs."""
-    total = 0
-    for name, shape in shapes.items():
-        if "head_" not in name:
-            size = 1
-            for edge in shape:
-                size *= edge
-            total += size
-    return total
+    return sum(math.prod(shape) for name, shape in shapes.items() if "head_" not in name)
 
 
 def _read_split(task: Task) -> Any:

@@ -23,6 +23,7 @@ from kitsjax.evaluate.read_results import read_evaluation
 from kitsjax.files import write_text
 from kitsjax.labels import EVALUATION_CLASSES, EVALUATION_NAMES, MAJORITY
 from kitsjax.report.statistics import mean_interval
+from kitsjax.report.table_format import Column, Table, to_markdown
 from kitsjax.training_log import LOG_NAME, read_epochs
 
 ROOT = Path(__file__).parents[1]
@@ -164,16 +165,13 @@ def _seconds(work: Path, name: str, seeds: Sequence[int]) -> float:
     return float(np.median([row["seconds"] for r in runs for row in read_epochs(r / LOG_NAME)[1:]]))
 
 
-def _to_markdown(rows: Sequence[Sequence[str]]) -> str:
-    classes = [
-        f"{which}{name}{score}"
-        for which in ("", "six: ")
-        for name in EVALUATION_NAMES.values()
-        for score in ("", ", surface")
-    ]
-    head = ["recipe", "time", *classes]
-    lines = [head, ["---"] * len(head), *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+def _make_table(work: Path, names: Sequence[str], seeds: Sequence[int]) -> Table:
+    columns = [Column("recipe"), Column("time")]
+    for cases in ("thirty others", "six held out"):
+        for name in EVALUATION_NAMES.values():
+            columns += [Column(name, cases), Column(f"{name}, surface", cases)]
+    rows = tuple(tuple(row) for row in make_rows(work, names, seeds))
+    return Table("Recipes: Dice and surface Dice", tuple(columns), rows)
 
 
 def main() -> None:
@@ -204,7 +202,7 @@ def main() -> None:
         jobs = [(n, s) for s in args.seeds for n in names if own != bool(RECIPES[n].trained_as)]
         with ThreadPoolExecutor(len(cores)) as pool:
             list(pool.map(work_on, jobs))
-    table = _to_markdown(make_rows(work, names, args.seeds))
+    table = to_markdown(_make_table(work, names, args.seeds))
     write_text(work / "recipes.md", table)
     print(table)
 

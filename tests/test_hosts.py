@@ -122,6 +122,11 @@ def work(index, hosts, host_watch, watch):
     assert first[0].endswith("): disk full")
 
 
+def wait_until_ready(hosts):
+    for process in hosts:
+        assert process.stdout.readline() == "ready\n"
+
+
 @pytest.mark.parametrize("stopped", [(0,), (1,), (0, 1)])
 def test_a_signal_stops_all_hosts(stopped):
     work = f"""
@@ -130,8 +135,7 @@ def work(index, hosts, *_):
     time.sleep(1000)
 """
     with join(work) as started:
-        for process in started:
-            assert process.stdout.readline() == "ready\n"
+        wait_until_ready(started)
         for index in stopped:
             started[index].send_signal(signal.SIGTERM)
         statuses, _, lines = finish(started)
@@ -146,8 +150,7 @@ def work(index, hosts, host_watch, watch):
     time.sleep(1000)
 """
     with join(work) as started:
-        for process in started:
-            assert process.stdout.readline() == "ready\n"
+        wait_until_ready(started)
         started[1].kill()
         statuses, _, (first, _) = finish(started)
     assert statuses == [75, -signal.SIGKILL]
@@ -164,8 +167,7 @@ def work(index, hosts, *_):
     time.sleep(1000)
 """
     with join(work) as started:
-        for process in started:
-            assert process.stdout.readline() == "ready\n"
+        wait_until_ready(started)
         os.kill(started[0].pid, signal.SIGKILL)
         statuses, _, (_, second) = finish(started)
     assert statuses == [-signal.SIGKILL, 75]
