@@ -1,58 +1,185 @@
-"""Label values, evaluation classes, tolerances and colors of KiTS21, each with its source."""
+"""Label schemes: the label values of a data set, their names, and the classes that are scored.
 
+A scheme is a value that settings, model files and results carry. `KITS` is KiTS21's and the default.
+"""
+
+from dataclasses import dataclass
 from typing import NamedTuple
 
-BACKGROUND, KIDNEY, TUMOR, CYST = 0, 1, 2, 3
-"""Label values of a KiTS21 mask (KiTS19 has no cysts)."""
-
-CLASSES = ("background", "kidney", "tumor", "cyst")
-"""Names of the label values, by value."""
-
-FOREGROUND = (KIDNEY, TUMOR, CYST)
-"""Label values other than the background."""
-
-PAINT_ORDER = (KIDNEY, CYST, TUMOR)
-"""Later labels are painted over earlier ones when instances are merged (KiTS21 starter code)."""
-
-
-class EvaluationClass(NamedTuple):
-    """An evaluation class of KiTS21, a union of labels.
-
-    Attributes:
-        labels: label values whose union is the class.
-        tolerance_mm: surface-Dice tolerance in mm; the inter-annotator 95th-percentile surface
-            distance, as published with the KiTS21 evaluation code.
-    """
-
-    labels: tuple[int, ...]
-    tolerance_mm: float
-
-
-EVALUATION_CLASSES: dict[str, EvaluationClass] = {
-    "kidney_and_mass": EvaluationClass((KIDNEY, TUMOR, CYST), 1.0330772532390826),
-    "mass": EvaluationClass((TUMOR, CYST), 1.1328796488598762),
-    "tumor": EvaluationClass((TUMOR,), 1.1498198361434828),
-}
-
-EVALUATION_NAMES = {"kidney_and_mass": "Kidney + Masses", "mass": "Masses", "tumor": "Tumor"}
-"""Names of the evaluation classes in the paper's Table 1."""
-
-REGIONS = ("kidney_and_mass", "mass", "tumor")
-"""Evaluation classes that `loss.regions` trains. Each holds the next and one label more."""
+BACKGROUND = 0
+"""Label value of the background in every scheme."""
 
 MAJORITY, INDIVIDUAL = "majority", "individual"
 """Kinds of truth: the majority label, and the individual annotations (as annotation samples)."""
 
-COLORS = {KIDNEY: "#d62728", TUMOR: "#2ca02c", CYST: "#1f77b4"}
-"""Colors of the labels in the paper's Figures 3 and 6: kidney red, tumor green, cyst blue."""
+_PALETTE = (
+    "#d62728", "#2ca02c", "#1f77b4", "#ff7f0e", "#9467bd",
+    "#8c564b", "#e377c2", "#bcbd22", "#17becf", "#7f7f7f",
+)  # fmt: skip
+"""Colors of labels that bring none: matplotlib's, red first, and over again after the last."""
 
-CODES = {
-    KIDNEY: (("91723000", "Anatomical Structure"), ("64033007", "Kidney")),
-    TUMOR: (("49755003", "Morphologically Abnormal Structure"), ("108369006", "Neoplasm")),
-    CYST: (("49755003", "Morphologically Abnormal Structure"), ("367643001", "Cyst")),
-}
-"""SNOMED CT codes of each label's category and type, as DICOM's context groups 7150 and 7159 list
-them; for DICOM SEG."""
 
-REGION_CODE = ("64033007", "Kidney")
-"""SNOMED CT code of the organ in which the labels lie."""
+class Code(NamedTuple):
+    """A SNOMED CT concept: its identifier and its meaning in words."""
+
+    value: str
+    meaning: str
+
+
+class EvaluationClass(NamedTuple):
+    """A class that is scored, a union of labels.
+
+    Attributes:
+        key: identifier in files of scores, such as "kidney_and_mass".
+        title: name in tables and figures, such as "Kidney + Masses".
+        labels: label values whose union is the class.
+        tolerance_mm: tolerance of the surface Dice, mm.
+    """
+
+    key: str
+    title: str
+    labels: tuple[int, ...]
+    tolerance_mm: float
+
+
+@dataclass(frozen=True)
+class LabelScheme:
+    """What the values of a label map mean. It can be compared, hashed and used as a dictionary key.
+
+    Attributes:
+        names: name of each label value from 0, which is the background.
+        evaluation: classes to score, the most inclusive first.
+        lesions: label values whose connected components are counted as lesions; () for none.
+        colors: color of each label value from 1, as "#rrggbb"; () takes a palette's.
+        ignore: value of voxels that nobody annotated, which count in no loss, no sampling and no
+            score; None if every voxel is annotated. It is the number of names, the next value.
+        paint_order: label values in the order in which instances are painted, later ones over
+            earlier ones; () is the order of values.
+        codes: SNOMED CT category and type of each label value from 1; () if there are none.
+        region_code: SNOMED CT concept of the organ in which the labels lie, if any.
+
+    Raises:
+        ValueError: The attributes contradict each other; the message says which.
+    """
+
+    names: tuple[str, ...]
+    evaluation: tuple[EvaluationClass, ...]
+    lesions: tuple[int, ...] = ()
+    colors: tuple[str, ...] = ()
+    ignore: int | None = None
+    paint_order: tuple[int, ...] = ()
+    codes: tuple[tuple[Code, Code], ...] = ()
+    region_code: Code | None = None
+
+    def __post_init__(self) -> None:
+        """Check the attributes, and fill in the colors and the order of painting."""
+        if not self.colors:
+            colors = tuple(_PALETTE[i % len(_PALETTE)] for i in range(len(self.foreground)))
+            object.__setattr__(self, "colors", colors)
+        if not self.paint_order:
+            object.__setattr__(self, "paint_order", self.foreground)
+        if problem := self._find_problem():
+            raise ValueError(problem)
+
+    @property
+    def foreground(self) -> tuple[int, ...]:
+        """Label values other than the background and `ignore`."""
+        return tuple(range(1, len(self.names)))
+
+    @property
+    def values(self) -> tuple[int, ...]:
+        """All values that a label map of a case may hold: background, foreground, `ignore`."""
+        return tuple(range(len(self.names) + (self.ignore is not None)))
+
+    @property
+    def evaluation_keys(self) -> tuple[str, ...]:
+        """Keys of the evaluation classes."""
+        return tuple(each.key for each in self.evaluation)
+
+    @property
+    def titles(self) -> dict[str, str]:
+        """Names of the evaluation classes in tables and figures, by key."""
+        return {each.key: each.title for each in self.evaluation}
+
+    def find_class(self, key: str) -> EvaluationClass:
+        """Return the evaluation class with this key.
+
+        Raises:
+            KeyError: No class has it.
+        """
+        for each in self.evaluation:
+            if each.key == key:
+                return each
+        raise KeyError(key)
+
+    def color(self, value: int) -> str:
+        """Return the color of a label value from 1."""
+        return self.colors[value - 1]
+
+    def _find_problem(self) -> str:
+        """Say what is wrong with the attributes; empty if nothing is."""
+        if len(self.names) < 2:
+            return "a label scheme needs the background and a label at least"
+        if len(self.names) > 255:
+            return f"{len(self.names)} labels are too many; label maps are stored in 8 bits"
+        if len(set(self.names)) < len(self.names) or not all(self.names):
+            return "every label needs a name of its own"
+        if not self.evaluation or len(set(self.evaluation_keys)) < len(self.evaluation):
+            return "a label scheme needs evaluation classes with different keys"
+        for each in self.evaluation:
+            if not each.labels or not set(each.labels) <= set(self.foreground):
+                return f"evaluation class {each.key}: not a union of labels from 1"
+            if not each.tolerance_mm > 0:
+                return f"evaluation class {each.key}: the tolerance must be above 0 mm"
+        if not set(self.lesions) <= set(self.foreground):
+            return "lesions must be labels from 1"
+        if self.ignore not in (None, len(self.names)):
+            return f"ignore = {self.ignore}: must be {len(self.names)}, the value after the last"
+        if sorted(self.paint_order) != list(self.foreground):
+            return "the order of painting must name every label from 1 once"
+        counts = {"colors": len(self.colors), "codes": len(self.codes) or len(self.foreground)}
+        for what, count in counts.items():
+            if count != len(self.foreground):
+                return f"{what}: give one for each of the {len(self.foreground)} labels from 1"
+        return ""
+
+
+KIDNEY, TUMOR, CYST = 1, 2, 3
+"""Label values of KiTS, for the phantom and for `KITS` (KiTS19 has no cysts)."""
+
+KITS = LabelScheme(
+    names=("background", "kidney", "tumor", "cyst"),
+    # Tolerances are the inter-annotator 95th-percentile surface distances that the KiTS21
+    # evaluation code publishes. Titles are those of the paper's Table 1.
+    evaluation=(
+        EvaluationClass(
+            "kidney_and_mass", "Kidney + Masses", (KIDNEY, TUMOR, CYST), 1.0330772532390826
+        ),
+        EvaluationClass("mass", "Masses", (TUMOR, CYST), 1.1328796488598762),
+        EvaluationClass("tumor", "Tumor", (TUMOR,), 1.1498198361434828),
+    ),
+    lesions=(TUMOR, CYST),
+    # The paper's Figures 3 and 6: kidney red, tumor green, cyst blue.
+    colors=("#d62728", "#2ca02c", "#1f77b4"),
+    # As the KiTS21 starter code paints instances.
+    paint_order=(KIDNEY, CYST, TUMOR),
+    # As DICOM's context groups 7150 and 7159 list them.
+    codes=(
+        (Code("91723000", "Anatomical Structure"), Code("64033007", "Kidney")),
+        (Code("49755003", "Morphologically Abnormal Structure"), Code("108369006", "Neoplasm")),
+        (Code("49755003", "Morphologically Abnormal Structure"), Code("367643001", "Cyst")),
+    ),
+    region_code=Code("64033007", "Kidney"),
+)
+"""The labels of KiTS21, with the three hierarchical evaluation classes of the challenge."""
+
+# Names from before the schemes. They go as their users take a scheme instead.
+CLASSES = KITS.names
+FOREGROUND = KITS.foreground
+PAINT_ORDER = KITS.paint_order
+EVALUATION_CLASSES = {each.key: each for each in KITS.evaluation}
+EVALUATION_NAMES = KITS.titles
+REGIONS = KITS.evaluation_keys
+COLORS = {value: KITS.color(value) for value in KITS.foreground}
+CODES = {value: KITS.codes[value - 1] for value in KITS.foreground}
+REGION_CODE = Code("64033007", "Kidney")

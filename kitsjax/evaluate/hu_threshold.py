@@ -43,7 +43,7 @@ def fit_windows(cases: Iterable[tuple[np.ndarray, np.ndarray]]) -> dict[str, Win
             counts += np.bincount(joint.ravel(), minlength=counts.size).reshape(counts.shape)
     return {
         name: _best_window(counts[list(labels)].sum(axis=0), counts.sum(axis=0))
-        for name, (labels, _) in EVALUATION_CLASSES.items()
+        for name, _, labels, _ in EVALUATION_CLASSES.values()
     }
 
 

@@ -128,7 +128,7 @@ def score_samples(
         spacing_mm: Voxel edges (z, y, x) of the grid.
     """
     rows: list[dict[str, ClassScore]] = [{} for _ in samples]
-    for name, (labels, _) in EVALUATION_CLASSES.items():
+    for name, _, labels, _ in EVALUATION_CLASSES.values():
         kinds = [CLASSES[label] for label in labels]
         members = [i for i, instance in enumerate(instances) if instance.kind in kinds]
         # Samples that choose the same annotations of these instances have the same truth.

@@ -152,6 +152,6 @@ def _define_terms() -> list[tuple[str, str]]:
             f"All voxels labeled {' or '.join(CLASSES[label] for label in labels)}. The tolerance "
             f"of the surface Dice is {tolerance_mm:.3f} mm.",
         )
-        for name, (labels, tolerance_mm) in EVALUATION_CLASSES.items()
+        for name, _, labels, tolerance_mm in EVALUATION_CLASSES.values()
     ]
     return [*classes, *_TERMS]

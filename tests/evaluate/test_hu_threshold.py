@@ -52,7 +52,7 @@ def test_no_window_is_better():
     image = rng.normal(np.array([0, 30, 12, -12])[label], 10)
     windows = fit_windows([(image, label)])
     hu = np.rint(image)
-    for name, (labels, _) in EVALUATION_CLASSES.items():
+    for name, _, labels, _ in EVALUATION_CLASSES.values():
         truth = np.isin(label, labels)
 
         def score(low, high, truth=truth):

@@ -93,7 +93,7 @@ def brute_force(predicted, truth, voxels):
     """The documented formula, corner by corner."""
     ratios = []
     for sample in range(len(truth)):
-        for labels, _ in EVALUATION_CLASSES.values():
+        for _, _, labels, _ in EVALUATION_CLASSES.values():
             p, t = (corners(np.isin(mask[sample], labels)) for mask in (predicted, truth))
             apart = np.abs(p[:, None] - t[None]).max(-1) <= voxels
             near = apart.any(1).sum() + apart.any(0).sum()
