@@ -1,6 +1,6 @@
 """Label schemes: the label values of a data set, their names, and the classes that are scored.
 
-A scheme is a value that settings, model files and results carry. `KITS` is KiTS21's and the default.
+A scheme is a value that settings, model files and results carry. `KITS` is the default: KiTS21's.
 """
 
 from dataclasses import dataclass

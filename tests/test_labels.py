@@ -17,13 +17,16 @@ def test_kits_is_as_published():
     assert KITS.find_class("mass").labels == (TUMOR, CYST)
     assert KITS.find_class("tumor").tolerance_mm == pytest.approx(1.1498198)
     assert KITS.evaluation_keys == ("kidney_and_mass", "mass", "tumor")
-    assert KITS.ignore is None and KITS.values == (0, 1, 2, 3)
+    assert KITS.ignore is None
+    assert KITS.values == (0, 1, 2, 3)
 
 
 def test_a_scheme_fills_in_what_is_not_given():
     assert LIVER.foreground == LIVER.paint_order == (1, 2)
-    assert len(set(LIVER.colors)) == 2 and LIVER.color(1) == LIVER.colors[0]
-    assert hash(LIVER) == hash(replace(LIVER)) and LIVER != KITS
+    assert len(set(LIVER.colors)) == 2
+    assert LIVER.color(1) == LIVER.colors[0]
+    assert hash(LIVER) == hash(replace(LIVER))
+    assert LIVER != KITS
 
 
 def test_the_ignore_value_follows_the_labels():
