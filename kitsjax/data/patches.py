@@ -19,7 +19,6 @@ import numpy as np
 
 from kitsjax.data.normalization import normalize
 from kitsjax.data.preprocessed_case import PreprocessedCase
-from kitsjax.labels import FOREGROUND
 from kitsjax.types import Index, Shape
 
 
@@ -43,7 +42,7 @@ def draw_start(
     case: PreprocessedCase,
     patch_shape: Shape,
     foreground: bool,
-    class_weights: Sequence[float] = (1.0, 1.0, 1.0),
+    class_weights: Sequence[float] = (),
 ) -> Index:
     """Draw the start (z, y, x) of a random patch; negative where it overhangs the volume.
 
@@ -57,15 +56,12 @@ def draw_start(
         case: the case that the patch is of.
         patch_shape: (z, y, x) in voxels.
         foreground: whether it is a foreground patch.
-        class_weights: weight of each foreground class in the draw, kidney, tumor, cyst; a class of
-            weight 0 is never drawn.
+        class_weights: weight of each label value from 1 in the draw; a class of weight 0 is never
+            drawn. Empty: all are equal.
     """
     positions = case.foreground if foreground else {}
-    weights = {
-        value: weight
-        for value, weight in zip(FOREGROUND, class_weights, strict=True)
-        if weight and value in positions
-    }
+    weights = {value: class_weights[value - 1] if class_weights else 1.0 for value in positions}
+    weights = {value: weight for value, weight in weights.items() if weight}
     if weights:
         value = _draw_class(rng, weights)
         center = rng.choice(positions[value])
