@@ -55,27 +55,18 @@ def make_scheme(settings: LabelSettings, own: LabelScheme = KITS) -> LabelScheme
     return replace(scheme, **changes)
 
 
-def complete_labels(settings: LabelSettings, own: LabelScheme) -> LabelSettings:
-    """Complete the settings by the data set's own scheme, which a model file does not have.
-
-    Returns:
-        Settings of which `make_scheme` makes the same scheme without `own`. What they cannot
-        express, the order of painting and the codes, is lost unless it is KiTS's.
-    """
-    return settings if own == KITS else describe_scheme(make_scheme(settings, own))
-
-
 def describe_scheme(scheme: LabelScheme) -> LabelSettings:
-    """Return the settings that describe a scheme; those of KiTS are the default."""
-    if scheme == KITS:
-        return LabelSettings()
+    """Return settings of which `make_scheme` makes this scheme, without the data set's own.
+
+    What settings cannot say, the order of painting and the codes, is lost unless it is KiTS's.
+    """
+    own = KITS if (scheme.names, scheme.codes) == (KITS.names, KITS.codes) else None
     names = {value: scheme.names[value] for value in scheme.foreground}
-    return LabelSettings(
-        names=tuple(names.values()),
-        lesions=tuple(names[value] for value in scheme.lesions),
-        ignore=scheme.ignore is not None,
-        colors=scheme.colors,
-        evaluation={
+    every: dict[str, Any] = {
+        "names": tuple(names.values()),
+        "lesions": tuple(names[value] for value in scheme.lesions),
+        "colors": scheme.colors,
+        "evaluation": {
             each.key: EvaluationSettings(
                 title=each.title,
                 labels=tuple(names[value] for value in each.labels),
@@ -83,7 +74,13 @@ def describe_scheme(scheme: LabelScheme) -> LabelSettings:
             )
             for each in scheme.evaluation
         },
-    )
+    }
+    changed = {
+        name: value
+        for name, value in every.items()
+        if own is None or getattr(own, name) != getattr(scheme, name)
+    }
+    return LabelSettings(ignore=scheme.ignore is not None, **changed)
 
 
 def _score_each_label(names: tuple[str, ...]) -> tuple[EvaluationClass, ...]:

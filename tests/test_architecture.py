@@ -55,6 +55,56 @@ def test_only_top_packages_see_all_settings():
                 assert "Settings" not in {alias.name for alias in node.names}, path
 
 
+KITS_IN = {
+    "kitsjax/config.py": "the labels of a data set that names none",
+    "kitsjax/make_scheme.py": "the same",
+    "kitsjax/prepare.py": "the same; and individual annotations are KiTS21's",
+    "kitsjax/data/cache.py": "names of folders from before there were other schemes",
+    "kitsjax/data/preprocess_case.py": "the default of an argument",
+    "kitsjax/data/preprocess_cases.py": "the default of an argument",
+    "kitsjax/data/instances.py": "individual annotations are KiTS21's",
+    "kitsjax/data/annotation_samples.py": "individual annotations are KiTS21's",
+    "kitsjax/data/paint_instances.py": "individual annotations are KiTS21's",
+    "kitsjax/model/losses.py": "the default of an argument, for a reader's own loop",
+    "kitsjax/model/unet.py": "the default of an argument, for a reader's own loop",
+    "kitsjax/train/step.py": "the default of an argument, for a reader's own loop",
+    "kitsjax/infer/trained_model.py": "the default of an argument",
+    "kitsjax/infer/current_masks.py": "keys from before there were other schemes",
+}
+"""Modules that know KiTS's label scheme, and why; the others of these rooms take a scheme."""
+
+OWN_TO_KITS = {
+    "CLASSES", "FOREGROUND", "KIDNEY", "TUMOR", "CYST", "PAINT_ORDER", "EVALUATION_CLASSES",
+    "EVALUATION_NAMES", "REGIONS", "COLORS", "CODES", "REGION_CODE",
+}  # fmt: skip
+"""Names of `kitsjax.labels` that are true of KiTS alone."""
+
+
+def test_rooms_know_no_labels():
+    """From the settings to prediction the labels come from a scheme."""
+    rooms = [
+        "settings",
+        "config",
+        "make_scheme",
+        "prepare",
+        "data",
+        "model",
+        "infer",
+        "train",
+        "plan",
+    ]
+    paths = [p for room in rooms for p in (ROOT / "kitsjax").glob(f"{room}.py")]
+    paths += [p for room in rooms for p in (ROOT / "kitsjax" / room).rglob("*.py")]
+    users = set()
+    for path in sorted(paths):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module == "kitsjax.labels":
+                names = {alias.name for alias in node.names}
+                assert not names & OWN_TO_KITS, path
+                users |= {path.relative_to(ROOT).as_posix()} if "KITS" in names else set()
+    assert users == set(KITS_IN)
+
+
 def test_commands_are_short():
     for path in (ROOT / "bin").glob("*.py"):
         assert len(path.read_text().splitlines()) <= 60, path

@@ -6,7 +6,7 @@ import pytest
 
 from kitsjax.errors import InputError
 from kitsjax.labels import KITS
-from kitsjax.make_scheme import complete_labels, describe_scheme, make_scheme
+from kitsjax.make_scheme import describe_scheme, make_scheme
 from kitsjax.settings import EvaluationSettings, LabelSettings
 
 LIVER = make_scheme(LabelSettings(names=("liver", "tumor"), lesions=("tumor",)))
@@ -14,7 +14,7 @@ LIVER = make_scheme(LabelSettings(names=("liver", "tumor"), lesions=("tumor",)))
 
 def test_the_default_is_kits():
     assert make_scheme(LabelSettings()) == KITS
-    assert describe_scheme(KITS) == complete_labels(LabelSettings(), KITS) == LabelSettings()
+    assert describe_scheme(KITS) == LabelSettings()
 
 
 def test_names_alone_score_each_label_and_all():
@@ -53,11 +53,11 @@ def test_without_names_the_own_scheme_is_changed():
     assert make_scheme(LabelSettings(ignore=True), LIVER) == replace(LIVER, ignore=3)
 
 
-def test_complete_labels_need_no_data_set():
-    settings = LabelSettings(ignore=True)
-    complete = complete_labels(settings, LIVER)
-    assert make_scheme(complete) == make_scheme(settings, LIVER)
-    assert make_scheme(describe_scheme(LIVER)) == LIVER
+@pytest.mark.parametrize(
+    "scheme", [LIVER, KITS, replace(LIVER, ignore=3), replace(KITS, ignore=4, lesions=(2,))]
+)
+def test_a_described_scheme_needs_no_data_set(scheme):
+    assert make_scheme(describe_scheme(scheme)) == scheme
 
 
 @pytest.mark.parametrize(

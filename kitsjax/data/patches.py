@@ -97,8 +97,9 @@ def read_patch(
     voxels as they are.
 
     Zero is the mean of a normalized image, and background in a label. The label is padded with
-    background rather than with a value that the loss ignores, because whole-volume prediction pads
-    its windows with the same zeros: the network must have learned that nothing is there.
+    background, also where the scheme has a value that the loss ignores, because whole-volume
+    prediction pads its windows with the same zeros: the network must have learned that nothing is
+    there.
     """
     patch = np.zeros(shape, array.dtype if table is None else table.dtype)
     # The part of the patch within the volume, in voxels of the volume and then of the patch.
