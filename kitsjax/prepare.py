@@ -193,12 +193,13 @@ def _absent_classes(cases: Sequence[PreprocessedCase], scheme: LabelScheme) -> l
 
 
 def _check_label_source(data: DataSettings, scheme: LabelScheme) -> None:
-    """Refuse individual annotations for labels other than KiTS's, of which they are."""
-    if data.label_source != MAJORITY and scheme.names != KITS.names:
+    """Refuse individual annotations for other labels than KiTS's, or for unannotated voxels."""
+    known = scheme.names, scheme.ignore
+    if data.label_source != MAJORITY and known != (KITS.names, KITS.ignore):
         raise InputError(
             f"data.label_source = {data.label_source}: individual annotations are of "
-            f"{', '.join(KITS.names[1:])}, not of {', '.join(scheme.names[1:])} (labels.names); "
-            "choose majority"
+            f"{', '.join(KITS.names[1:])} in every voxel, and [labels] says otherwise; choose "
+            "majority, or leave out [labels]"
         )
 
 

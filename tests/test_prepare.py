@@ -10,7 +10,7 @@ from kitsjax.data.preprocessed_case import PreprocessedCase
 from kitsjax.errors import InputError
 from kitsjax.labels import KITS
 from kitsjax.prepare import check_classes, describe_preparation, fill_intensities, prepare_data
-from kitsjax.settings import DataSettings, PhantomSettings, PreprocessSettings
+from kitsjax.settings import DataSettings, LabelSettings, PhantomSettings, PreprocessSettings
 
 
 def test_unknown_annotator_is_refused(tmp_path):
@@ -132,3 +132,12 @@ def test_other_shards_are_no_older_versions(tmp_path):
         assert describe_preparation(data).endswith(f"; {data.folder}")
     os.utime(tmp_path / "data" / "case_00000" / "imaging.nii.gz")
     assert " (1 more there, of older versions " in describe_preparation(data)
+
+
+@pytest.mark.parametrize("labels", [{"names": ("liver", "tumor")}, {"ignore": True}])
+def test_annotations_are_of_kits_alone(tmp_path, labels):
+    asked = DataSettings(root=str(tmp_path), label_source="sample")
+    parts = PhantomSettings(), PreprocessSettings()
+    with pytest.raises(InputError, match="of kidney, tumor, cyst in every voxel") as error:
+        prepare_data(asked, *parts, labels=LabelSettings(**labels))
+    assert "\n" not in str(error.value)
