@@ -36,7 +36,7 @@ from kitsjax.infer.outputs import Outputs, make_on_disk
 from kitsjax.infer.predict import SLABS_AHEAD, needs_probabilities, to_native
 from kitsjax.infer.predict_slabs import predict_slabs
 from kitsjax.infer.run_ahead import iterate_ahead, map_ahead
-from kitsjax.infer.slab_sums import Slab
+from kitsjax.infer.slab_sums import Slab, take_image
 from kitsjax.infer.trained_model import Ensemble, Models, stack_models
 from kitsjax.process_pool import cores
 from kitsjax.settings import PredictSettings
@@ -215,7 +215,8 @@ class _Work:
     ) -> Iterator[tuple[_Case, Outputs]]:
         """Make the outputs of each case from its slabs, on its CT's own grid; note which failed."""
         for case, group in groupby(slabs, key=itemgetter(0)):
-            outputs = catch(self._bring_back_one, case, (slab for _, slab in group))
+            slabs_of_case = take_image((slab for _, slab in group), case.shape[0])
+            outputs = catch(self._bring_back_one, case, slabs_of_case)
             if isinstance(outputs, InputError):
                 self._note(case.file, outputs)
             else:

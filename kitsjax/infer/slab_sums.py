@@ -96,9 +96,25 @@ class Slab:
     planes: Array
     box: Box
 
+    @property
+    def depth(self) -> int:
+        """Number of planes that belong to the image."""
+        return self.box[0].stop - self.box[0].start
+
     def read(self) -> np.ndarray:
         """Copy the planes to the host, once the device has computed them."""
         return np.asarray(self.planes)[..., *self.box]
+
+
+def take_image(slabs: Iterator[Slab | Exception], depth: int) -> Iterator[Slab | Exception]:
+    """Yield the slabs of one image up to its last plane, without a look at what follows.
+
+    So its mask is made before the devices have come to the next image.
+    """
+    for slab in slabs:
+        yield slab
+        if isinstance(slab, Exception) or not (depth := depth - slab.depth):
+            return
 
 
 class SlabSums:

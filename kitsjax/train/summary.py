@@ -53,17 +53,17 @@ def report_scores(
     Returns:
         One line for each case that could not be scored, on whichever host.
     """
-    record = read_record(folder)
-    assert record is not None
-    scored = record.scored if is_main() else ""
+    # The other hosts may not see yet what the main process has written to the shared disk.
+    record = read_record(folder) if is_main() else None
+    scored = record.scored if record else ""
     current = bool(scored) and scored == _hash_scored(settings, folder, held_out)
     if tell_all("looking at the scores", str(current)) == str(True):
-        if is_main():
+        if record:
             print(f"scores are up to date: {len(held_out)} held-out cases")
             write_record(folder, record.model_copy(update={"stage": "finished"}))
         return []
     found = evaluate_together(held_out, folder, settings.data.workers) if held_out else None
-    if is_main():
+    if record:
         _write_scores(settings, folder, train_cases, held_out, record, found)
     barrier("writing the report")
     return _list_failures(found) if found else []
