@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kitsjax.data.cache import cache_folder, count_others, locate_case
+from kitsjax.data.case import Case
 from kitsjax.data.instances import annotator_numbers
-from kitsjax.data.kits import Case, find_cases
 from kitsjax.data.label_source import annotator_number
 from kitsjax.data.normalization import measure_intensities
+from kitsjax.data.open_dataset import open_dataset
 from kitsjax.data.preprocess_cases import PreprocessReport, preprocess_cases
 from kitsjax.data.preprocessed_case import PreprocessedCase
 from kitsjax.errors import InputError
@@ -85,7 +86,7 @@ def find_data(data: DataSettings, phantom: PhantomSettings) -> list[Case]:
     if data.make_phantom:
         check_folder(data.root, "data.root")
         make_phantom(data.root, phantom.cases, phantom.matrix, phantom.seed, data.workers)
-    cases = find_cases(data.root)
+    cases = open_dataset(data.root, data.layout).cases
     _check_annotator(data, cases)
     return cases
 

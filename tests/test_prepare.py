@@ -85,7 +85,7 @@ def test_places_are_tested_before_any_work(tmp_path, monkeypatch):
     """The message names the setting that moves the cache, or the phantom's folder."""
     work = []
     monkeypatch.setattr("kitsjax.prepare.make_phantom", lambda *_: work.append("phantom"))
-    monkeypatch.setattr("kitsjax.prepare.find_cases", lambda *_: work.append("cases"))
+    monkeypatch.setattr("kitsjax.prepare.open_dataset", lambda *_: work.append("cases"))
     (tmp_path / "file").touch()
     taken, free = str(tmp_path / "file"), str(tmp_path / "free")
     places = [("data.cache", free, taken), ("data.root", taken, free)]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from kitsjax.data.cache import case_stamp
-from kitsjax.data.kits import Case
+from kitsjax.data.case import Case
 from kitsjax.data.split import Split, split_text
 from kitsjax.errors import InputError
 from kitsjax.failures import catch

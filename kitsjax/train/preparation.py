@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from kitsjax.data.cache import is_stored, locate_case
-from kitsjax.data.kits import Case
+from kitsjax.data.case import Case
 from kitsjax.data.preprocess_cases import PreprocessReport
 from kitsjax.data.preprocessed_case import PreprocessedCase
 from kitsjax.errors import InputError

@@ -7,7 +7,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from kitsjax.data.kits import Case
+from kitsjax.data.case import Case
 from kitsjax.data.split import Split
 from kitsjax.devices import connect_devices, start_devices
 from kitsjax.errors import USAGE_STATUS
