@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import NoReturn, get_args
 
 from tqdm import tqdm
@@ -17,7 +17,7 @@ from tqdm import tqdm
 from kitsjax.config import load_settings, to_toml
 from kitsjax.errors import USAGE_STATUS, InputError
 from kitsjax.files import remove_unfinished
-from kitsjax.processes import Shard
+from kitsjax.processes import Shard, end_now
 from kitsjax.settings import DataSettings, Settings
 from kitsjax.signals import STOPPED_STATUSES, Stopped, ignore_signals, stop_on_signals
 
@@ -186,9 +186,6 @@ def exit_with(status: int) -> NoReturn:
     write are not waited for either, so their temporary files are removed here.
     """
     if status in STOPPED_STATUSES.values():
-        for stream in filter(None, (sys.stdout, sys.stderr)):
-            with suppress(OSError):
-                stream.flush()
         remove_unfinished()
-        os._exit(status)
+        end_now(status)
     sys.exit(status)

@@ -2,15 +2,22 @@
 
 import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from pydantic import ValidationError
+
 from kitsjax.errors import InputError
 from kitsjax.input_file import open_file, reading
-from kitsjax.labels import KITS, EvaluationClass, LabelScheme
+from kitsjax.labels import KITS, LabelScheme
+from kitsjax.make_scheme import make_scheme
+from kitsjax.settings import LabelSettings
 
 NAME = "dataset.json"
+
+IGNORE = "ignore"
+"""nnU-Net's name of the label of voxels that nobody annotated."""
 
 _logger = logging.getLogger(__name__)
 
@@ -61,10 +68,10 @@ def read_scheme(root: Path, content: dict[str, Any]) -> LabelScheme:
         raise InputError(
             f"{path}: label values {values} are not 0, 1, 2, ... without gaps; renumber the labels"
         )
-    ignore = len(names) - 1 if names[-1].lower() == "ignore" else None
-    if ignore is None and "ignore" in map(str.lower, names):
+    has_ignore = names[-1].lower() == IGNORE
+    if not has_ignore and IGNORE in map(str.lower, names):
         raise InputError(f"{path}: the label ignore must have the highest value; renumber it")
-    return _make_scheme(path, names[:ignore], ignore)
+    return _make_scheme(path, names[: len(names) - has_ignore], has_ignore)
 
 
 def check_channels(root: Path, content: dict[str, Any]) -> None:
@@ -131,12 +138,15 @@ def _parse_value(path: Path, name: object, value: object) -> int:
     return int(str(value))
 
 
-def _make_scheme(path: Path, names: Iterable[str], ignore: int | None) -> LabelScheme:
-    _, *own = names
-    if tuple(own) == KITS.names[1:] and ignore is None:
-        return KITS
-    classes = tuple(EvaluationClass(name, name, (i,), 1.0) for i, name in enumerate(own, 1))
+def _make_scheme(path: Path, names: Sequence[str], ignore: bool) -> LabelScheme:
+    """Make the scheme of the names of the label values from 0; KiTS's keep their classes."""
+    own = () if tuple(names[1:]) == KITS.names[1:] else tuple(names[1:])
+    if not names[1:]:
+        raise InputError(f"{path}: no label besides the background; name the labels")
     try:
-        return LabelScheme(("background", *own), classes, ignore=ignore)
-    except ValueError as error:
-        raise InputError(f"{path}: {error}; correct the labels") from None
+        return make_scheme(LabelSettings(names=own, ignore=ignore))
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"]
+    except InputError as error:
+        reason = str(error)
+    raise InputError(f"{path}: {reason}; correct the labels")

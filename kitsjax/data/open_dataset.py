@@ -24,7 +24,9 @@ from kitsjax.failures import catch
 from kitsjax.image.case_names import FIRST_CHANNEL
 from kitsjax.image.file_format import image_stem, list_folder
 from kitsjax.input_file import check_is_folder, reading
-from kitsjax.labels import LabelScheme
+from kitsjax.labels import KITS, LabelScheme
+from kitsjax.make_scheme import make_scheme
+from kitsjax.settings import LabelSettings
 
 AUTO, KITS_LAYOUT = "auto", "kits"
 
@@ -142,6 +144,26 @@ def open_dataset(root: str | Path, layout: str = AUTO, complete: bool = True) ->
     return RawDataset(root, taken, cases, scheme)
 
 
+def resolve_scheme(labels: LabelSettings, found: RawDataset) -> LabelScheme:
+    """Make the label scheme of a data set: its own, as [labels] completes it, or that of [labels].
+
+    Args:
+        labels: section of the settings; without names the data set's own scheme holds, or KiTS's.
+        found: the data set.
+
+    Raises:
+        InputError: [labels] and the data set name other labels.
+    """
+    scheme = make_scheme(labels, found.scheme or KITS)
+    if found.scheme and _name_values(scheme) != _name_values(found.scheme):
+        raise InputError(
+            f"{found.root}: its dataset.json names the labels {_name_values(found.scheme)}, and "
+            f"[labels] names {_name_values(scheme)}; leave out labels.names and labels.ignore, or "
+            "correct one of the two"
+        )
+    return scheme
+
+
 def _choose_layout(root: Path) -> str:
     """Return the one layout that a folder fits.
 
@@ -161,3 +183,8 @@ def _choose_layout(root: Path) -> str:
         f"{root}: holds no data set; looked for {'; '.join(signs)}; give the folder that holds one "
         "of these"
     )
+
+
+def _name_values(scheme: LabelScheme) -> str:
+    """List the names of the label values from 1."""
+    return ", ".join([*scheme.names[1:], *(["ignore"] if scheme.ignore else [])])

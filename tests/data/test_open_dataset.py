@@ -8,11 +8,11 @@ import pytest
 from layouts import CONVERT, put, to_decathlon, to_kits, to_nnunet, to_pairs, write_json
 from nifti_files import refusal
 
-from kitsjax.data.open_dataset import LAYOUTS, open_dataset
+from kitsjax.data.open_dataset import LAYOUTS, open_dataset, resolve_scheme
 from kitsjax.data.preprocess_case import preprocess_case
 from kitsjax.labels import KITS
 from kitsjax.phantom.dataset import make_phantom
-from kitsjax.settings import DataSettings, PreprocessSettings
+from kitsjax.settings import DataSettings, LabelSettings, PreprocessSettings
 
 WAYS = [(layout, convert) for layout, ways in CONVERT.items() for convert in ways]
 
@@ -297,3 +297,24 @@ def test_kits23_has_its_annotations(converted):
     ]  # fmt: skip
     (second.folder / "instances").mkdir()
     assert open_dataset(root).cases[1].annotations == second.annotations
+
+
+def test_settings_and_data_set_agree_on_labels(converted):
+    """Without names the data set's own labels hold; other settings complete them."""
+    root = converted(to_nnunet)
+    record = json.loads((root / "dataset.json").read_text())
+    write_json(root, **record | {"labels": {"background": 0, "liver": 1, "ignore": 2}})
+    found = open_dataset(root)
+    assert resolve_scheme(LabelSettings(), found) == found.scheme
+    same = LabelSettings(names=("liver",), ignore=True, lesions=("liver",))
+    assert resolve_scheme(same, found).lesions == (1,)
+    for other in (LabelSettings(names=("liver",)), LabelSettings(names=("spleen",), ignore=True)):
+        message = refusal(resolve_scheme, other, found)
+        assert message.startswith(f"{root}: its dataset.json names the labels liver, ignore, and ")
+        assert f"[labels] names {', '.join(other.names)}" in message
+
+
+def test_a_data_set_without_names_is_kits(two_cases):
+    found = open_dataset(two_cases)
+    assert resolve_scheme(LabelSettings(), found) == KITS
+    assert resolve_scheme(LabelSettings(names=("liver",)), found).names == ("background", "liver")
