@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from kitsjax.plan.chips import GIB, Chip
+from kitsjax.plan.program_bytes import count_program_bytes
 from kitsjax.train.step_errors import is_out_of_memory
 
 
@@ -73,15 +74,20 @@ def measure_cost(
         "activations and temporary": analysis.temp_size_in_bytes,
         "machine code": analysis.generated_code_size_in_bytes,
     }
-    return Cost(*count_work(compiled, iterations, outside_bytes), memory)
+    flops, bytes_moved = count_work(compiled, iterations, outside_bytes)
+    if math.isnan(flops):
+        # XLA analyzes no program for a GPU; before its optimizations it can count the arithmetic.
+        flops = iterations * (lowered.cost_analysis() or {}).get("flops", math.nan)
+    return Cost(flops, bytes_moved, memory)
 
 
 def count_work(
     compiled: jax.stages.Compiled, iterations: int = 1, outside_bytes: float = 0
 ) -> tuple[float, float]:
-    """Count the operations and the bytes moved of one execution; nan where XLA has no count.
+    """Count the operations and the bytes moved of one execution; nan where there is no count.
 
-    XLA counts the body of a loop once, however often it runs.
+    XLA counts the body of a loop once, however often it runs. Where it counts no bytes, as for a
+    GPU, they are counted in the text of the program.
 
     Args:
         compiled: a function that consists of one loop and little else.
@@ -89,10 +95,13 @@ def count_work(
         outside_bytes: bytes that are moved once, outside of the loop.
     """
     analysis: Any = compiled.cost_analysis() or {}
-    flops = analysis.get("flops", math.nan)
-    bytes_moved = analysis.get("bytes accessed", math.nan)
+    flops = iterations * analysis.get("flops", math.nan)
+    if "bytes accessed" not in analysis:
+        text = compiled.as_text()
+        return flops, count_program_bytes(text) if text else math.nan
+    bytes_moved = analysis["bytes accessed"]
     outside = min(bytes_moved, outside_bytes)
-    return iterations * flops, outside + iterations * (bytes_moved - outside)
+    return flops, outside + iterations * (bytes_moved - outside)
 
 
 def count_parameters(params: Any) -> int:

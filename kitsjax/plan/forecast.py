@@ -1,7 +1,7 @@
 """Forecast before renting: does a run fit into the devices' memory, and what bounds its speed?
 
 The train step and the prediction are compiled for the devices, which need not be here, since
-libtpu's compiler works from the description of a TPU. XLA analyzes what they would cost.
+XLA's compilers work from the description of a TPU or GPU. What they would cost is then analyzed.
 """
 
 import math
@@ -18,7 +18,7 @@ from kitsjax.infer.sliding_window import bucket_shape, window_positions, windows
 from kitsjax.infer.trained_model import Ensemble, Model
 from kitsjax.plan.chips import CHIPS, Chip
 from kitsjax.plan.cost import Cost, count_bytes, count_parameters, measure_cost
-from kitsjax.plan.targets import tpu_devices
+from kitsjax.plan.targets import target_devices
 from kitsjax.settings import Settings
 from kitsjax.train.program import Program, build_program, first_state, lower_train_step
 from kitsjax.train.state import TrainState
@@ -74,12 +74,12 @@ def forecast(settings: Settings, target: str | None = None, ct_shape: Shape = CT
 
     Args:
         settings: the run.
-        target: TPU slice, see `tpu_devices`; None: this machine's devices.
+        target: devices that need not be here, see `target_devices`; None: this machine's devices.
         ct_shape: shape of the preprocessed CT that is predicted, voxels.
 
     Raises:
-        InputError: the target is unknown or libtpu is not installed, or the batch cannot be divided
-            over the devices.
+        InputError: the target is unknown or its compiler is not installed, or the batch cannot be
+            divided over the devices.
     """
     devices = _find_devices(settings, target)
     program = build_program(settings, devices)
@@ -111,7 +111,7 @@ def forecast(settings: Settings, target: str | None = None, ct_shape: Shape = CT
 
 def _find_devices(settings: Settings, target: str | None) -> list[jax.Device]:
     if target is not None:
-        return tpu_devices(target)
+        return target_devices(target)
     # Nothing is run, so this process need not join the others of the run.
     start_devices(settings.run.model_copy(update={"coordinator": ""}))
     return jax.local_devices()

@@ -18,10 +18,13 @@ def test_roofline_is_the_slower_of_both(bytes_moved, seconds):
 
 
 class Compiled:
-    """A compiled function of a known analysis."""
+    """A compiled function of a known analysis and text."""
 
-    def __init__(self, analysis: dict[str, float] | None) -> None:
-        self.analysis = analysis
+    def __init__(self, analysis: dict[str, float] | None, text: str = "") -> None:
+        self.analysis, self.text = analysis, text
+
+    def as_text(self) -> str:
+        return self.text
 
     def cost_analysis(self) -> dict[str, float] | None:
         return self.analysis
@@ -33,6 +36,14 @@ def test_a_loops_body_counts_as_often_as_it_runs():
     # 20 bytes are outside of the loop, 80 within.
     assert count_work(compiled, 4, 20) == (40, 20 + 4 * 80)
     assert all(math.isnan(count) for count in count_work(Compiled(None)))
+
+
+def test_bytes_are_counted_where_xla_counts_none():
+    text = "ENTRY %main (a: f32[8]) -> f32[8] {\n  %a = f32[8]{0} parameter(0)\n"
+    text += "  ROOT %b = f32[8]{0} copy(%a)\n}\n"
+    flops, bytes_moved = count_work(Compiled(None, text))
+    assert math.isnan(flops)
+    assert bytes_moved == 64
 
 
 def test_a_refusal_is_kept_with_its_size():
