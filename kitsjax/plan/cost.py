@@ -8,9 +8,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from kitsjax.model.compiling import compile_program, is_out_of_memory
 from kitsjax.plan.chips import GIB, Chip
 from kitsjax.plan.program_bytes import count_program_bytes
-from kitsjax.train.step_errors import is_out_of_memory
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ class Cost:
 
 def measure_cost(
     lowered: jax.stages.Lowered,
+    platform: str,
     named_arguments: dict[str, float],
     iterations: int = 1,
     outside_bytes: float = 0,
@@ -53,13 +54,14 @@ def measure_cost(
 
     Args:
         lowered: the function, from `jax.jit(f).lower(...)`.
+        platform: "cpu", "gpu" or "tpu", which it was lowered for.
         named_arguments: bytes of the arguments that are listed in `Cost.memory` under names of
             their own; all others are listed as "input".
         iterations: see `count_work`.
         outside_bytes: see `count_work`.
     """
     try:
-        compiled = lowered.compile()
+        compiled = compile_program(lowered, platform)
     except jax.errors.JaxRuntimeError as error:
         if not is_out_of_memory(error):
             raise
@@ -75,9 +77,6 @@ def measure_cost(
         "machine code": analysis.generated_code_size_in_bytes,
     }
     flops, bytes_moved = count_work(compiled, iterations, outside_bytes)
-    if math.isnan(flops):
-        # XLA analyzes no program for a GPU; before its optimizations it can count the arithmetic.
-        flops = iterations * (lowered.cost_analysis() or {}).get("flops", math.nan)
     return Cost(flops, bytes_moved, memory)
 
 

@@ -6,6 +6,7 @@ XLA's compilers work from the description of a TPU or GPU. What they would cost 
 
 import math
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -19,6 +20,7 @@ from kitsjax.infer.sliding_window import bucket_shape, window_positions, windows
 from kitsjax.infer.trained_model import Ensemble, Model
 from kitsjax.plan.chips import CHIPS, Chip
 from kitsjax.plan.cost import Cost, count_bytes, count_parameters, measure_cost
+from kitsjax.plan.operations import count_step_operations, count_window_operations
 from kitsjax.plan.targets import target_devices
 from kitsjax.settings import Settings
 from kitsjax.train.program import Program, build_program, first_state, lower_train_step
@@ -131,19 +133,32 @@ def _measure_training(
     named = {"parameters": parameters, "momentum": momentum}
     if average:
         named["average"] = average
-    return measure_cost(lowered, named, settings.train.accumulation_steps, update_bytes)
+    iterations, platform = settings.train.accumulation_steps, devices[0].platform
+    cost = measure_cost(lowered, platform, named, iterations, update_bytes)
+    share = settings.sampling.batch_size // len(devices)
+    return _complete(cost, lambda: count_step_operations(settings, share))
 
 
 def _measure_prediction(model: Model, ct_shape: Shape, device: jax.Device) -> Cost:
     """Measure the prediction of one batch of windows; its loop goes over the mirrorings."""
     stacked = jax.tree.map(lambda x: jax.ShapeDtypeStruct((1, *x.shape), x.dtype), model.params)
-    lowered = lower_windows(Ensemble(model, stacked), model.predict, device)
+    ensemble = Ensemble(model, stacked)
+    lowered = lower_windows(ensemble, model.predict, device)
     mirrorings = 8 if model.predict.mirror else 1
-    cost = measure_cost(lowered, {"parameters": count_bytes(model.params)}, mirrorings)
+    named = {"parameters": count_bytes(model.params)}
+    cost = measure_cost(lowered, device.platform, named, mirrorings)
+    cost = _complete(cost, lambda: count_window_operations(ensemble))
     # Beside the batch itself the device holds the sums over the windows of a CT.
     voxels = math.prod(sums_shape(ct_shape, model.patch_shape, model.predict.bucket))
     sums = 4 * len(model.scheme.names) * voxels
     return replace(cost, memory={**cost.memory, "sums": sums} if cost.memory else {})
+
+
+def _complete(cost: Cost, count: Callable[[], float]) -> Cost:
+    """Count the operations where XLA has not, as for a GPU."""
+    if cost.refusal or not math.isnan(cost.flops):
+        return cost
+    return replace(cost, flops=count())
 
 
 def _count_windows(model: Model, ct_shape: Shape) -> int:

@@ -56,7 +56,7 @@ def test_a_refusal_is_kept_with_its_size():
         def compile(self) -> None:
             raise jax.errors.JaxRuntimeError(message)
 
-    cost = measure_cost(Lowered(), {})
+    cost = measure_cost(Lowered(), "cpu", {})
     assert cost.memory_bytes == 20.5 * GIB
     assert cost.refusal == message.splitlines()[1]
 
@@ -67,4 +67,4 @@ def test_another_error_of_the_compiler_is_raised():
             raise jax.errors.JaxRuntimeError("INTERNAL: a bug")
 
     with pytest.raises(jax.errors.JaxRuntimeError, match="a bug"):
-        measure_cost(Lowered(), {})
+        measure_cost(Lowered(), "cpu", {})
