@@ -71,15 +71,8 @@ def run_suite(
         folder = Path(work or temporary).resolve()
         compared = Options(folder, output / "logs", size, platform, rounds)
         for name in names:
-            if name == SCALING:
-                run_scaling(output, folder / SCALING)
-                continue
-            if name == LEARN:
-                texts.append(learn.run_learn(output, folder / LEARN, options, rounds))
-                continue
-            if name == FORMS:
-                chosen = options.config, options.overrides
-                texts.append(forms.run_forms(output, size, *chosen, rounds))
+            if name not in BENCHMARKS:
+                texts += _run_own(name, output, compared, options)
                 continue
             rows += run_benchmark(BENCHMARKS[name], compared)
             table, found = to_table(rows, machine, packages), to_json(rows, machine, packages)
@@ -93,6 +86,18 @@ def run_suite(
     if rows:
         texts.insert(0, to_text(to_table(rows, machine, packages)))
     return "\n\n".join(texts)
+
+
+def _run_own(name: str, output: Path, compared: Options, options: LearnOptions) -> list[str]:
+    """Run a benchmark that has files of its own; return its table as text, if it has one."""
+    folder = compared.work / name
+    if name == SCALING:
+        run_scaling(output, folder)
+        return []
+    if name == LEARN:
+        return [learn.run_learn(output, folder, options, compared.rounds)]
+    chosen = options.config, options.overrides
+    return [forms.run_forms(output, compared.size, *chosen, compared.rounds)]
 
 
 def _check(output: Path, names: Sequence[str], rounds: int, work: str | Path | None) -> None:
