@@ -117,7 +117,7 @@ def forecast(settings: Settings, target: str | None = None, ct_shape: Shape = CT
 
 
 def _complete_labels(settings: Settings) -> Settings:
-    """Complete [labels] by the data set's own, if it is here: the network has an output for each."""
+    """Complete [labels] by the data set's own, if it is here, for the network's outputs."""
     data = settings.data
     found = catch(open_dataset, data.root, data.layout, complete=False)
     if isinstance(found, InputError):
