@@ -1,4 +1,4 @@
-"""Segment CTs with a trained model: a file, a folder of files, a KiTS or a DICOM folder.
+"""Segment CTs with a trained model: a file, a folder of files, a data set or a DICOM folder.
 
 python bin/predict.py --model runs/phantom --input scan.nii.gz --output masks/
 """

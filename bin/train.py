@@ -1,4 +1,4 @@
-"""Train on a KiTS folder, then segment and score the held-out cases.
+"""Train on a data set, then segment and score the held-out cases.
 
 python bin/train.py --config configs/phantom.toml
 python bin/train.py --config configs/kits21_paper.toml --set data.root=/data/kits21 --resume

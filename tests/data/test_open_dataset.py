@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from typing import get_args
 
 import pytest
@@ -318,3 +319,15 @@ def test_a_data_set_without_names_is_kits(two_cases):
     found = open_dataset(two_cases)
     assert resolve_scheme(LabelSettings(), found) == KITS
     assert resolve_scheme(LabelSettings(names=("liver",)), found).names == ("background", "liver")
+
+
+def test_nnunets_own_dataset_json_is_read(converted):
+    own = pytest.importorskip(
+        "nnunetv2.dataset_conversion.generate_dataset_json", reason="nnunetv2 is not installed"
+    )
+    root = converted(to_nnunet)
+    (root / "dataset.json").unlink()
+    own.generate_dataset_json(str(root), {0: "CT"}, NAMES | {"ignore": 4}, 2, ".nii.gz")
+    found = open_dataset(root)
+    assert (found.layout, len(found.cases)) == ("nnunet", 2)
+    assert found.scheme == replace(KITS, ignore=4)
