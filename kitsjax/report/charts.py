@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kitsjax.evaluate.lesions import count_outcomes
+from kitsjax.evaluate.outcomes import count_outcomes
 from kitsjax.evaluate.results import Evaluation, Lesion
 from kitsjax.labels import EVALUATION_NAMES
 from kitsjax.report.drawing import Drawing, new_figure

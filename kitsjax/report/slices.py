@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 
 from kitsjax.errors import InputError
-from kitsjax.evaluate.lesions import describe_case
+from kitsjax.evaluate.outcomes import describe_case
 from kitsjax.evaluate.results import Evaluation
 from kitsjax.labels import INDIVIDUAL, MAJORITY
 from kitsjax.report.drawing import Drawing

@@ -10,6 +10,7 @@ from typing import TypeVar
 from kitsjax.data.kits import Case
 from kitsjax.evaluate.evaluation import BOTH, evaluate
 from kitsjax.evaluate.results import Evaluation, Failure, Lesion, Score
+from kitsjax.evaluate.stored_scheme import scheme_from_json
 from kitsjax.hosts import exchange, host_count, host_index
 from kitsjax.labels import MAJORITY
 from kitsjax.processes import take_shard
@@ -43,7 +44,7 @@ def evaluate_together(held_out: Sequence[Case], folder: Path, workers: int) -> E
 def merge_evaluations(texts: Sequence[str]) -> Evaluation:
     """Merge the evaluations of shares of the cases, each `json.dumps(asdict(evaluation))`.
 
-    The first one's data set, predictions and versions stand for all.
+    The first one's data set, predictions, versions and label scheme stand for all.
     """
     parts = [_read_evaluation(text) for text in texts]
     return replace(
@@ -70,5 +71,6 @@ def _read_evaluation(text: str) -> Evaluation:
         lesions=tuple(Lesion(*row) for row in content.pop("lesions")),
         failures=tuple(Failure(*row) for row in content.pop("failures")),
         missing=tuple(content.pop("missing")),
+        scheme=scheme_from_json(content.pop("scheme")),
         **content,
     )

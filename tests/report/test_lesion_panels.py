@@ -1,6 +1,6 @@
 from example_scores import lesion, random_evaluation
 
-from kitsjax.evaluate.lesions import OUTCOMES
+from kitsjax.evaluate.outcomes import OUTCOMES
 from kitsjax.report.charts import plot_sensitivity
 
 

@@ -6,7 +6,7 @@ from io import StringIO
 import pytest
 from example_scores import LESIONS, SIX, evaluation, lesion
 
-from kitsjax.evaluate.lesions import OUTCOMES
+from kitsjax.evaluate.outcomes import OUTCOMES
 from kitsjax.evaluate.results import Evaluation
 from kitsjax.labels import EVALUATION_NAMES, INDIVIDUAL, MAJORITY
 from kitsjax.report.result_tables import (

@@ -6,7 +6,7 @@ import pytest
 from example_scores import lesion
 
 from kitsjax.evaluate.results import Evaluation, Score
-from kitsjax.labels import EVALUATION_CLASSES, INDIVIDUAL, MAJORITY
+from kitsjax.labels import INDIVIDUAL, KITS, MAJORITY
 from kitsjax.report.statistics import (
     VOLUME_EDGES_CM3,
     SizeHalves,
@@ -27,7 +27,7 @@ def evaluation_of(dice, surface_dice=None, against=MAJORITY, volumes=None, tumor
         Score(f"case_{i:05d}", name, against, 1, float(dice[i, k]), float(surface_dice[i, k]),
               1.0, 1.0, volumes[i], tumors[i])
         for i in range(len(dice))
-        for k, name in enumerate(EVALUATION_CLASSES)
+        for k, name in enumerate(KITS.evaluation_keys)
     ]  # fmt: skip
     return Evaluation(scores=tuple(rows))
 

@@ -8,7 +8,7 @@ from io import StringIO
 import pytest
 from example_scores import LESIONS, NAN, SIX, evaluation, lesion
 
-from kitsjax.evaluate.lesions import OUTCOMES
+from kitsjax.evaluate.outcomes import OUTCOMES
 from kitsjax.evaluate.results import Evaluation
 from kitsjax.labels import EVALUATION_NAMES, MAJORITY
 from kitsjax.report.report import make_tables
