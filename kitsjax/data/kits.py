@@ -3,8 +3,8 @@
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 
 from kitsjax.errors import InputError
@@ -75,23 +75,24 @@ def find_cases(root: str | Path, images: bool = True) -> list[Case]:
         root: folder that contains the case_XXXXX folders.
         images: True requires an image and a label for every case, as training does, and a note
             names the folders that are no cases. False requires only one case with a label or
-            annotations, as scoring does; a case whose folder cannot be read says so.
+            annotations, as scoring does; a case whose folder cannot be read, or that has two
+            folders, says so in its `problem`.
 
     Raises:
-        InputError: The folder is missing, cannot be read or contains no case, two folders are of
-            one case, or a required file is missing; all incomplete cases are named.
+        InputError: The folder is missing, cannot be read or contains no case, or a required file is
+            missing, or two folders are of one case; all such cases are named.
     """
     root = Path(root)
     advice = "give the folder that holds case_00000 and so on"
     check_is_folder(root, "no such data folder", advice)
     with reading(root):
         folders = [p for p in list_folder(root) if is_case_name(p.name) and p.is_dir()]
-    cases = sorted(map(_find_files, folders), key=lambda case: case.case_id)
+    # Of several folders of one case, the one in lower case stands for it.
+    folders.sort(key=lambda folder: (folder.name.lower(), not folder.name.islower()))
+    found = map(_find_files, folders)
+    cases = [_only_case(list(same)) for _, same in groupby(found, lambda case: case.case_id)]
     if not cases:
         raise InputError(f"{root}: holds no case_XXXXX folder; {advice}")
-    for one, other in pairwise(cases):
-        if one.case_id == other.case_id:
-            raise InputError(f"{one.folder} and {other.folder.name} are of one case; keep one")
     if images:
         _check_complete(root, cases)
         note_other_folders(root, cases)
@@ -120,6 +121,15 @@ def is_case_name(name: str) -> bool:
 def list_annotation_files(folder: Path) -> list[Path]:
     """List the NIfTI files of a `segmentations` folder by name, without hidden ones."""
     return list_nifti(folder)
+
+
+def _only_case(same: Sequence[Case]) -> Case:
+    """Return the case of the folders of one id; of several folders one that says so."""
+    first, *others = same
+    if not others:
+        return first
+    names = ", ".join(case.folder.name for case in others)
+    return replace(first, problem=f"{first.folder} and {names} are of one case; keep one")
 
 
 def _find_files(folder: Path) -> Case:

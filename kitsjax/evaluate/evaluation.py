@@ -64,7 +64,7 @@ def evaluate(
         InputError: The folder of predictions is missing, or holds none; or only INDIVIDUAL is asked
             for, with other labels than KiTS's.
     """
-    if scheme.names != KITS.names:
+    if not scheme.is_kits:
         if MAJORITY not in against:
             raise InputError(
                 "annotation samples are made of KiTS21's labels only; score other labels against "

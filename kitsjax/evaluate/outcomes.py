@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from kitsjax.evaluate.results import Lesion
-from kitsjax.labels import KITS, LabelScheme
+from kitsjax.labels import LabelScheme
 
 MISCLASSIFIED = "misclassified"
 """The outcome that takes two lesion labels at least."""
@@ -25,7 +25,7 @@ _MAX_NAMED = 3
 
 def list_outcomes(scheme: LabelScheme) -> dict[str, str]:
     """Return the outcomes that lesions of a scheme can have, with their meanings in its words."""
-    if scheme.names == KITS.names:
+    if scheme.is_kits:
         return OUTCOMES
     other = "the other" if len(scheme.lesions) == 2 else "another"
     return {

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from kitsjax.data.preprocess import preprocess
 from kitsjax.dicom.read_volume import Source, read_volume
-from kitsjax.dicom.segmentation import convert_mask, segmentation_path
+from kitsjax.dicom.segmentation import check_referable, convert_mask, segmentation_path
 from kitsjax.dicom.series import Series
 from kitsjax.errors import InputError
 from kitsjax.failures import catch, describe_failure
@@ -38,7 +38,7 @@ from kitsjax.infer.predict_slabs import predict_slabs
 from kitsjax.infer.run_ahead import iterate_ahead, map_ahead
 from kitsjax.infer.slab_sums import Slab
 from kitsjax.infer.trained_model import Ensemble, Models, stack_models
-from kitsjax.labels import CLASSES
+from kitsjax.labels import CLASSES, KITS
 from kitsjax.process_pool import cores
 from kitsjax.settings import PredictSettings
 from kitsjax.types import Shape
@@ -198,6 +198,8 @@ class _Work:
         outputs = [target, probabilities_path(target)] if self.probabilities else [target]
         for path in [*outputs, segmentation_path(target)] if self.dicom_seg else outputs:
             check_file(path, "--output")
+        if self.dicom_seg and isinstance(source, Series) and not source.problem:
+            check_referable(source)
         key = mask_key(self.identity, source)
         if (
             self.keep_current
@@ -240,4 +242,4 @@ class _Work:
         """Write the DICOM SEG of a mask if it is asked for and not current."""
         source, mask = file
         if self.dicom_seg and isinstance(source, Series):
-            convert_mask(mask, source)
+            convert_mask(mask, source, KITS)

@@ -51,6 +51,11 @@ def lesion(label: str, outcome: str, volume_cm3: float = 1.0) -> Lesion:
     return Lesion("case_00000", source, label, 1, volume_cm3, outcome, NAN, NAN, NAN, 0)
 
 
+def found(lesions) -> Evaluation:
+    """An evaluation of lesions alone."""
+    return Evaluation(lesions=tuple(lesions))
+
+
 SIX = evaluation(0.9, 0.8, 0.7, 0.6, 0.85, 0.95)
 LESIONS = [
     *[lesion("tumor", "detected", 100)] * 2,
