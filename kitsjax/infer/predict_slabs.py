@@ -23,6 +23,7 @@ from kitsjax.infer.slab_sums import Slab, SlabSums
 from kitsjax.infer.sliding_window import importance_map, window_positions, windows_at_a_time
 from kitsjax.infer.trained_model import Ensemble
 from kitsjax.infer.window_probabilities import window_probabilities
+from kitsjax.labels import LabelScheme
 from kitsjax.model.arrays import Params
 from kitsjax.settings import PredictSettings
 
@@ -75,7 +76,7 @@ def predict_slabs(
         before = found
 
 
-@partial(jax.jit, static_argnames=("network", "mirror", "mesh"))
+@partial(jax.jit, static_argnames=("network", "mirror", "mesh", "scheme"))
 def predict_windows(
     params: Params,
     importance: Float[Array, "z y x"],
@@ -84,6 +85,7 @@ def predict_windows(
     network: nn.Module,
     mirror: bool,
     mesh: Mesh,
+    scheme: LabelScheme,
 ) -> Float[Array, "b k z y x"]:
     """Predict a batch of windows, an equal share on each device: probabilities times importance.
 
@@ -97,10 +99,13 @@ def predict_windows(
         network: maps windows (b, z, y, x, 1) to a tuple of logits, the finest first.
         mirror: whether to average over the eight mirrorings.
         mesh: the devices.
+        scheme: the background and its labels are the classes.
     """
 
     def predict(params: Params, importance: Array, patches: Array) -> Array:
-        by_class = window_probabilities(network, params, patches.astype(jnp.float32), mirror)
+        by_class = window_probabilities(
+            network, params, patches.astype(jnp.float32), mirror, scheme
+        )
         return importance[None, None] * by_class
 
     whole, divided = PartitionSpec(), PartitionSpec(_AXIS)
@@ -138,6 +143,7 @@ def lower_windows(
         network=model.network,
         mirror=settings.mirror,
         mesh=mesh,
+        scheme=model.scheme,
     )
 
 
@@ -160,6 +166,7 @@ def _on_devices(
             network=ensemble.model.network,
             mirror=settings.mirror,
             mesh=mesh,
+            scheme=ensemble.model.scheme,
         )
         return found
 

@@ -8,13 +8,17 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from kitsjax.labels import CLASSES
+from kitsjax.labels import LabelScheme
 from kitsjax.model.arrays import Params
 from kitsjax.model.regions import class_probabilities, predicts_regions
 
 
 def window_probabilities(
-    network: nn.Module, params: Params, patches: Float[Array, "b z y x"], mirror: bool
+    network: nn.Module,
+    params: Params,
+    patches: Float[Array, "b z y x"],
+    mirror: bool,
+    scheme: LabelScheme,
 ) -> Float[Array, "b k z y x"]:
     """Average the class probabilities of windows over ensemble members and mirrorings.
 
@@ -26,6 +30,7 @@ def window_probabilities(
         params: stacked parameters: each leaf has a leading axis of ensemble members.
         patches: normalized intensities.
         mirror: whether to average over the eight mirrorings.
+        scheme: the background and its labels are the classes.
     """
     flips = jnp.array(list(itertools.product((False, True), repeat=3)) if mirror else [[False] * 3])
     members = jax.tree.leaves(params)[0].shape[0]
@@ -35,12 +40,12 @@ def window_probabilities(
         def add_mirroring(sums: Array, flip: Bool[Array, " 3"]) -> tuple[Array, None]:
             logits = network.apply({"params": member}, _flip(patches, flip)[..., None])[0]
             logits = jnp.moveaxis(logits.astype(jnp.float32), -1, 1)
-            by_class = class_probabilities(logits, regions=regions, axis=1)
+            by_class = class_probabilities(logits, scheme, regions=regions, axis=1)
             return sums + _flip(by_class, flip), None
 
         return lax.scan(add_mirroring, sums, flips)[0], None
 
-    zeros = jnp.zeros((len(patches), len(CLASSES), *patches.shape[1:]), jnp.float32)
+    zeros = jnp.zeros((len(patches), len(scheme.names), *patches.shape[1:]), jnp.float32)
     sums, _ = lax.scan(add_member, zeros, params)
     return sums / (members * len(flips))
 

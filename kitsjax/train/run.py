@@ -7,7 +7,8 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from kitsjax.data.kits import Case
+from kitsjax.config import choose_scheme
+from kitsjax.data.case import Case
 from kitsjax.data.split import Split
 from kitsjax.devices import connect_devices, start_devices
 from kitsjax.errors import USAGE_STATUS
@@ -16,6 +17,7 @@ from kitsjax.host_watch import HostWatch, end_together
 from kitsjax.hosts import barrier, exchange, host_count, host_index, is_main
 from kitsjax.infer.bundle import BUNDLE_NAME, load_model, save_bundle
 from kitsjax.infer.predict_files import predict_files
+from kitsjax.make_scheme import describe_scheme
 from kitsjax.model.arrays import Params
 from kitsjax.prepare import DataSet, fill_intensities
 from kitsjax.processes import take_shard
@@ -99,7 +101,7 @@ def _run(
     train, held_out = ([cases[name] for name in side] for side in (split.train, split.held_out))
     if record is not None and is_main():
         check_files(record, settings, [*train, *held_out])
-    complete = _measure_intensities(settings, data, split, record)
+    complete = _complete_settings(settings, data, split, record)
     bundle = read_trained(folder, record)
     agree_on_start(split, complete.preprocess.intensities, bundle is not None)
     if bundle is None:
@@ -121,21 +123,28 @@ def _run(
     else:
         _save_model(complete, record, bundle.params, bundle.provenance, None)
     barrier("saving the model")
-    return _predict_and_score(settings, folder, train, held_out)
+    return _predict_and_score(complete, folder, train, held_out)
 
 
 def _nothing() -> None:
     """Release nothing: only the main process holds the run folder's lock."""
 
 
-def _measure_intensities(
+def _complete_settings(
     settings: Settings, data: DataSet, split: Split, record: RunRecord | None
 ) -> Settings:
-    """Complete the settings by the intensities of the training cases, if these normalize.
+    """Complete the settings by what only the data tells, so that a model file has it.
 
+    It is the data set's label scheme, and the intensities of the training cases if these normalize.
     A run that goes on takes those of its record, where they stand apart from the settings: a copy
     of its settings begins another run, which measures its own.
+
+    Raises:
+        InputError: the settings do not fit the labels.
     """
+    labels = describe_scheme(data.scheme)
+    settings = settings.model_copy(update={"labels": labels})
+    choose_scheme(settings)
     cases = [data.preprocessed[name] for name in split.train]
     measured = record.intensities if record else ()
     preprocess = fill_intensities(settings.preprocess, cases, measured)

@@ -7,24 +7,27 @@ from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
-from kitsjax.data.kits import Case
+from kitsjax.data.case import Case
 from kitsjax.evaluate.evaluation import BOTH, evaluate
 from kitsjax.evaluate.results import Evaluation, Failure, Lesion, Score
 from kitsjax.evaluate.stored_scheme import scheme_from_json
 from kitsjax.hosts import exchange, host_count, host_index
-from kitsjax.labels import MAJORITY
+from kitsjax.labels import MAJORITY, LabelScheme
 from kitsjax.processes import take_shard
 
 _Row = TypeVar("_Row", Score, Lesion)
 
 
-def evaluate_together(held_out: Sequence[Case], folder: Path, workers: int) -> Evaluation:
+def evaluate_together(
+    held_out: Sequence[Case], folder: Path, workers: int, scheme: LabelScheme
+) -> Evaluation:
     """Score `predictions/` of a run folder, each case on one host; see `evaluation.evaluate`.
 
     Args:
         held_out: the cases to score.
         folder: the run folder, which also gets the log of errors.
         workers: number of processes on each host; 0: one a core.
+        scheme: the label scheme.
 
     Returns:
         The scores of all cases, the same on every host.
@@ -34,8 +37,9 @@ def evaluate_together(held_out: Sequence[Case], folder: Path, workers: int) -> E
     # What all cases are scored against does not depend on the share.
     against = BOTH if any(case.annotations for case in held_out) else (MAJORITY,)
     own = evaluate(
-        share, folder / "predictions", against, workers, others=others, log_folder=folder
-    )
+        share, folder / "predictions", against, workers, others=others, log_folder=folder,
+        scheme=scheme,
+    )  # fmt: skip
     if host_count() == 1:
         return own
     return merge_evaluations(exchange("scoring", json.dumps(asdict(own))))

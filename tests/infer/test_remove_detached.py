@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from kitsjax.infer.remove_detached import remove_detached
-from kitsjax.labels import BACKGROUND, CYST, KIDNEY, TUMOR
+from kitsjax.labels import BACKGROUND, CYST, KIDNEY, KITS, TUMOR
 
 VOXEL_MM3 = 500.0
 
@@ -37,10 +37,10 @@ def test_components_need_kidney(least_kidney_ml, removed):
     expected = two_kidneys()
     for part in removed:
         expected[part] = BACKGROUND
-    found = remove_detached(label, VOXEL_MM3, least_kidney_ml)
+    found = remove_detached(label, VOXEL_MM3, least_kidney_ml, KITS)
     np.testing.assert_array_equal(found, expected)
     assert found.dtype == np.uint8
 
 
 def test_an_empty_map_stays_empty():
-    assert not remove_detached(np.zeros((3, 4, 5), np.uint8), VOXEL_MM3, 1.0).any()
+    assert not remove_detached(np.zeros((3, 4, 5), np.uint8), VOXEL_MM3, 1.0, KITS).any()
