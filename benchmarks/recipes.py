@@ -21,7 +21,7 @@ import numpy as np
 
 from kitsjax.evaluate.read_results import read_evaluation
 from kitsjax.files import write_text
-from kitsjax.labels import EVALUATION_CLASSES, EVALUATION_NAMES, MAJORITY
+from kitsjax.labels import KITS, MAJORITY
 from kitsjax.report.statistics import mean_interval
 from kitsjax.report.table_format import Column, Table, to_markdown
 from kitsjax.training_log import LOG_NAME, read_epochs
@@ -127,7 +127,7 @@ def read_scores(work: Path, name: str, seeds: Sequence[int], cases: str) -> np.n
     found = [read_evaluation(score_folder(work, name, seed, cases)) for seed in seeds]
     return np.array([
         [
-            [[tables[s][c][case] for s in range(2)] for c in EVALUATION_CLASSES]
+            [[tables[s][c][case] for s in range(2)] for c in KITS.evaluation_keys]
             for case in evaluation.case_ids
         ]
         for evaluation in found
@@ -150,7 +150,7 @@ def make_rows(work: Path, names: Sequence[str], seeds: Sequence[int]) -> list[li
         for cases, reference in base.items():
             found = read_scores(work, name, seeds, cases)
             difference = (found - reference).mean(0)
-            for c, s in itertools.product(range(len(EVALUATION_CLASSES)), range(2)):
+            for c, s in itertools.product(range(len(KITS.evaluation_keys)), range(2)):
                 cells.append(f"{found[..., c, s].mean():.3f}")
                 if name != BASE and cases == "others":
                     _, low, high = mean_interval(difference[:, c, s].tolist())
@@ -168,7 +168,7 @@ def _seconds(work: Path, name: str, seeds: Sequence[int]) -> float:
 def _make_table(work: Path, names: Sequence[str], seeds: Sequence[int]) -> Table:
     columns = [Column("recipe"), Column("time")]
     for cases in ("thirty others", "six held out"):
-        for name in EVALUATION_NAMES.values():
+        for name in KITS.titles.values():
             columns += [Column(name, cases), Column(f"{name}, surface", cases)]
     rows = tuple(tuple(row) for row in make_rows(work, names, seeds))
     return Table("Recipes: Dice and surface Dice", tuple(columns), rows)

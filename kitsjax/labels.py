@@ -14,9 +14,10 @@ MAJORITY, INDIVIDUAL = "majority", "individual"
 
 _PALETTE = (
     "#d62728", "#2ca02c", "#1f77b4", "#ff7f0e", "#9467bd",
-    "#8c564b", "#e377c2", "#bcbd22", "#17becf", "#7f7f7f",
+    "#8c564b", "#e377c2", "#bcbd22", "#17becf", "#f0e442",
 )  # fmt: skip
-"""Colors of labels that bring none: matplotlib's, red first, and over again after the last."""
+"""Colors of labels that bring none: matplotlib's, red first, with yellow in place of gray, which a
+CT hides; over again after the last."""
 
 
 class Code(NamedTuple):
@@ -130,6 +131,11 @@ class LabelScheme:
         """Return the color of a label value from 1."""
         return self.colors[value - 1]
 
+    @property
+    def is_kits(self) -> bool:
+        """Whether the labels are KiTS's: those that annotators and publications of KiTS name."""
+        return self.names == KITS.names
+
     def _find_problem(self) -> str:
         """Say what is wrong with the attributes; empty if nothing is."""
         if len(self.names) < 2:
@@ -186,14 +192,3 @@ KITS = LabelScheme(
     region_code=Code("64033007", "Kidney"),
 )
 """The labels of KiTS21, with the three hierarchical evaluation classes of the challenge."""
-
-# Names from before the schemes. They go as their users take a scheme instead.
-CLASSES = KITS.names
-FOREGROUND = KITS.foreground
-PAINT_ORDER = KITS.paint_order
-EVALUATION_CLASSES = {each.key: each for each in KITS.evaluation}
-EVALUATION_NAMES = KITS.titles
-REGIONS = KITS.evaluation_keys
-COLORS = {value: KITS.color(value) for value in KITS.foreground}
-CODES = {value: KITS.codes[value - 1] for value in KITS.foreground}
-REGION_CODE = Code("64033007", "Kidney")

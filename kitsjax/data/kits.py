@@ -41,16 +41,15 @@ def find_cases(root: str | Path, images: bool = True) -> list[Case]:
         root: folder that contains the case_XXXXX folders.
         images: True requires an image and a label for every case, as training does, and a note
             names the folders that are no cases. False requires only one case with a label or
-            annotations, as scoring does; a case whose folder cannot be read says so.
+            annotations, as scoring does; a case whose folder cannot be read, or that has two
+            folders, says so in its `problem`.
 
     Raises:
-        InputError: The folder is missing, cannot be read or contains no case, two folders are of
-            one case, or a required file is missing; all incomplete cases are named.
+        InputError: The folder is missing, cannot be read or contains no case, or a required file is
+            missing, or two folders are of one case; all such cases are named.
     """
     root = Path(root)
-    cases = list_cases(root)
-    require_files(root, cases, images, NAMES)
-    return cases
+    return require_files(root, list_cases(root), images, NAMES)
 
 
 def list_cases(root: Path) -> list[Case]:
@@ -65,7 +64,9 @@ def list_cases(root: Path) -> list[Case]:
         folders = [p for p in list_folder(root) if is_case_name(p.name) and p.is_dir()]
     if not folders:
         raise InputError(f"{root}: holds no case_XXXXX folder; {advice}")
-    return sorted(map(_find_files, folders), key=lambda case: case.case_id)
+    # Of several folders of one case, the one in lower case stands for it.
+    folders.sort(key=lambda folder: (folder.name.lower(), not folder.name.islower()))
+    return [_find_files(folder) for folder in folders]
 
 
 def is_case_name(name: str) -> bool:

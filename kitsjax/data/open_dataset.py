@@ -140,7 +140,7 @@ def open_dataset(root: str | Path, layout: str = AUTO, complete: bool = True) ->
     if layout == AUTO and taken != KITS_LAYOUT:
         labels = f", labels {', '.join(scheme.names[1:])}" if scheme else ""
         _logger.warning("%s: layout %s, %d cases%s", root, taken, len(cases), labels)
-    require_files(root, cases, complete, LAYOUTS[taken].names)
+    cases = require_files(root, cases, complete, LAYOUTS[taken].names)
     return RawDataset(root, taken, cases, scheme)
 
 

@@ -1,6 +1,7 @@
 """What a data set must have before work on it begins, and folders that are no part of it."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,8 +35,8 @@ PLAIN_NAMES = Names()
 
 def require_files(
     root: Path, cases: Sequence[Case], complete: bool, names: Names = PLAIN_NAMES
-) -> None:
-    """Refuse a data set that lacks what training or scoring needs.
+) -> list[Case]:
+    """Refuse a data set that lacks what training or scoring needs; return its cases.
 
     Args:
         root: the folder of the data set.
@@ -44,15 +45,21 @@ def require_files(
             are no cases. False: one case must have a label or annotations.
         names: what messages call the files.
 
+    Returns:
+        The cases. Of several whose ids are the same, or differ by case only, the first one stands
+        for all, and says so in its `problem`.
+
     Raises:
-        InputError: Something is missing, or two cases have one id; all incomplete cases are named.
+        InputError: Something is missing, or where all must be complete, several cases have one id;
+            all such cases are named.
     """
-    _check_unique(cases)
+    joined = _join_same_ids(cases)
     if complete:
-        _check_complete(root, cases, names)
-        note_other_folders(root, cases)
-    elif not any(case.has_truth for case in cases):
+        _check_complete(root, joined, names)
+        note_other_folders(root, joined)
+    elif not any(case.has_truth for case in joined):
         raise InputError(f"{root}: no case has a {names.truth}; add them")
+    return joined
 
 
 def note_other_folders(root: str | Path, cases: Sequence[Case]) -> None:
@@ -66,18 +73,19 @@ def note_other_folders(root: str | Path, cases: Sequence[Case]) -> None:
     note_passed_over(root, [*(root / name for name in used), *own])
 
 
-def _check_unique(cases: Sequence[Case]) -> None:
-    """Refuse two cases whose ids are the same, or differ by case only.
-
-    Raises:
-        InputError: There are two; the message names the folder or image of each.
-    """
-    found: dict[str, Case] = {}
+def _join_same_ids(cases: Sequence[Case]) -> list[Case]:
+    """Join cases whose ids are the same but for capitals into one, whose problem names them all."""
+    found: dict[str, list[Case]] = {}
     for case in cases:
-        other = found.setdefault(case.case_id.lower(), case)
-        if other is not case:
-            one, two = (each.image if each.dataset else each.folder for each in (other, case))
-            raise InputError(f"{one} and {two.name} are of one case; keep one")
+        found.setdefault(case.case_id.lower(), []).append(case)
+    joined = []
+    for first, *others in found.values():
+        if others:
+            own, *rest = (c.image if c.dataset else c.folder for c in (first, *others))
+            names = ", ".join(path.name for path in rest)
+            first = replace(first, problem=f"{own} and {names} are of one case; keep one")
+        joined.append(first)
+    return joined
 
 
 def _check_complete(root: Path, cases: Sequence[Case], names: Names) -> None:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -14,7 +15,7 @@ from kitsjax.failures import describe_failure
 from kitsjax.image.case_names import find_named
 from kitsjax.image.file_format import PROBABILITIES, image_stem, list_images, note_passed_over
 from kitsjax.input_file import check_is_folder, reading
-from kitsjax.labels import INDIVIDUAL, MAJORITY
+from kitsjax.labels import INDIVIDUAL, KITS, MAJORITY, LabelScheme
 from kitsjax.process_pool import map_cases
 
 BOTH = (MAJORITY, INDIVIDUAL)
@@ -31,12 +32,16 @@ def evaluate(
     samples_folder: str | Path | None = None,
     others: Collection[str] = (),
     log_folder: str | Path | None = None,
+    scheme: LabelScheme = KITS,
 ) -> Evaluation:
     """Score native-space predictions of cases, with a progress bar.
 
     MAJORITY scores a case against its majority label, which is made from its annotations if the
     file is missing; INDIVIDUAL against its official annotation samples. If no case has individual
-    annotations, as in KiTS23 and KiTS19, BOTH scores against the single labels as MAJORITY.
+    annotations, as in KiTS23 and KiTS19, BOTH scores against the single labels as MAJORITY. So it
+    does with other labels than KiTS's, since annotation samples are KiTS21's alone.
+
+    Voxels whose true value is `scheme.ignore` count in no score; see `ignored`.
 
     A missing, unreadable or misplaced file fails its case alone, as does a prediction without a
     case. A note names what else is in the folder.
@@ -52,13 +57,22 @@ def evaluate(
         others: Ids of cases that are not to be scored; their predictions are ignored.
         log_folder: Folder of `errors.log`, with the traceback of an unforeseen error; None: the
             folder of predictions.
+        scheme: Label scheme of predictions and truth.
 
     Returns:
         Scores, lesions and failures in the order of the case ids.
 
     Raises:
-        InputError: The folder of predictions is missing, or holds none.
+        InputError: The folder of predictions is missing, or holds none; or only INDIVIDUAL is asked
+            for, with other labels than KiTS's.
     """
+    if not scheme.is_kits:
+        if MAJORITY not in against:
+            raise InputError(
+                "annotation samples are made of KiTS21's labels only; score other labels against "
+                "the majority"
+            )
+        cases = [replace(case, annotations=None) for case in cases]
     folder = Path(predictions)
     files = find_predictions(folder)
     note_passed_over(folder, list_images(folder))
@@ -68,7 +82,7 @@ def evaluate(
         wanted = (MAJORITY,)
     scored, failed = _score_cases(
         jobs, wanted, Path(samples_folder) if samples_folder else None, workers,
-        Path(log_folder or folder),
+        Path(log_folder or folder), scheme,
     )  # fmt: skip
     in_order = [scored[case_id] for case_id in sorted(scored)]
     return Evaluation(
@@ -84,6 +98,7 @@ def evaluate(
         predictions=os.path.realpath(folder),
         dataset=os.path.realpath(cases[0].root) if cases else "",
         versions={name: version(name) for name in ("kitsjax", "numpy", "scipy", "nibabel")},
+        scheme=scheme,
     )
 
 
@@ -143,9 +158,10 @@ def _score_cases(
     samples_folder: Path | None,
     workers: int,
     log_folder: Path,
+    scheme: LabelScheme,
 ) -> tuple[dict[str, CaseEvaluation], list[Failure]]:
     """Score cases in parallel, as {case id: result}, and list those that failed."""
-    work = partial(evaluate_case, against, samples_folder)
+    work = partial(evaluate_case, against, samples_folder, scheme)
     scored: dict[str, CaseEvaluation] = {}
     failures: list[Failure] = []
     for (case, path), result in map_cases(work, jobs, workers, "score"):

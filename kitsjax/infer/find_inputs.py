@@ -7,8 +7,9 @@ from pathlib import Path
 from kitsjax.data.kits import IMAGE_NAME, IMAGE_STEM, is_case_name
 from kitsjax.data.nnunet import TEST_IMAGES
 from kitsjax.dicom.cases import find_dicom
+from kitsjax.dicom.libraries import load_highdicom
 from kitsjax.dicom.read_volume import Source, files_of
-from kitsjax.dicom.segmentation import check_referable, segmentation_path
+from kitsjax.dicom.segmentation import segmentation_path
 from kitsjax.errors import InputError
 from kitsjax.image.case_names import name_cases
 from kitsjax.image.file_format import (
@@ -48,7 +49,7 @@ def find_inputs(
     Raises:
         InputError: no CT at the path, or it may not be read; two channels of a CT; two files that
             would be written to one path, or one that would replace a CT; a series or a DICOM SEG is
-            asked for, but a CT is no DICOM or lacks the UIDs.
+            asked for, but a CT is no DICOM, or highdicom is not installed.
     """
     path, folder = Path(path), Path(folder)
     with reading(path):
@@ -81,12 +82,11 @@ def probabilities_path(target: Path) -> Path:
 
 
 def _check_segmentations(files: Sequence[tuple[Source, Path]]) -> None:
-    """Refuse CTs that a DICOM SEG cannot refer to; a series that is no volume fails by itself."""
+    """Refuse CTs that are no DICOM; a series without what a DICOM SEG needs fails by itself."""
     for source, _ in files:
         if isinstance(source, Path):
             raise InputError(f"{source}: is no DICOM series; predict it without --dicom-seg")
-        if not source.problem:
-            check_referable(source)
+        load_highdicom(source)
 
 
 def _check_outputs(

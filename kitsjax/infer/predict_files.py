@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from kitsjax.data.preprocess import preprocess
 from kitsjax.dicom.read_volume import Source, read_volume
-from kitsjax.dicom.segmentation import convert_mask, segmentation_path
+from kitsjax.dicom.segmentation import check_referable, convert_mask, segmentation_path
 from kitsjax.dicom.series import Series
 from kitsjax.errors import InputError
 from kitsjax.failures import catch, describe_failure
@@ -197,6 +197,8 @@ class _Work:
         outputs = [target, probabilities_path(target)] if self.probabilities else [target]
         for path in [*outputs, segmentation_path(target)] if self.dicom_seg else outputs:
             check_file(path, "--output")
+        if self.dicom_seg and isinstance(source, Series) and not source.problem:
+            check_referable(source)
         key = mask_key(self.identity, source)
         if (
             self.keep_current
@@ -240,4 +242,4 @@ class _Work:
         """Write the DICOM SEG of a mask if it is asked for and not current."""
         source, mask = file
         if self.dicom_seg and isinstance(source, Series):
-            convert_mask(mask, source)
+            convert_mask(mask, source, self.ensemble.model.scheme)

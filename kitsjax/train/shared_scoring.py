@@ -10,20 +10,24 @@ from typing import TypeVar
 from kitsjax.data.case import Case
 from kitsjax.evaluate.evaluation import BOTH, evaluate
 from kitsjax.evaluate.results import Evaluation, Failure, Lesion, Score
+from kitsjax.evaluate.stored_scheme import scheme_from_json
 from kitsjax.hosts import exchange, host_count, host_index
-from kitsjax.labels import MAJORITY
+from kitsjax.labels import MAJORITY, LabelScheme
 from kitsjax.processes import take_shard
 
 _Row = TypeVar("_Row", Score, Lesion)
 
 
-def evaluate_together(held_out: Sequence[Case], folder: Path, workers: int) -> Evaluation:
+def evaluate_together(
+    held_out: Sequence[Case], folder: Path, workers: int, scheme: LabelScheme
+) -> Evaluation:
     """Score `predictions/` of a run folder, each case on one host; see `evaluation.evaluate`.
 
     Args:
         held_out: the cases to score.
         folder: the run folder, which also gets the log of errors.
         workers: number of processes on each host; 0: one a core.
+        scheme: the label scheme.
 
     Returns:
         The scores of all cases, the same on every host.
@@ -33,8 +37,9 @@ def evaluate_together(held_out: Sequence[Case], folder: Path, workers: int) -> E
     # What all cases are scored against does not depend on the share.
     against = BOTH if any(case.annotations for case in held_out) else (MAJORITY,)
     own = evaluate(
-        share, folder / "predictions", against, workers, others=others, log_folder=folder
-    )
+        share, folder / "predictions", against, workers, others=others, log_folder=folder,
+        scheme=scheme,
+    )  # fmt: skip
     if host_count() == 1:
         return own
     return merge_evaluations(exchange("scoring", json.dumps(asdict(own))))
@@ -43,7 +48,7 @@ def evaluate_together(held_out: Sequence[Case], folder: Path, workers: int) -> E
 def merge_evaluations(texts: Sequence[str]) -> Evaluation:
     """Merge the evaluations of shares of the cases, each `json.dumps(asdict(evaluation))`.
 
-    The first one's data set, predictions and versions stand for all.
+    The first one's data set, predictions, versions and label scheme stand for all.
     """
     parts = [_read_evaluation(text) for text in texts]
     return replace(
@@ -70,5 +75,6 @@ def _read_evaluation(text: str) -> Evaluation:
         lesions=tuple(Lesion(*row) for row in content.pop("lesions")),
         failures=tuple(Failure(*row) for row in content.pop("failures")),
         missing=tuple(content.pop("missing")),
+        scheme=scheme_from_json(content.pop("scheme")),
         **content,
     )

@@ -63,7 +63,10 @@ def report_scores(
             print(f"scores are up to date: {len(held_out)} held-out cases")
             write_record(folder, record.model_copy(update={"stage": "finished"}))
         return []
-    found = evaluate_together(held_out, folder, settings.data.workers) if held_out else None
+    found = None
+    if held_out:
+        scheme = choose_scheme(settings)
+        found = evaluate_together(held_out, folder, settings.data.workers, scheme)
     if record:
         _write_scores(settings, folder, train_cases, held_out, record, found)
     barrier("writing the report")
@@ -100,14 +103,13 @@ def _write_scores(
     if found and found.scores:
         write_evaluation(folder / "scores", found)
         write_report(found, folder / "report", epochs, kept=record.kept)
-        scheme = choose_scheme(settings)
-        means = {"network": _network_means(found, scheme)}
+        means = {"network": _network_means(found)}
         if settings.train.threshold_baseline:
             # The same cases as the network's: one that failed has no scores to compare with.
             same = [case for case in held_out if case.case_id in found.case_ids]
-            if threshold := _threshold_means(train_cases, same, folder, scheme):
+            if threshold := _threshold_means(train_cases, same, folder, found.scheme):
                 means["best HU threshold"] = threshold
-        print(f"\n{to_text(score_table(found))}\n\n{to_text(means_table(means))}\n")
+        print(f"\n{to_text(score_table(found))}\n\n{to_text(means_table(means, found.scheme))}\n")
         summary |= _summarize_scores(means, len(found.case_ids))
     write_text(folder / SUMMARY_NAME, json.dumps(summary, indent=1) + "\n")
     whole = found is not None and not _list_failures(found)
@@ -159,11 +161,11 @@ def _summarize_scores(means: Mapping[str, Means], cases: int) -> dict[str, Any]:
     return {**threshold, "cases": cases, "classes": means["network"]}
 
 
-def _network_means(found: Evaluation, scheme: LabelScheme) -> Means:
+def _network_means(found: Evaluation) -> Means:
     """Average each class's scores against the majority label over the cases."""
     return {
         name: {c: mean(found.table(MAJORITY, c)[name].values()) for c in _COLUMNS}
-        for name in scheme.evaluation_keys
+        for name in found.scheme.evaluation_keys
     }
 
 
@@ -176,9 +178,9 @@ def _threshold_means(
     means are empty.
     """
     train = _read_cases(train_cases, folder, scheme)
-    windows = fit_windows((image.array, label.array) for image, label in train)
+    windows = fit_windows(((image.array, label.array) for image, label in train), scheme)
     rows = [
-        threshold_scores(image.array, label.array, label.spacing_mm, windows)
+        threshold_scores(image.array, label.array, label.spacing_mm, windows, scheme)
         for image, label in _read_cases(held_out, folder, scheme)
     ]
     if not rows:

@@ -5,10 +5,11 @@ from faults import FAULTS, IMAGE, LABEL, edit, set_voxel, stretch_label
 from nifti_files import stored_as
 
 from kitsjax.check.findings import ERROR, GRADES, WARNING
+from kitsjax.labels import KITS
 
 ERRORS = {
-    "unreadable file", "missing file", "grid mismatch", "foreign labels", "NaN", "empty label",
-    "duplicated image", "unsigned HU",
+    "unreadable case", "unreadable file", "missing file", "grid mismatch", "foreign labels", "NaN",
+    "empty label", "duplicated image", "unsigned HU",
 }  # fmt: skip
 
 
@@ -104,7 +105,7 @@ def test_a_note_on_many_files_is_told_once(examine, case_folder):
 
 
 def test_an_unforeseen_error_is_a_fault(examine, tmp_path, monkeypatch):
-    def fail(path):
+    def fail(path, labels):
         raise ZeroDivisionError("a bug")
 
     monkeypatch.setattr("kitsjax.check.examine_case.read_label", fail)
@@ -119,8 +120,8 @@ def test_a_folder_that_cannot_be_read(case_folder, root, tmp_path):
     from kitsjax.data.case import Case
 
     case = Case("case_00001", case_folder / IMAGE, case_folder / LABEL, problem="it is locked")
-    checked = examine_case(case, tmp_path)
-    assert checked.findings == (("unreadable file", "it is locked"),)
+    checked = examine_case(case, tmp_path, KITS)
+    assert checked.findings == (("unreadable case", "it is locked"),)
     assert checked.grid is None
 
 

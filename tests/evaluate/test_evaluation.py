@@ -13,7 +13,7 @@ from kitsjax.errors import InputError
 from kitsjax.evaluate import evaluation
 from kitsjax.evaluate.evaluate_case import evaluate_case
 from kitsjax.evaluate.evaluation import evaluate, find_predictions
-from kitsjax.labels import EVALUATION_CLASSES, MAJORITY
+from kitsjax.labels import KITS, MAJORITY
 
 
 def test_a_row_each_case_class_and_truth(shared_folders, shared_evaluation):
@@ -23,16 +23,16 @@ def test_a_row_each_case_class_and_truth(shared_folders, shared_evaluation):
         (f"case_0000{i}", name, against, samples)
         for i in range(3)
         for against, samples in (("majority", 1), ("individual", 15))
-        for name in EVALUATION_CLASSES
+        for name in KITS.evaluation_keys
     ]
     assert len(found.samples) == 3 * 15 * 3
     dice = found.table("majority")
-    assert [dice[name]["case_00000"] for name in EVALUATION_CLASSES] == [1, 1, 1]
+    assert [dice[name]["case_00000"] for name in KITS.evaluation_keys] == [1, 1, 1]
     assert dice["tumor"]["case_00002"] == 0
     assert dice["kidney_and_mass"]["case_00002"] == 1
     # A third of the samples' annotations are right, the others are off by a voxel.
     assert 0.7 < found.table("individual")["tumor"]["case_00000"] < 1
-    assert {s.tumors for s in found.scores} == {1}
+    assert {s.lesions for s in found.scores} == {1}
     assert [lesion[:6:5] for lesion in found.lesions if lesion.outcome == "missed"] == [
         ("case_00002", "missed")
     ]

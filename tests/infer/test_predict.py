@@ -27,7 +27,7 @@ from kitsjax.infer.predict import (
 )
 from kitsjax.infer.predict_slabs import predict_windows
 from kitsjax.infer.trained_model import stack_models
-from kitsjax.labels import CLASSES
+from kitsjax.labels import KITS
 from kitsjax.settings import PredictSettings
 
 SETTINGS = PredictSettings(bucket=16, batch_size=2)
@@ -43,7 +43,7 @@ def test_windows_are_a_partition_of_unity(shape, mirror):
     image = random_image(shape)
     ensemble = stack_models(voxel_model(Voxelwise()))
     found = predict_probabilities(ensemble, image, settings)
-    assert found.shape == (len(CLASSES), *shape)
+    assert found.shape == (len(KITS.names), *shape)
     np.testing.assert_allclose(found, voxelwise_probabilities(image), atol=2e-6)
     label = predict_label(ensemble, image, settings)
     assert label.dtype == np.uint8

@@ -11,6 +11,7 @@ from kitsjax.data.kits import find_cases
 from kitsjax.evaluate.evaluation import evaluate
 from kitsjax.image.header import kits_header
 from kitsjax.image.write_nifti import write_label, write_volume
+from kitsjax.labels import KITS
 from kitsjax.train.shared_scoring import evaluate_together, merge_evaluations
 
 PREPARE = """
@@ -109,8 +110,9 @@ def work(index, hosts, *_):
     from dataclasses import asdict
     import json
     from kitsjax.data.kits import find_cases
+    from kitsjax.labels import KITS
     from kitsjax.train.shared_scoring import evaluate_together
-    found = evaluate_together(find_cases("{data}/data"), Path("{data}/run"), 1)
+    found = evaluate_together(find_cases("{data}/data"), Path("{data}/run"), 1, KITS)
     print(json.dumps(asdict(found)))
 """
     with join(work) as started:
@@ -121,5 +123,5 @@ def work(index, hosts, *_):
     assert repr(merge_evaluations([printed[0]])) == repr(alone)
     assert len(alone.scores) > 3
     assert alone.missing == ("case_00002",)
-    assert repr(evaluate_together(cases, data / "run", 1)) == repr(alone)
+    assert repr(evaluate_together(cases, data / "run", 1, KITS)) == repr(alone)
     assert json.loads(printed[0])["scores"] == json.loads(json.dumps(asdict(alone)))["scores"]
