@@ -231,6 +231,11 @@ WRONG = {
     "listed twice": (
         to_decathlon, edit_json(training=[ENTRY, ENTRY]), "are of one case; keep one"
     ),
+    "listed by case": (
+        to_decathlon,
+        edit_json(training=[ENTRY, ENTRY | {"image": "./imagesTr/CASE_00000.nii.gz"}]),
+        "imagesTr/CASE_00000.nii.gz and case_00000.nii.gz are of one case; keep one",
+    ),
     "no list": (to_decathlon, edit_json(training=[]), "training lists no case"),
     "no path": (
         to_decathlon, edit_json(training=[ENTRY, 7]), "a training image is 7; write the path"
