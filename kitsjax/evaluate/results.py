@@ -102,6 +102,7 @@ class Evaluation:
         predictions: Absolute path of the folder of predictions.
         dataset: Absolute path of the data set.
         versions: Version of each package that the numbers depend on.
+        notes: What a reader should know of these scores, a sentence each.
     """
 
     scores: tuple[Score, ...] = ()
@@ -112,6 +113,7 @@ class Evaluation:
     predictions: str = ""
     dataset: str = ""
     versions: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def case_ids(self) -> list[str]:

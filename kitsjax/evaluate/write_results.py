@@ -2,7 +2,7 @@
 
 - `evaluation.csv`, `evaluation_samples.csv`: KiTS21's own tables.
 - `scores.csv`, `samples.csv`, `lesions.csv`: tidy tables, one observation a row.
-- `evaluation.json`: format, folders, failures, missing cases and versions.
+- `evaluation.json`: format, folders, failures, missing cases, versions and notes.
 """
 
 import json
@@ -53,6 +53,7 @@ def write_evaluation(folder: str | Path, evaluation: Evaluation) -> None:
         "missing": evaluation.missing,
         "failures": [failure._asdict() for failure in evaluation.failures],
         "versions": evaluation.versions,
+        "notes": evaluation.notes,
     }
     write_text(folder / "evaluation.json", json.dumps(about, indent=1) + "\n")
 

@@ -27,8 +27,9 @@ from kitsjax.settings import PredictSettings
 def identify_models(ensemble: Ensemble, settings: PredictSettings) -> str:
     """Hash the parameters and settings of all models, and the settings of prediction."""
     model = ensemble.model
-    about = [model.preprocess, settings]
+    about = [*ensemble.images, settings]
     text = [repr(model.network), model.patch_shape, *(s.model_dump(mode="json") for s in about)]
+    text.append(ensemble.image_of)
     digest = hashlib.sha256(json.dumps(text).encode())
     for path, leaf in jax.tree_util.tree_leaves_with_path(ensemble.params):
         array = np.asarray(leaf, order="C")

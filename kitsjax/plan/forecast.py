@@ -135,7 +135,9 @@ def _measure_training(
 def _measure_prediction(model: Model, ct_shape: Shape, device: jax.Device) -> Cost:
     """Measure the prediction of one batch of windows; its loop goes over the mirrorings."""
     stacked = jax.tree.map(lambda x: jax.ShapeDtypeStruct((1, *x.shape), x.dtype), model.params)
-    lowered = lower_windows(Ensemble(model, stacked), model.predict, device)
+    lowered = lower_windows(
+        Ensemble(model, stacked, (model.preprocess,), (0,)), model.predict, device
+    )
     mirrorings = 8 if model.predict.mirror else 1
     cost = measure_cost(lowered, {"parameters": count_bytes(model.params)}, mirrorings)
     # Beside the batch itself the device holds the sums over the windows of a CT.

@@ -20,7 +20,7 @@ def score_table(evaluation: Evaluation, compare: str | None = None) -> Table:
 
     Ground truths that were not scored against have no columns; a single case has no interval. The
     notes say how many cases there are, and how far the scores against the individual annotations
-    and the majority label agree, or why that is unknown.
+    and the majority label agree, or why that is unknown; then come the evaluation's own notes.
 
     Args:
         evaluation: scores of the cases.
@@ -36,7 +36,7 @@ def score_table(evaluation: Evaluation, compare: str | None = None) -> Table:
             rows.append((f"{INDENT}95 % interval", *map(_interval, own)))
         if compare:
             rows.append((INDENT + compare, *(number(mean.published) for mean in own)))
-    notes = [_count_cases(evaluation), _describe_agreement(evaluation)]
+    notes = [_count_cases(evaluation), _describe_agreement(evaluation), *evaluation.notes]
     if compare:
         notes.append(f"{compare.capitalize()}: {PUBLISHED[compare].source}.")
     return Table(

@@ -7,6 +7,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from kitsjax.data.folds import choose_folds, write_folds
 from kitsjax.data.kits import Case
 from kitsjax.data.split import Split
 from kitsjax.devices import connect_devices, start_devices
@@ -15,6 +16,7 @@ from kitsjax.files import check_folder
 from kitsjax.host_watch import HostWatch, end_together
 from kitsjax.hosts import barrier, exchange, host_count, host_index, is_main
 from kitsjax.infer.bundle import BUNDLE_NAME, load_model, save_bundle
+from kitsjax.infer.postprocess import keep_choice
 from kitsjax.infer.predict_files import predict_files
 from kitsjax.model.arrays import Params
 from kitsjax.prepare import DataSet, fill_intensities
@@ -56,14 +58,22 @@ def run(
         Stopped: SIGTERM or SIGINT came, to whichever host; the message says what --resume will do.
     """
     start_devices(settings.run, keep_memory=True)
-    folder = Path(settings.run.folder)
     try:
         with end_together() as watch:
-            agree_on_settings(settings)
-            with _hold_folder(folder, watch) as release:
-                return _run(settings, folder, resume, describe_run, release)
+            return run_together(settings, resume, describe_run, watch)
     except Stopped as stopped:
-        raise Stopped(stopped.number, stopped.text or _describe_stop(folder)) from None
+        text = stopped.text or describe_stop(Path(settings.run.folder))
+        raise Stopped(stopped.number, text) from None
+
+
+def run_together(
+    settings: Settings, resume: bool, describe_run: DescribeRun | None, watch: HostWatch | None
+) -> int:
+    """Do the work of `run` where JAX is started, and `end_together` has given the watch."""
+    agree_on_settings(settings)
+    folder = Path(settings.run.folder)
+    with _hold_folder(folder, watch) as release:
+        return _run(settings, folder, resume, describe_run, release)
 
 
 @contextmanager
@@ -94,7 +104,8 @@ def _run(
             print(f"{folder}: nothing to resume, a new run begins")
         print(f"run folder: {folder.resolve()}", flush=True)
     data = prepare_together(settings)
-    split = choose_split(settings, [case.case_id for case in data.cases], record)
+    ids = [case.case_id for case in data.cases]
+    split = choose_split(settings, ids, record)
     cases = {case.case_id: case for case in data.cases}
     train, held_out = ([cases[name] for name in side] for side in (split.train, split.held_out))
     if record is not None and is_main():
@@ -108,6 +119,8 @@ def _run(
         compile_loop(loop, split, describe_run, release)
     # All that can be wrong was looked at, so that a folder holds no run that cannot go on.
     if is_main():
+        if record is None and settings.data.fold >= 0:
+            write_folds(folder.parent, choose_folds(settings.data, ids))
         intensities = complete.preprocess.intensities
         record = begin_run(settings, split, [*train, *held_out], record, intensities)
     if bundle is None:
@@ -119,6 +132,8 @@ def _run(
         kept = KeptEpoch.model_validate(progress, from_attributes=True)
         _save_model(complete, record, params, {"versions": package_versions()}, kept)
     else:
+        predict = keep_choice(complete.predict, bundle.provenance)
+        complete = complete.model_copy(update={"predict": predict})
         _save_model(complete, record, bundle.params, bundle.provenance, None)
     barrier("saving the model")
     return _predict_and_score(settings, folder, train, held_out)
@@ -201,7 +216,7 @@ def _describe_outputs(folder: Path, held_out: int) -> str:
     return text if held_out else f"{text} (no case is held out, so none is predicted and scored)"
 
 
-def _describe_stop(folder: Path) -> str:
+def describe_stop(folder: Path) -> str:
     """Say what --resume does with a run that was stopped outside of its training loop."""
     record = read_record(folder)
     if record is None:
