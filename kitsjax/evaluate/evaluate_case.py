@@ -47,7 +47,7 @@ def evaluate_case(
     prediction = read_label(path)
     _check_straight(prediction.grid)
     spacing_mm = prediction.spacing_mm
-    truth, instances = _read_truth(case, prediction, INDIVIDUAL in against)
+    truth, instances = read_truth(case, prediction, INDIVIDUAL in against)
     lesions = find_lesions(case.case_id, prediction.array, truth, prediction.grid.voxel_mm3)
     tumors = _count_tumors(case, lesions)
     predicted = measure_label(prediction.array, spacing_mm)
@@ -95,7 +95,7 @@ def _check_straight(grid: Grid) -> None:
         )
 
 
-def _read_truth(
+def read_truth(
     case: Case, prediction: Volume, individual: bool
 ) -> tuple[np.ndarray, list[Instance]]:
     """Read the majority label (or the single label of KiTS23 and KiTS19) and the instances.

@@ -104,9 +104,10 @@ def fill_holes(label: Label, voxel_mm3: float, scheme: LabelScheme, value: str) 
     depth = int(value == "volume")
     boxes = _component_boxes(label) if depth else _slice_boxes(label)
     offsets = [offset for offset in _FACES if depth or not offset[0]]
-    filled = label.copy(order="K")
+    filled = label
     for hole in itertools.chain.from_iterable(_find_holes(label, box, depth) for box in boxes):
         around = np.concatenate([label[_shift(hole, o, label.shape)] for o in offsets])
+        filled = label.copy(order="K") if filled is label else filled
         filled[hole] = np.bincount(around[around > BACKGROUND]).argmax()
     return filled
 

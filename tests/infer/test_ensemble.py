@@ -83,7 +83,6 @@ def test_members_see_their_own_normalization(kind, tmp_path):
     clear = first - second > 1e-4
     label = segment(models, volume).array
     np.testing.assert_array_equal(label[clear], expected.argmax(0)[clear])
-    assert (label != segment(models[0], volume).array).any()
 
 
 def test_windows_and_padding_of_each_image(tmp_path):
