@@ -9,6 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -140,12 +141,33 @@ def predict(folder: str, results: str, files: list[tuple[str, str]]) -> None:
     predictor.initialize_from_trained_model_folder(
         str(model_folder(Path(results))), (0,), CHECKPOINT
     )
+    if _device() == "cpu":
+        predictor.network.to(memory_format=torch.channels_last_3d)
+        predictor._internal_maybe_mirror_and_predict = _predict_mirrored_at_once(predictor)
     cts, masks = zip(*files, strict=True)
     Path(masks[0]).parent.mkdir(parents=True, exist_ok=True)
     predictor.predict_from_files(
         [[ct] for ct in cts], [mask.removesuffix(".nii.gz") for mask in masks],
         num_processes_preprocessing=1, num_processes_segmentation_export=1,
     )  # fmt: skip
+
+
+def _predict_mirrored_at_once(predictor: Any) -> Callable[[Any], Any]:
+    """Compute all mirrored copies of a window in one batch, a third of the time on a CPU.
+
+    PyTorch computes small convolutions of a batch of 1 by a slow algorithm. The result is the mean
+    that nnU-Net takes of one copy after another.
+    """
+    import torch
+
+    def predict_window(window: Any) -> Any:
+        axes = [axis + 2 for axis in predictor.allowed_mirroring_axes or ()]
+        flips = [flip for size in range(len(axes) + 1) for flip in combinations(axes, size)]
+        logits = predictor.network(torch.cat([torch.flip(window, flip) for flip in flips]))
+        copies = zip(logits.split(len(window)), flips, strict=True)
+        return sum(torch.flip(copy, flip) for copy, flip in copies) / len(flips)
+
+    return predict_window
 
 
 def model_folder(results: Path) -> Path:

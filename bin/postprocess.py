@@ -26,7 +26,7 @@ def main() -> int:
     from kitsjax.tune.tune_run import apply_steps, tune_run
 
     found = tune_run(args.run, args.dataset, args.workers)
-    print(f"\n{to_text(trial_table(found.rounds, found.cases))}\n")
+    print(f"\n{to_text(trial_table(found.rounds, found.cases, found.scheme))}\n")
     if not found.steps:
         print("no step is chosen: none raises the scores beyond chance")
     else:

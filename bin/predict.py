@@ -13,8 +13,7 @@ from kitsjax.errors import InputError
 def main() -> int:
     """Write a mask for every CT; return 2 if one of them failed."""
     parser = make_parser(__doc__)
-    parser.add_argument("--model", required=True, nargs="+", metavar="PATH",
-        help="model file, folder of a run or of folds; several models are averaged")  # fmt: skip
+    parser.add_argument("--model", required=True, nargs="+", metavar="PATH", help="runs or models")
     parser.add_argument("--input", required=True, metavar="PATH", help="CT file, or folder of CTs")
     parser.add_argument("--output", required=True, metavar="FOLDER", help="folder for the masks")
     parser.add_argument("--probabilities", action="store_true", help="also write probabilities")

@@ -23,7 +23,9 @@ def main() -> int:
 
     from kitsjax.prepare import describe_preparation, prepare_data
 
-    data_set = prepare_data(settings.data, settings.phantom, settings.preprocess, args.shard)
+    data_set = prepare_data(
+        settings.data, settings.phantom, settings.preprocess, args.shard, settings.labels
+    )
     print(describe_preparation(data_set))
     return report_failures(f"{case}: {message}" for case, message in data_set.report.failures)
 

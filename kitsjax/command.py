@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import NoReturn
 
 from tqdm import tqdm
@@ -17,7 +17,7 @@ from tqdm import tqdm
 from kitsjax.config import load_settings, to_toml
 from kitsjax.errors import USAGE_STATUS, InputError
 from kitsjax.files import remove_unfinished
-from kitsjax.processes import Shard
+from kitsjax.processes import Shard, end_now
 from kitsjax.settings import Settings
 from kitsjax.signals import STOPPED_STATUSES, Stopped, ignore_signals, stop_on_signals
 
@@ -179,9 +179,6 @@ def exit_with(status: int) -> NoReturn:
     write are not waited for either, so their temporary files are removed here.
     """
     if status in STOPPED_STATUSES.values():
-        for stream in filter(None, (sys.stdout, sys.stderr)):
-            with suppress(OSError):
-                stream.flush()
         remove_unfinished()
-        os._exit(status)
+        end_now(status)
     sys.exit(status)

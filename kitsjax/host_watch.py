@@ -29,7 +29,7 @@ from kitsjax.host_end import (
     is_broken_connection,
 )
 from kitsjax.hosts import coordination_client, host_count, host_index
-from kitsjax.processes import host_name
+from kitsjax.processes import end_now, host_name
 from kitsjax.signals import ignore_signals
 
 LOST_SECONDS = 40.0
@@ -161,7 +161,7 @@ class HostWatch:
             # The others lose the store with this host, so they go first.
             time.sleep(2 * _BEAT_SECONDS)
         self.tidy()
-        os._exit(end.status)
+        end_now(end.status)
 
 
 @contextmanager

@@ -101,6 +101,20 @@ class LabelScheme:
         """Names of the evaluation classes in tables and figures, by key."""
         return {each.key: each.title for each in self.evaluation}
 
+    @property
+    def nested_labels(self) -> tuple[int, ...]:
+        """The label that each evaluation class has and the next one lacks, class by class.
+
+        Empty unless the classes are such a chain, from the union of all labels to a single one.
+        """
+        unions = [frozenset(each.labels) for each in self.evaluation]
+        smaller = [*unions[1:], frozenset()]
+        own = [union - inner for union, inner in zip(unions, smaller, strict=True)]
+        is_chain = all(inner < union for union, inner in zip(unions, smaller, strict=True))
+        if not is_chain or len(unions) != len(self.foreground) or any(len(o) != 1 for o in own):
+            return ()
+        return tuple(label for (label,) in own)
+
     def find_class(self, key: str) -> EvaluationClass:
         """Return the evaluation class with this key.
 

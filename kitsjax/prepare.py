@@ -16,10 +16,11 @@ from kitsjax.data.preprocessed_case import PreprocessedCase
 from kitsjax.errors import InputError
 from kitsjax.failures import catch
 from kitsjax.files import check_folder
-from kitsjax.labels import CLASSES, FOREGROUND, MAJORITY
+from kitsjax.labels import KITS, MAJORITY, LabelScheme
+from kitsjax.make_scheme import make_scheme
 from kitsjax.phantom.dataset import make_phantom
 from kitsjax.processes import Shard, take_shard
-from kitsjax.settings import DataSettings, PhantomSettings, PreprocessSettings
+from kitsjax.settings import DataSettings, LabelSettings, PhantomSettings, PreprocessSettings
 
 _logger = logging.getLogger(__name__)
 
@@ -32,11 +33,13 @@ class DataSet:
         cases: its cases, sorted by id.
         folder: the folder of their preprocessed cases.
         report: what preprocessing did.
+        scheme: what the values of their labels mean.
     """
 
     cases: list[Case]
     folder: Path
     report: PreprocessReport
+    scheme: LabelScheme = KITS
 
     @property
     def preprocessed(self) -> dict[str, PreprocessedCase]:
@@ -49,31 +52,36 @@ def prepare_data(
     phantom: PhantomSettings,
     preprocess: PreprocessSettings,
     shard: Shard = (0, 1),
+    labels: LabelSettings = LabelSettings(),  # noqa: B008 (it is frozen)
 ) -> DataSet:
     """Make the phantom's missing cases if asked for, then preprocess what is not up to date.
 
     Cases that fail are listed in the report; all others are ready.
 
     Args:
-        data, phantom, preprocess: sections of the settings.
+        data, phantom, preprocess, labels: sections of the settings.
         shard: only this shard of the cases is preprocessed, and is in the report.
 
     Raises:
         InputError: A folder cannot be written, which is tested before any work; the data folder is
-            missing or has another layout; or no case has an annotation by the annotator that
-            `data.label_source` names.
+            missing or has another layout; no case has an annotation by the annotator that
+            `data.label_source` names; or the labels do not fit each other or `data.label_source`.
     """
+    scheme = make_scheme(labels)
+    _check_label_source(data, scheme)
     # The resolved name: "." and links say nothing of the data set.
     root = Path(os.path.realpath(data.root))
-    folder = cache_folder(data.cache or root.parent / "preprocessed" / root.name, preprocess)
+    folder = cache_folder(
+        data.cache or root.parent / "preprocessed" / root.name, preprocess, scheme
+    )
     if not folder.exists():
         # One that is there may be complete, and then need not be writable.
         check_folder(folder, "data.cache")
     cases = find_data(data, phantom)
     annotations = data.label_source != MAJORITY
     own = take_shard(cases, shard)
-    report = preprocess_cases(own, folder, preprocess, data.workers, annotations)
-    return DataSet(cases, folder, report)
+    report = preprocess_cases(own, folder, preprocess, data.workers, annotations, scheme)
+    return DataSet(cases, folder, report, scheme)
 
 
 def find_data(data: DataSettings, phantom: PhantomSettings) -> list[Case]:
@@ -142,7 +150,10 @@ def _locate_all(data_set: DataSet) -> Iterator[PreprocessedCase]:
 
 
 def check_classes(
-    root: str, train: Sequence[PreprocessedCase], held_out: Sequence[PreprocessedCase]
+    root: str,
+    train: Sequence[PreprocessedCase],
+    held_out: Sequence[PreprocessedCase],
+    scheme: LabelScheme,
 ) -> None:
     """Refuse training cases without any labeled voxel; note classes that no case of a side has.
 
@@ -152,12 +163,13 @@ def check_classes(
         root: the data set, for messages.
         train: the cases to train on.
         held_out: the cases held out; may be empty.
+        scheme: the scheme that they were preprocessed with.
 
     Raises:
         InputError: The labels of all training cases are empty.
     """
-    if absent := _absent_classes(train):
-        if len(absent) == len(FOREGROUND):
+    if absent := _absent_classes(train, scheme):
+        if len(absent) == len(scheme.foreground):
             raise InputError(
                 f"{root}: the labels of all {len(train)} training cases are empty, so there is "
                 "nothing to learn; check that data.root has the right labels"
@@ -166,17 +178,29 @@ def check_classes(
             "%s: no training case has any voxel of %s, so the network cannot learn it",
             root, " or ".join(absent),
         )  # fmt: skip
-    if held_out and (absent := _absent_classes(held_out)):
+    if held_out and (absent := _absent_classes(held_out, scheme)):
         _logger.warning(
             "%s: no held-out case has any voxel of %s, so the scores cannot tell whether it is "
             "found", root, " or ".join(absent),
         )  # fmt: skip
 
 
-def _absent_classes(cases: Sequence[PreprocessedCase]) -> list[str]:
+def _absent_classes(cases: Sequence[PreprocessedCase], scheme: LabelScheme) -> list[str]:
     """Name the foreground classes that occur in none of the cases."""
     counts = [case.voxels for case in cases]
-    return [CLASSES[value] for value in FOREGROUND if not any(c[value] for c in counts)]
+    absent = (value for value in scheme.foreground if not any(c[value] for c in counts))
+    return [scheme.names[value] for value in absent]
+
+
+def _check_label_source(data: DataSettings, scheme: LabelScheme) -> None:
+    """Refuse individual annotations for other labels than KiTS's, or for unannotated voxels."""
+    known = scheme.names, scheme.ignore
+    if data.label_source != MAJORITY and known != (KITS.names, KITS.ignore):
+        raise InputError(
+            f"data.label_source = {data.label_source}: individual annotations are of "
+            f"{', '.join(KITS.names[1:])} in every voxel, and [labels] says otherwise; choose "
+            "majority, or leave out [labels]"
+        )
 
 
 def _check_annotator(data: DataSettings, cases: Sequence[Case]) -> None:

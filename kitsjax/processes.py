@@ -5,15 +5,29 @@ import os
 import random
 import re
 import socket
+import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 Item = TypeVar("Item")
 
 Shard = tuple[int, int]
 """One of several equal shares of the work: its number from 0, and how many there are."""
+
+
+def end_now(status: int) -> NoReturn:
+    """End this process at once, without Python's clean-up, but with all that was printed.
+
+    For a thread that ends the process, and for libraries that crash while they are unloaded.
+    """
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        # Its reader may have gone, or another thread may be within a write.
+        with suppress(OSError, ValueError, RuntimeError):
+            stream.flush()
+    os._exit(status)
 
 
 @cache

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+from kitsjax.processes import end_now
+
 _Handler = Callable[[int, FrameType | None], None]
 
 STOPPED_STATUSES = {number: 128 + number for number in (signal.SIGTERM, signal.SIGINT)}
@@ -93,7 +95,7 @@ def end_at_once_on_signals(
             if number[0] in STOPPED_STATUSES:
                 tidy()
                 print(Stopped(number[0], text), file=sys.stderr, flush=True)
-                os._exit(STOPPED_STATUSES[signal.Signals(number[0])])
+                end_now(STOPPED_STATUSES[signal.Signals(number[0])])
         os.close(reader)
 
     threading.Thread(target=watch, daemon=True).start()

@@ -5,13 +5,14 @@ A preprocessed case is a folder:
     image.npy         (z, y, x) int16, HU
     histogram.npy     (3, n) int64: HU, and how many voxels, and labeled voxels, have it
     label.npy         (z, y, x) uint8, the majority label
-    foreground_1.npy  (n, 3) int32 positions of some voxels of label value 1; likewise 2 and 3
+    foreground_1.npy  (n, 3) int32 positions of some voxels of label value 1; likewise the others
     case.json         its shapes and spacings, and its number of voxels
     annotations-*/    if asked for: its instances (`kitsjax.data.stored_instances`)
 
 The folder is written atomically and does not change afterwards.
 
-The foreground positions are those of the majority label, whatever label is trained on.
+The foreground positions are those of the majority label, whatever label is trained on. The label
+keeps the value of voxels that nobody annotated; no position is theirs, and they are not labeled.
 """
 
 import json
@@ -32,22 +33,24 @@ from kitsjax.files import move_new, temporary_beside
 from kitsjax.image.read_nifti import read_grid, read_label, read_volume
 from kitsjax.image.resample import resample_nearest, resampled_spacing
 from kitsjax.image.volume import check_same_grid
-from kitsjax.labels import FOREGROUND
+from kitsjax.labels import KITS, LabelScheme
 from kitsjax.settings import PreprocessSettings
 
 
-def preprocess_case(case: Case, folder: Path, settings: PreprocessSettings) -> bool:
+def preprocess_case(
+    case: Case, folder: Path, settings: PreprocessSettings, scheme: LabelScheme = KITS
+) -> bool:
     """Write the preprocessed case into `folder`; if another process did so meanwhile, that stays.
 
     Returns:
         Whether it is this call's folder that is there.
 
     Raises:
-        InputError: A file is bad, image and label lie on different grids, or the folder cannot be
-            written.
+        InputError: A file is bad, the label has values beyond the scheme, image and label lie on
+            different grids, or the folder cannot be written.
     """
     stamp = case_stamp(case)
-    volume, label = read_volume(case.image), read_label(case.label)
+    volume, label = read_volume(case.image), read_label(case.label, scheme.values)
     check_same_grid(volume.grid, label.grid)
     image = resample_hu(volume, settings)
     resampled = resample_nearest(label.array, image.shape)
@@ -58,14 +61,14 @@ def preprocess_case(case: Case, folder: Path, settings: PreprocessSettings) -> b
         "spacing_mm": resampled_spacing(volume.shape, volume.spacing_mm, image.shape),
         "native_shape": volume.shape,
         "native_spacing_mm": [float(s) for s in volume.spacing_mm],
-        "voxels": {str(v): int((resampled == v).sum()) for v in FOREGROUND},
+        "voxels": {str(v): int((resampled == v).sum()) for v in scheme.foreground},
     }
     with temporary_beside(folder) as temporary:
         temporary.mkdir()
         np.save(temporary / "image.npy", image)
-        np.save(temporary / HISTOGRAM, _count_voxels(image, resampled))
+        np.save(temporary / HISTOGRAM, _count_voxels(image, resampled, scheme))
         np.save(temporary / "label.npy", resampled)
-        for value in FOREGROUND:
+        for value in scheme.foreground:
             positions = foreground_positions(
                 resampled, value, settings.foreground_voxels, case.number
             )
@@ -120,9 +123,10 @@ def _require_unchanged(case: Case, before: str, after: str) -> None:
         )
 
 
-def _count_voxels(image: np.ndarray, label: np.ndarray) -> np.ndarray:
+def _count_voxels(image: np.ndarray, label: np.ndarray, scheme: LabelScheme) -> np.ndarray:
     """Count the HU of all voxels and of the labeled ones: the rows of the file `HISTOGRAM`."""
-    whole, labeled = count_hu(image), image[label > 0]
+    # The value of voxels that nobody annotated is the highest.
+    whole, labeled = count_hu(image), image[(label > 0) & (label < len(scheme.names))]
     foreground = np.bincount(labeled.astype(np.int64) - whole.hu[0], minlength=len(whole.hu))
     return np.stack([whole.hu, whole.counts, foreground])
 

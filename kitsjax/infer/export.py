@@ -20,7 +20,6 @@ from kitsjax.infer.sliding_window import (
     sum_windows,
 )
 from kitsjax.infer.trained_model import Models, require_one_image, stack_models
-from kitsjax.labels import CLASSES
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 """The platforms that an exported model runs on, as `jax.export` names them."""
@@ -64,7 +63,7 @@ def export_model(
         padded = pad_volume(image, patch_shape)
         # The sizes are symbols here, and numbers only when the exported model runs.
         z, y, x = (jnp.asarray(size, jnp.int32) for size in padded.shape)
-        sums = sum_windows(network, params, padded, (z, y, x), importance, settings)
+        sums = sum_windows(network, params, padded, (z, y, x), importance, settings, first.scheme)
         starts = [part.start for part in place_volume(image.shape, patch_shape)]
         return jax.lax.dynamic_slice(most_probable(sums), starts, image.shape)
 
@@ -108,7 +107,7 @@ def save_exported_model(
         "patch_shape": first.patch_shape,
         "members": len(jax.tree.leaves(params)[0]),
         "dtype": dtype,
-        "labels": CLASSES,
+        "labels": first.scheme.names,
         "platforms": list(platforms),
         "versions": {name: version(name) for name in ("kitsjax", "jax")},
         "sha256": hashlib.sha256(exported).hexdigest(),

@@ -21,7 +21,7 @@ from jaxtyping import UInt8
 from scipy import ndimage
 
 from kitsjax.image.connect_voxels import Voxels, connect_voxels
-from kitsjax.labels import BACKGROUND, KITS, LabelScheme
+from kitsjax.labels import BACKGROUND, LabelScheme
 from kitsjax.settings import PredictSettings
 
 Label = UInt8[np.ndarray, "z y x"]
@@ -36,7 +36,7 @@ CHOICE = "postprocess"
 
 
 def postprocess(
-    label: Label, voxel_mm3: float, settings: PredictSettings, scheme: LabelScheme = KITS
+    label: Label, voxel_mm3: float, settings: PredictSettings, scheme: LabelScheme
 ) -> Label:
     """Apply the steps that the settings ask for; without any it is the label map itself."""
     for name, value in get_steps(settings).items():
@@ -77,8 +77,11 @@ def replace_small_lesions(
 def remove_detached(label: Label, voxel_mm3: float, scheme: LabelScheme, value: float) -> Label:
     """Turn components of any labels with less than `value` ml of the organ into background.
 
-    Most of those without any are other organs that were taken for a lesion.
+    Most of those without any are other organs that were taken for a lesion. All stay in a scheme
+    without lesions, whose labels may be separate organs.
     """
+    if not scheme.lesions:
+        return label
     voxels = np.nonzero(label)
     component = connect_voxels(voxels, label.shape)
     organ_ml = np.bincount(component, label[voxels] == _organ(scheme)) * voxel_mm3 / 1000

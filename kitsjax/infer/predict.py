@@ -28,12 +28,14 @@ from kitsjax.infer.trained_model import (
     require_one_image,
     stack_models,
 )
-from kitsjax.labels import CLASSES
+from kitsjax.labels import LabelScheme
 from kitsjax.settings import PredictSettings
 from kitsjax.types import Shape
 
 # Compiled once for each shape; gradients pass through it.
-_sum_windows = jax.jit(sum_windows, static_argnames=("network", "valid_shape", "settings"))
+_sum_windows = jax.jit(
+    sum_windows, static_argnames=("network", "valid_shape", "settings", "scheme")
+)
 
 SLABS_AHEAD = 4
 """The devices are at most so many slabs ahead of the host."""
@@ -61,13 +63,13 @@ def probabilities(
             model's settings say.
 
     Returns:
-        (class, z, y, x) float32 in [0, 1], on the image's grid; the classes are background, kidney,
-        tumor and cyst, and sum to 1.
+        (class, z, y, x) float32 in [0, 1], on the image's grid; they sum to 1. The classes are
+        `model.scheme.names`: of a model of KiTS background, kidney, tumor and cyst.
 
     Raises:
         TypeError: the image is not a three-dimensional array of a float type, or the model is none.
-        InputError: no model, or models that differ in network, patch shape or preprocessing, the
-            intensities of the normalization included.
+        InputError: no model, or models that differ (`stack_models`), the intensities of the
+            normalization included.
     """
     is_image = not isinstance(image, Volume) and np.ndim(image) == 3
     if not (is_image and jnp.issubdtype(image.dtype, jnp.floating)):
@@ -80,7 +82,10 @@ def probabilities(
     settings = _choose_settings(first, mirror)
     padded = pad_volume(image, first.patch_shape)
     importance = importance_map(first.patch_shape, settings.weighting)
-    sums = _sum_windows(first.network, params, padded, padded.shape, importance, settings=settings)
+    sums = _sum_windows(
+        first.network, params, padded, padded.shape, importance,
+        settings=settings, scheme=first.scheme,
+    )  # fmt: skip
     return normalize_sums(sums)[:, *place_volume(image.shape, first.patch_shape)]
 
 
@@ -101,13 +106,14 @@ def segment(model: Models, volume: Volume, *, mirror: bool | None = None) -> Vol
             model's settings say.
 
     Returns:
-        Label map, uint8: 0 background, 1 kidney, 2 tumor, 3 cyst. Its grid is the CT's, so that
-        `write_volume` writes a file like the CT's.
+        Label map, uint8, whose values `model.scheme.names` names: of a model of KiTS 0 background,
+        1 kidney, 2 tumor, 3 cyst. Its grid is the CT's, so that `write_volume` writes a file like
+        the CT's.
 
     Raises:
         TypeError: the CT is a bare array or a path or not of real numbers, or the model is none.
-        InputError: no model, or models that differ in network, patch shape or preprocessing; voxels
-            that are not finite; or a spacing so large that it cannot be in mm.
+        InputError: no model, or models that differ (`stack_models`); voxels that are not finite; or
+            a spacing so large that it cannot be in mm.
     """
     if not isinstance(volume, Volume):
         raise TypeError(
@@ -124,6 +130,7 @@ def segment(model: Models, volume: Volume, *, mirror: bool | None = None) -> Vol
         volume.array,
         volume.grid,
         settings,
+        ensemble.model.scheme,
     )
     return Volume(label, volume.grid)
 
@@ -144,6 +151,7 @@ def to_native(
     like: np.ndarray,
     grid: Grid,
     settings: PredictSettings,
+    scheme: LabelScheme,
     out: Float[np.ndarray, "k Z Y X"] | None = None,
 ) -> UInt8[np.ndarray, "Z Y X"]:
     """Make the label map of a CT on its own grid from the slabs that its prediction yields.
@@ -156,6 +164,7 @@ def to_native(
         grid: the CT's.
         settings: how to predict; `resample` says how to come back to the CT's grid, and the
             settings of `postprocess.STEPS` what is done there.
+        scheme: the labels.
         out: gets the class probabilities on the CT's grid, whose argmax is the label map before
             post-processing; None: they are not wanted.
     """
@@ -164,7 +173,7 @@ def to_native(
         label = resample_probabilities(arrays, shape, like, settings.resample, out)
     else:
         label = resample_label(arrays, shape, like)
-    return postprocess(label, grid.voxel_mm3, settings)
+    return postprocess(label, grid.voxel_mm3, settings, scheme)
 
 
 def predict_label(
@@ -186,7 +195,8 @@ def predict_probabilities(
     """
     require_one_image(ensemble)
     slabs = _read(_predict(ensemble, image[None], settings, by_class=True))
-    return join_slabs(slabs, np.empty((len(CLASSES), *image.shape), np.float32))
+    classes = len(ensemble.model.scheme.names)
+    return join_slabs(slabs, np.empty((classes, *image.shape), np.float32))
 
 
 def _predict(

@@ -36,9 +36,8 @@ from kitsjax.infer.outputs import Outputs, make_on_disk
 from kitsjax.infer.predict import SLABS_AHEAD, needs_probabilities, to_native
 from kitsjax.infer.predict_slabs import predict_slabs
 from kitsjax.infer.run_ahead import iterate_ahead, map_ahead
-from kitsjax.infer.slab_sums import Slab
+from kitsjax.infer.slab_sums import Slab, take_image
 from kitsjax.infer.trained_model import Ensemble, Models, stack_models
-from kitsjax.labels import CLASSES
 from kitsjax.process_pool import cores
 from kitsjax.settings import PredictSettings
 from kitsjax.types import Shape
@@ -78,8 +77,8 @@ def predict_files(
         settings: how to predict; None: as the (first) model's settings say.
         probabilities: also write `<name>_probabilities.nii.gz` beside the mask: float32, 4-D with
             the classes last, resampled to the CT's grid as `settings.resample` says, so that its
-            argmax is the mask. A temporary file in the masks' folder holds 16 bytes for each voxel
-            of the CT meanwhile.
+            argmax is the mask. A temporary file in the masks' folder holds 4 bytes a class for each
+            voxel of the CT meanwhile.
         keep_current: leave masks as they are that are whole, and were predicted from the same CT
             file by the same models and settings; a note says how many. With `probabilities`, their
             file must be so, too.
@@ -91,7 +90,7 @@ def predict_files(
         beside the masks.
 
     Raises:
-        InputError: no model, or models that differ in network, patch shape or preprocessing.
+        InputError: no model, or models that differ (`stack_models`).
     """
     ensemble = stack_models(models)
     settings = settings or ensemble.model.predict
@@ -201,7 +200,7 @@ class _Work:
         key = mask_key(self.identity, source)
         if (
             self.keep_current
-            and is_current_mask(target, source, key)
+            and is_current_mask(target, source, key, self.ensemble.model.scheme)
             and all(is_current_probabilities(path, key) for path in outputs[1:])
         ):
             self._convert(file)
@@ -217,17 +216,18 @@ class _Work:
     ) -> Iterator[tuple[_Case, Outputs]]:
         """Make the outputs of each case from its slabs, on its CT's own grid; note which failed."""
         for case, group in groupby(slabs, key=itemgetter(0)):
-            outputs = catch(self._bring_back_one, case, (slab for _, slab in group))
+            slabs_of_case = take_image((slab for _, slab in group), case.shape[0])
+            outputs = catch(self._bring_back_one, case, slabs_of_case)
             if isinstance(outputs, InputError):
                 self._note(case.file, outputs)
             else:
                 yield case, outputs
 
     def _bring_back_one(self, case: _Case, slabs: Iterator[Slab | Exception]) -> Outputs:
-        by_class = None
+        by_class, scheme = None, self.ensemble.model.scheme
         if self.probabilities:
-            by_class = make_on_disk((len(CLASSES), *case.like.shape), case.file[1])
-        label = to_native(slabs, case.shape, case.like, case.grid, self.settings, by_class)
+            by_class = make_on_disk((len(scheme.names), *case.like.shape), case.file[1])
+        label = to_native(slabs, case.shape, case.like, case.grid, self.settings, scheme, by_class)
         assert case.grid.header is not None
         return Outputs(label, by_class, case.grid.header, case.key)
 

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple, TypeVar
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Num
@@ -23,6 +22,7 @@ from kitsjax.infer.slab_sums import Slab, SlabSums
 from kitsjax.infer.sliding_window import importance_map, window_positions, windows_at_a_time
 from kitsjax.infer.trained_model import Ensemble
 from kitsjax.infer.window_probabilities import window_probabilities
+from kitsjax.labels import LabelScheme
 from kitsjax.model.arrays import Params
 from kitsjax.settings import PredictSettings
 
@@ -45,8 +45,7 @@ def predict_slabs(
 
     Args:
         ensemble: the model or models.
-        images: pairs of a key, which names the image, and the preprocessed image (i, z, y, x),
-            once for each of `ensemble.images`.
+        images: pairs of a key and a CT's images (i, z, y, x), one for each of `ensemble.images`.
         settings: step size, weighting, mirroring, batch size and bucket.
         by_class: whether slabs hold probabilities; else labels.
 
@@ -76,7 +75,7 @@ def predict_slabs(
         before = found
 
 
-@partial(jax.jit, static_argnames=("network", "mirror", "image_of", "mesh"))
+@partial(jax.jit, static_argnames=("network", "mirror", "image_of", "mesh", "scheme"))
 def predict_windows(
     params: Params,
     importance: Float[Array, "z y x"],
@@ -86,6 +85,7 @@ def predict_windows(
     mirror: bool,
     image_of: tuple[int, ...],
     mesh: Mesh,
+    scheme: LabelScheme,
 ) -> Float[Array, "b k z y x"]:
     """Predict a batch of windows, an equal share on each device: probabilities times importance.
 
@@ -100,11 +100,11 @@ def predict_windows(
         mirror: whether to average over the eight mirrorings.
         image_of: for each ensemble member, which of the images it sees.
         mesh: the devices.
+        scheme: the background and its labels are the classes.
     """
 
     def predict(params: Params, importance: Array, patches: Array) -> Array:
-        patches = patches.astype(jnp.float32)
-        by_class = window_probabilities(network, params, patches, mirror, image_of)
+        by_class = window_probabilities(network, params, patches, mirror, scheme, image_of)
         return importance[None, None] * by_class
 
     whole, divided = PartitionSpec(), PartitionSpec(_AXIS)
@@ -132,8 +132,7 @@ def lower_windows(
         return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=sharding)
 
     params = jax.tree.map(lambda leaf: describe(leaf, PartitionSpec()), ensemble.params)
-    windows = windows_at_a_time(settings, device.platform)
-    shape = windows, len(ensemble.images), *model.patch_shape
+    shape = windows_at_a_time(settings, device.platform), len(ensemble.images), *model.patch_shape
     patches = jax.ShapeDtypeStruct(shape, model.preprocess.dtype)
     importance = importance_map(model.patch_shape, settings.weighting)
     return predict_windows.lower(
@@ -144,6 +143,7 @@ def lower_windows(
         mirror=settings.mirror,
         image_of=ensemble.image_of,
         mesh=mesh,
+        scheme=model.scheme,
     )
 
 
@@ -167,6 +167,7 @@ def _on_devices(
             mirror=settings.mirror,
             image_of=ensemble.image_of,
             mesh=mesh,
+            scheme=ensemble.model.scheme,
         )
         return found
 

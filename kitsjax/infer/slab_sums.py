@@ -28,7 +28,6 @@ from kitsjax.infer.sliding_window import (
     pad_volume,
     place_volume,
 )
-from kitsjax.labels import CLASSES
 from kitsjax.types import Box, Shape
 
 SLAB_PLANES = 8
@@ -73,8 +72,8 @@ def finish_planes(
     return normalize_sums(part) if by_class else most_probable(part)
 
 
-def sums_shape(shape: Shape, patch_shape: Shape, bucket: int) -> tuple[int, int, int, int]:
-    """Return the shape (class, z, y, x) of the sums over the windows of an image.
+def sums_shape(shape: Shape, patch_shape: Shape, bucket: int) -> Shape:
+    """Return the shape (z, y, x) of the sums over the windows of an image, for each class.
 
     Args:
         shape: (z, y, x) of the image.
@@ -82,7 +81,7 @@ def sums_shape(shape: Shape, patch_shape: Shape, bucket: int) -> tuple[int, int,
         bucket: see `PredictSettings.bucket`.
     """
     _, rows, columns = bucket_shape(shape, patch_shape, bucket)
-    return len(CLASSES), patch_shape[0], rows, columns
+    return patch_shape[0], rows, columns
 
 
 @dataclass(frozen=True)
@@ -97,9 +96,25 @@ class Slab:
     planes: Array
     box: Box
 
+    @property
+    def depth(self) -> int:
+        """Number of planes that belong to the image."""
+        return self.box[0].stop - self.box[0].start
+
     def read(self) -> np.ndarray:
         """Copy the planes to the host, once the device has computed them."""
         return np.asarray(self.planes)[..., *self.box]
+
+
+def take_image(slabs: Iterator[Slab | Exception], depth: int) -> Iterator[Slab | Exception]:
+    """Yield the slabs of one image up to its last plane, without a look at what follows.
+
+    So its mask is made before the devices have come to the next image.
+    """
+    for slab in slabs:
+        yield slab
+        if isinstance(slab, Exception) or not (depth := depth - slab.depth):
+            return
 
 
 class SlabSums:
@@ -151,7 +166,8 @@ class SlabSums:
         z, *at = corner
         yield from self._finish(z)
         if self._sums is None:
-            self._sums = jnp.zeros(self._shape, jnp.float32, device=windows.sharding)
+            shape = windows.shape[1], *self._shape
+            self._sums = jnp.zeros(shape, jnp.float32, device=windows.sharding)
         place = np.array(at, np.int32)
         self._sums = add_window(self._sums, windows, number, place)
 

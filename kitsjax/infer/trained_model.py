@@ -1,7 +1,7 @@
 """A trained model: a network's parameters as a pytree, with the few settings that they need."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from kitsjax.errors import InputError
+from kitsjax.labels import KITS, LabelScheme
 from kitsjax.model.arrays import Params
 from kitsjax.settings import PredictSettings, PreprocessSettings
 from kitsjax.types import Shape
@@ -18,7 +19,7 @@ from kitsjax.types import Shape
 @partial(
     jax.tree_util.register_dataclass,
     data_fields=("params",),
-    meta_fields=("network", "patch_shape", "preprocess", "predict"),
+    meta_fields=("network", "patch_shape", "preprocess", "predict", "scheme"),
 )
 @dataclass(frozen=True, eq=False, repr=False)
 class Model:
@@ -36,6 +37,7 @@ class Model:
         patch_shape: (z, y, x) of a window, voxels.
         preprocess: how a CT becomes the image that the network sees.
         predict: how windows are placed and averaged.
+        scheme: the classes that it predicts: the background and the labels, by their names.
     """
 
     params: Params
@@ -43,6 +45,7 @@ class Model:
     patch_shape: Shape
     preprocess: PreprocessSettings
     predict: PredictSettings
+    scheme: LabelScheme = KITS
 
     def __repr__(self) -> str:
         count = sum(jnp.size(leaf) for leaf in jax.tree.leaves(self.params))
@@ -77,8 +80,8 @@ def stack_models(models: Models) -> Ensemble:
 
     Raises:
         TypeError: one of them is not a model.
-        InputError: no model, or they differ in network, patch shape or preprocessing other than
-            the normalization.
+        InputError: no model, or they differ in labels, network, patch shape or preprocessing other
+            than the normalization.
     """
     members = [models] if isinstance(models, Model) else list(models)
     for member in members:
@@ -91,7 +94,8 @@ def stack_models(models: Models) -> Ensemble:
         if difference := _find_difference(first, member):
             raise InputError(
                 f"model {number} has another {difference} than model 1; average only models of "
-                "equal [network], sampling.patch_shape, and [preprocess] but for its intensities"
+                "equal [labels], [network], sampling.patch_shape, and [preprocess] but for its "
+                "intensities"
             )
     params = [member.params for member in members]
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *params)
@@ -117,6 +121,11 @@ def require_one_image(ensemble: Ensemble) -> None:
 
 
 def _find_difference(first: Model, other: Model) -> str | None:
+    if other.scheme.names != first.scheme.names:
+        return f"label scheme ({', '.join(other.scheme.names[1:])})"
+    for field in fields(LabelScheme):
+        if getattr(other.scheme, field.name) != getattr(first.scheme, field.name):
+            return f"label scheme (labels.{field.name})"
     if other.network != first.network:
         return "network"
     if other.patch_shape != first.patch_shape:

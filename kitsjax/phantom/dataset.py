@@ -11,7 +11,7 @@ import numpy as np
 from kitsjax.errors import InputError, UnforeseenError
 from kitsjax.failures import describe_failure
 from kitsjax.files import move_new, remove_leftovers, temporary_beside, write_text
-from kitsjax.labels import CLASSES
+from kitsjax.labels import KITS
 from kitsjax.phantom.case import VERSION, make_case
 from kitsjax.process_pool import map_cases
 from kitsjax.processes import own_order
@@ -133,7 +133,7 @@ def _write_case(root: Path, seed: int, matrix: int, n: int) -> None:
         "spacing_mm": case.spacing_mm,
         "shape": case.image.shape,
         "phase": case.phase,
-        "instances": {kind: sum(i.kind == kind for i in case.instances) for kind in CLASSES[1:]},
+        "instances": {kind: sum(i.kind == kind for i in case.instances) for kind in KITS.names[1:]},
     }
     with temporary_beside(_case_folder(root, n)) as folder:
         (folder / "segmentations").mkdir(parents=True)

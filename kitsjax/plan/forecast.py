@@ -11,6 +11,7 @@ from functools import partial
 
 import jax
 
+from kitsjax.config import choose_scheme
 from kitsjax.devices import start_devices
 from kitsjax.infer.predict_slabs import lower_windows
 from kitsjax.infer.slab_sums import sums_shape
@@ -92,6 +93,7 @@ def forecast(settings: Settings, target: str | None = None, ct_shape: Shape = CT
         settings.sampling.patch_shape,
         settings.preprocess,
         settings.predict.model_copy(update={"batch_size": batch_windows}),
+        choose_scheme(settings),
     )
     kind = devices[0].device_kind
     chip = CHIPS.get(kind)
@@ -141,7 +143,8 @@ def _measure_prediction(model: Model, ct_shape: Shape, device: jax.Device) -> Co
     mirrorings = 8 if model.predict.mirror else 1
     cost = measure_cost(lowered, {"parameters": count_bytes(model.params)}, mirrorings)
     # Beside the batch itself the device holds the sums over the windows of a CT.
-    sums = 4 * math.prod(sums_shape(ct_shape, model.patch_shape, model.predict.bucket))
+    voxels = math.prod(sums_shape(ct_shape, model.patch_shape, model.predict.bucket))
+    sums = 4 * len(model.scheme.names) * voxels
     return replace(cost, memory={**cost.memory, "sums": sums} if cost.memory else {})
 
 

@@ -51,18 +51,19 @@ def run_folds(
         for own in runs:
             open_run(own, resume)
     start_devices(settings.run, keep_memory=True)
-    present = [runs[0]]
+    present = runs[0]
+    statuses: list[int] = []
     try:
         with end_together() as watch:
-            statuses = []
-            for present[0] in runs:
-                statuses.append(_run_fold(present[0], which, resume, describe_run, watch))
+            for own in runs:
+                present = own
+                statuses.append(_run_fold(own, which, resume, describe_run, watch))
             if is_main():
                 statuses.append(_write_results(settings))
             barrier("writing the results of all folds")
     except Stopped as stopped:
-        text = stopped.text or describe_stop(Path(present[0].run.folder))
-        raise Stopped(stopped.number, f"fold {present[0].data.fold}: {text}") from None
+        text = stopped.text or describe_stop(Path(present.run.folder))
+        raise Stopped(stopped.number, f"fold {present.data.fold}: {text}") from None
     return RETRY_STATUS if RETRY_STATUS in statuses else max(statuses)
 
 

@@ -231,7 +231,8 @@ class TrainingLoop:
             pending = metrics
         found.append(jax.tree.map(local_value, pending))
         self._account.mark("validating")
-        return score_validation([float(m["loss"]) for m in found], [m["counts"] for m in found])
+        losses = [float(m["loss"]) for m in found]
+        return score_validation(losses, [m["counts"] for m in found], self.program.scheme)
 
     def _save(self, state: TrainState, tracker: Tracker, *, scored: bool) -> None:
         # All log rows up to the checkpoint must be on the disk before it.

@@ -33,7 +33,7 @@ def prepare_together(settings: Settings) -> DataSet:
             barrier("making the phantom")
         agree_on_cases(find_data(data, settings.phantom), data.root)
     own = prepare_data(
-        data, settings.phantom, settings.preprocess, shard=(host_index(), host_count())
+        data, settings.phantom, settings.preprocess, (host_index(), host_count()), settings.labels
     )
     report = _merge_reports(own.report)
     if is_main():

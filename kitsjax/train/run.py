@@ -7,6 +7,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from kitsjax.config import choose_scheme
 from kitsjax.data.folds import choose_folds, write_folds
 from kitsjax.data.kits import Case
 from kitsjax.data.split import Split
@@ -18,6 +19,7 @@ from kitsjax.hosts import barrier, exchange, host_count, host_index, is_main
 from kitsjax.infer.bundle import BUNDLE_NAME, load_model, save_bundle
 from kitsjax.infer.postprocess import keep_choice
 from kitsjax.infer.predict_files import predict_files
+from kitsjax.make_scheme import describe_scheme
 from kitsjax.model.arrays import Params
 from kitsjax.prepare import DataSet, fill_intensities
 from kitsjax.processes import take_shard
@@ -31,6 +33,7 @@ from kitsjax.train.agreement import (
     agree_on_settings,
     agree_on_start,
 )
+from kitsjax.train.loop import TrainingLoop
 from kitsjax.train.make_loop import DescribeRun, compile_loop, make_loop, read_trained
 from kitsjax.train.preparation import prepare_together
 from kitsjax.train.run_files import check_files
@@ -110,7 +113,7 @@ def _run(
     train, held_out = ([cases[name] for name in side] for side in (split.train, split.held_out))
     if record is not None and is_main():
         check_files(record, settings, [*train, *held_out])
-    complete = _measure_intensities(settings, data, split, record)
+    complete = _complete_settings(settings, data, split, record)
     bundle = read_trained(folder, record)
     agree_on_start(split, complete.preprocess.intensities, bundle is not None)
     if bundle is None:
@@ -124,33 +127,54 @@ def _run(
         intensities = complete.preprocess.intensities
         record = begin_run(settings, split, [*train, *held_out], record, intensities)
     if bundle is None:
-        barrier("beginning the run")
-        connect_devices()
-        began = record.began if record else None
-        with end_stalled(settings.run.stall_minutes, release) as stepped:
-            params, progress = loop.fit(began=began, stepped=stepped)
-        kept = KeptEpoch.model_validate(progress, from_attributes=True)
-        _save_model(complete, record, params, {"versions": package_versions()}, kept)
+        _train(loop, complete, record, release)
     else:
         predict = keep_choice(complete.predict, bundle.provenance)
         complete = complete.model_copy(update={"predict": predict})
         _save_model(complete, record, bundle.params, bundle.provenance, None)
     barrier("saving the model")
-    return _predict_and_score(settings, folder, train, held_out)
+    return _predict_and_score(complete, folder, train, held_out)
+
+
+def _train(
+    loop: TrainingLoop, settings: Settings, record: RunRecord | None, release: Callable[[], None]
+) -> None:
+    """Train to the last epoch, and save the model.
+
+    Args:
+        loop: the training.
+        settings: all settings of the run, with intensities.
+        record: the run's record, on the main process.
+        release: removes the run's lock if the process ends within.
+    """
+    barrier("beginning the run")
+    connect_devices()
+    began = record.began if record else None
+    with end_stalled(settings.run.stall_minutes, release) as stepped:
+        params, progress = loop.fit(began=began, stepped=stepped)
+    kept = KeptEpoch.model_validate(progress, from_attributes=True)
+    _save_model(settings, record, params, {"versions": package_versions()}, kept)
 
 
 def _nothing() -> None:
     """Release nothing: only the main process holds the run folder's lock."""
 
 
-def _measure_intensities(
+def _complete_settings(
     settings: Settings, data: DataSet, split: Split, record: RunRecord | None
 ) -> Settings:
-    """Complete the settings by the intensities of the training cases, if these normalize.
+    """Complete the settings by what only the data tells, so that a model file has it.
 
+    It is the data set's label scheme, and the intensities of the training cases if these normalize.
     A run that goes on takes those of its record, where they stand apart from the settings: a copy
     of its settings begins another run, which measures its own.
+
+    Raises:
+        InputError: the settings do not fit the labels.
     """
+    labels = describe_scheme(data.scheme)
+    settings = settings.model_copy(update={"labels": labels})
+    choose_scheme(settings)
     cases = [data.preprocessed[name] for name in split.train]
     measured = record.intensities if record else ()
     preprocess = fill_intensities(settings.preprocess, cases, measured)

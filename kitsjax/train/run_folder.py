@@ -31,9 +31,9 @@ _PACKAGES = (
 )  # fmt: skip
 
 _FREE_ON_RESUME = {
-    "data.root", "data.cache", "data.make_phantom", "data.workers", "sampling.threads",
-    "sampling.prefetch", "network.remat", "network.convolution", "train.checkpoint_epochs",
-    "train.checkpoint_minutes", "train.threshold_baseline",
+    "data.root", "data.cache", "data.make_phantom", "data.workers", "labels.colors",
+    "sampling.threads", "sampling.prefetch", "network.remat", "network.convolution",
+    "train.checkpoint_epochs", "train.checkpoint_minutes", "train.threshold_baseline",
 }  # fmt: skip
 """Settings that may change when a run is resumed, because they do not change what is computed. All
 settings of [predict] and [run] may change too."""
@@ -216,7 +216,7 @@ def _check_same(stored: Settings, asked: Settings, folder: Path) -> None:
     """Refuse settings that would change what the stored run computes."""
     different = []
     for section in sorted(set(Settings.model_fields) - {"predict", "run"}):
-        old, new = (getattr(s, section).model_dump(mode="json") for s in (stored, asked))
+        old, new = (_read_meaning(s, section) for s in (stored, asked))
         for name in old:
             if old[name] != new[name] and f"{section}.{name}" not in _FREE_ON_RESUME:
                 values = json.dumps(old[name]), json.dumps(new[name])
@@ -228,3 +228,11 @@ def _check_same(stored: Settings, asked: Settings, folder: Path) -> None:
             f"{folder}: the run was started with {began}; resume it with {remedy}, or choose "
             "another run.folder"
         )
+
+
+def _read_meaning(settings: Settings, section: str) -> dict[str, Any]:
+    """Read the values of a section, with one form for what has several: equal class weights."""
+    values = getattr(settings, section).model_dump(mode="json")
+    if len(set(values.get("class_weights", ()))) == 1:
+        values["class_weights"] = []
+    return values

@@ -1,6 +1,5 @@
 """The end of a training that makes no progress, so that a scheduler starts it again."""
 
-import os
 import sys
 import threading
 import time
@@ -8,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from kitsjax.errors import RETRY_STATUS
+from kitsjax.processes import end_now
 
 _LOOKS_PER_LIMIT = 60
 
@@ -42,7 +42,7 @@ def end_stalled(minutes: float, tidy: Callable[[], None]) -> Iterator[Callable[[
                     "checkpoint",
                     file=sys.stderr, flush=True,
                 )  # fmt: skip
-                os._exit(RETRY_STATUS)
+                end_now(RETRY_STATUS)
 
     threading.Thread(target=watch, daemon=True).start()
     try:

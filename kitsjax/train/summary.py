@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from kitsjax.config import choose_scheme
 from kitsjax.data.kits import Case, list_annotation_files
 from kitsjax.errors import InputError
 from kitsjax.evaluate.hu_threshold import fit_windows, threshold_scores
@@ -19,7 +20,7 @@ from kitsjax.files import write_text
 from kitsjax.hosts import barrier, is_main, tell_all
 from kitsjax.image.read_nifti import read_label, read_volume
 from kitsjax.image.volume import Volume, check_same_grid
-from kitsjax.labels import EVALUATION_CLASSES, MAJORITY
+from kitsjax.labels import MAJORITY, LabelScheme
 from kitsjax.report.report import PAGE_NAME, write_report
 from kitsjax.report.result_tables import Means, means_table, score_table
 from kitsjax.report.table_format import to_text
@@ -58,18 +59,18 @@ def report_scores(
     Returns:
         One line for each case that could not be scored, on whichever host.
     """
-    record = read_record(folder)
-    assert record is not None
-    scored = record.scored if is_main() else ""
+    # The other hosts may not see yet what the main process has written to the shared disk.
+    record = read_record(folder) if is_main() else None
+    scored = record.scored if record else ""
     current = bool(scored) and scored == hash_scored(settings, folder, held_out)
     if tell_all("looking at the scores", str(current)) == str(True):
-        if is_main():
+        if record:
             print(f"scores are up to date: {len(held_out)} held-out cases")
             write_record(folder, record.model_copy(update={"stage": "finished"}))
         return []
     workers, notes = settings.data.workers, (CHOSEN_EPOCH,)
     found = evaluate_together(held_out, folder, workers, notes) if held_out else None
-    if is_main():
+    if record:
         _write_scores(settings, folder, train_cases, held_out, record, found)
     barrier("writing the report")
     return _list_failures(found) if found else []
@@ -105,11 +106,12 @@ def _write_scores(
     if found and found.scores:
         write_evaluation(folder / "scores", found)
         write_report(found, folder / "report", epochs, kept=record.kept)
-        means = {"network": _network_means(found)}
+        scheme = choose_scheme(settings)
+        means = {"network": _network_means(found, scheme)}
         if settings.train.threshold_baseline:
             # The same cases as the network's: one that failed has no scores to compare with.
             same = [case for case in held_out if case.case_id in found.case_ids]
-            if threshold := _threshold_means(train_cases, same, folder):
+            if threshold := _threshold_means(train_cases, same, folder, scheme):
                 means["best HU threshold"] = threshold
         print(f"\n{to_text(score_table(found))}\n\n{to_text(means_table(means))}\n")
         summary |= _summarize_scores(means, len(found.case_ids))
@@ -163,38 +165,42 @@ def _summarize_scores(means: Mapping[str, Means], cases: int) -> dict[str, Any]:
     return {**threshold, "cases": cases, "classes": means["network"]}
 
 
-def _network_means(found: Evaluation) -> Means:
+def _network_means(found: Evaluation, scheme: LabelScheme) -> Means:
     """Average each class's scores against the majority label over the cases."""
     return {
         name: {c: mean(found.table(MAJORITY, c)[name].values()) for c in _COLUMNS}
-        for name in EVALUATION_CLASSES
+        for name in scheme.evaluation_keys
     }
 
 
-def _threshold_means(train_cases: Sequence[Case], held_out: Sequence[Case], folder: Path) -> Means:
+def _threshold_means(
+    train_cases: Sequence[Case], held_out: Sequence[Case], folder: Path, scheme: LabelScheme
+) -> Means:
     """Fit the HU windows to the training cases and average their scores on the held-out cases.
 
     Cases that cannot be read are left out, and a note names each. Without any held-out case the
     means are empty.
     """
-    train = _read_cases(train_cases, folder)
+    train = _read_cases(train_cases, folder, scheme)
     windows = fit_windows((image.array, label.array) for image, label in train)
     rows = [
         threshold_scores(image.array, label.array, label.spacing_mm, windows)
-        for image, label in _read_cases(held_out, folder)
+        for image, label in _read_cases(held_out, folder, scheme)
     ]
     if not rows:
         return {}
     return {
         name: {c: mean(getattr(row[name], c) for row in rows) for c in _COLUMNS}
-        for name in EVALUATION_CLASSES
+        for name in scheme.evaluation_keys
     }
 
 
-def _read_cases(cases: Sequence[Case], folder: Path) -> Iterator[tuple[Volume, Volume]]:
+def _read_cases(
+    cases: Sequence[Case], folder: Path, scheme: LabelScheme
+) -> Iterator[tuple[Volume, Volume]]:
     """Read image and label of each case that can be read; `folder` gets the log of errors."""
     for case in cases:
-        found = catch(_read, case)
+        found = catch(_read, case, scheme)
         if isinstance(found, InputError):
             line = describe_failure(found, case.image, folder)
             _logger.warning("%s; the HU threshold is without it", line)
@@ -202,7 +208,7 @@ def _read_cases(cases: Sequence[Case], folder: Path) -> Iterator[tuple[Volume, V
             yield found
 
 
-def _read(case: Case) -> tuple[Volume, Volume]:
-    image, label = read_volume(case.image), read_label(case.label)
+def _read(case: Case, scheme: LabelScheme) -> tuple[Volume, Volume]:
+    image, label = read_volume(case.image), read_label(case.label, scheme.values)
     check_same_grid(image.grid, label.grid)
     return image, label

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kitsjax.infer.postprocess import STEPS
-from kitsjax.labels import KITS, LabelScheme
+from kitsjax.labels import LabelScheme
 from kitsjax.report.statistics import MeanInterval, mean_interval
 from kitsjax.report.table_format import Column, Table
 from kitsjax.tune.score_steps import Choice
@@ -85,7 +85,7 @@ def total_gain(
     return mean_interval(_differences(scores, 0, choices.index(wanted)).tolist())
 
 
-def trial_table(rounds: Sequence[Round], cases: int, scheme: LabelScheme = KITS) -> Table:
+def trial_table(rounds: Sequence[Round], cases: int, scheme: LabelScheme) -> Table:
     """Make a table of all trials, round by round; a star marks the step that is kept."""
     titles = scheme.titles.values()
     columns = [Column(title, "Change of Dice") for title in titles]

@@ -8,14 +8,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kitsjax.config import parse_stored_settings
+from kitsjax.config import choose_scheme, parse_stored_settings
 from kitsjax.data.folds import find_fold_folders
 from kitsjax.data.kits import Case, find_cases
 from kitsjax.errors import InputError
 from kitsjax.failures import describe_failure
 from kitsjax.infer.bundle import BUNDLE_NAME, read_bundle, save_bundle
 from kitsjax.infer.postprocess import CHOICE, get_steps, keep_choice
-from kitsjax.labels import KITS
+from kitsjax.labels import LabelScheme
 from kitsjax.process_pool import map_cases
 from kitsjax.report.statistics import MeanInterval
 from kitsjax.run_lock import lock_folder
@@ -31,6 +31,7 @@ class Tuned(NamedTuple):
 
     Attributes:
         runs: the run folders whose models it is for: one, or those of all folds.
+        scheme: the labels of the models.
         rounds: what was tried and kept.
         steps: the value of each step that is kept.
         gain: what they change together.
@@ -39,6 +40,7 @@ class Tuned(NamedTuple):
     """
 
     runs: list[Path]
+    scheme: LabelScheme
     rounds: list[Round]
     steps: dict[str, Any]
     gain: MeanInterval
@@ -63,11 +65,11 @@ def tune_run(folder: str | Path, dataset: str = "", workers: int = 0) -> Tuned:
     """
     folder = Path(folder)
     records = _read_records(folder)
-    present = _present_steps(list(records))
+    present, scheme = _read_models(list(records))
     jobs = [job for run, record in records.items() for job in _list_jobs(run, record, dataset)]
     choices = list_choices(present)
     rows, failures = [], []
-    score = partial(score_choices, present, KITS)
+    score = partial(score_choices, present, scheme)
     for (_, path), found in map_cases(score, jobs, workers, "post-processing"):
         if isinstance(found, InputError):
             failures.append(describe_failure(found, path, folder))
@@ -79,7 +81,7 @@ def tune_run(folder: str | Path, dataset: str = "", workers: int = 0) -> Tuned:
     rounds = choose_steps(scores, choices)
     steps = chosen_steps(rounds)
     gain = total_gain(scores, choices, steps)
-    return Tuned(list(records), rounds, steps, gain, len(rows), failures)
+    return Tuned(list(records), scheme, rounds, steps, gain, len(rows), failures)
 
 
 def apply_steps(tuned: Tuned) -> None:
@@ -121,16 +123,17 @@ def _read_records(folder: Path) -> dict[Path, RunRecord]:
     return found
 
 
-def _present_steps(runs: Sequence[Path]) -> Mapping[str, Any]:
-    """Return the steps that the models of the runs have, which must be the same."""
-    first, *others = ((run, get_steps(read_bundle(run).settings.predict)) for run in runs)
+def _read_models(runs: Sequence[Path]) -> tuple[Mapping[str, Any], LabelScheme]:
+    """Return the steps and labels that the models of the runs have; the steps must be the same."""
+    settings = [read_bundle(run).settings for run in runs]
+    first, *others = ((run, get_steps(s.predict)) for run, s in zip(runs, settings, strict=True))
     for run, steps in others:
         if steps != first[1]:
             raise InputError(
                 f"{run}: its model has another post-processing ({steps or 'none'}) than that of "
                 f"{first[0]} ({first[1] or 'none'}); resume both runs with the same [predict]"
             )
-    return first[1]
+    return first[1], choose_scheme(settings[0])
 
 
 def _list_jobs(run: Path, record: RunRecord, dataset: str) -> list[tuple[Case, Path]]:

@@ -53,7 +53,7 @@ def test_dataset_has_the_classes_and_the_cases():
 def test_one_step_gives_the_same_parameters(trainer):
     """Network, deep supervision, both losses, clipping, weight decay and momentum agree."""
     # nnU-Net gives its coarsest output no weight: a network without it has the same loss.
-    network = UNet(FEATURES, deep_supervision=2)
+    network = UNet(FEATURES, deep_supervision=2, classes=4)
     params = nnunet.convert_parameters(trainer.network)
     del params["head_2"]
     params = jax.tree.map(jnp.asarray, params)

@@ -1,6 +1,6 @@
 """Inject every fault of the catalog and print a table of trials and losses.
 
-    python tests/faults/run.py                  # 50 random moments of each signal: half an hour
+    python tests/faults/run.py                  # 50 random moments of each signal: an hour
     python tests/faults/run.py --trials 3
     python tests/faults/run.py --only kill
 
@@ -24,9 +24,17 @@ CATALOG = {
         "the next start ends as an unbroken run, bit for bit",
         ["faults/test_kills.py::test_what_follows_equals_the_unbroken_run[1-kill"],
     ),
+    "two hosts, one or both killed (SIGKILL)": (
+        "the other ends with status 75; the same",
+        ["faults/test_kills.py::test_what_follows_equals_the_unbroken_run[2-kill"],
+    ),
     "stopped (SIGTERM) at a random moment": (
         "saved, status 143; the next start ends as an unbroken run",
         ["faults/test_kills.py::test_what_follows_equals_the_unbroken_run[1-term"],
+    ),
+    "two hosts, one or both stopped (SIGTERM)": (
+        "both saved at one step, status 143; the same",
+        ["faults/test_kills.py::test_what_follows_equals_the_unbroken_run[2-term"],
     ),
     "stopped at each moment of a run": (
         "the same",

@@ -12,6 +12,7 @@ from contextlib import suppress
 import pytest
 from tiny_training import EPOCHS, STEPS, start
 
+from kitsjax.errors import RETRY_STATUS
 from kitsjax.train.time_account import PARTS
 from kitsjax.training_log import read_rows
 
@@ -45,57 +46,71 @@ def read_messages(process, pipe, count=None):
     return messages
 
 
-def finish(folder, cache):
-    """Train to the end; return its messages, of which the last has the hash of the parameters."""
-    process, pipe = start(folder, cache)
-    messages = read_messages(process, pipe)
-    process.join(60)
-    assert process.exitcode == 0
-    return messages
+def finish(folder, cache, processes):
+    """Train to the end; return the first process's messages, the last with the hash."""
+    started = start(folder, cache, processes)
+    messages = [read_messages(*each) for each in started]
+    for process, _ in started:
+        process.join(60)
+    assert [process.exitcode for process, _ in started] == [0] * processes
+    # Every host has the same parameters.
+    assert len({each[-1] for each in messages}) == 1
+    return messages[0]
 
 
-@pytest.fixture(scope="module")
-def unbroken(tmp_path_factory, cache):
-    """The log's numbers, the messages, and the mean seconds between two of them."""
+@pytest.fixture(scope="module", params=[1, 2])
+def unbroken(request, tmp_path_factory, cache):
+    """The number of processes; the log's numbers, the messages, the seconds between two of them."""
+    processes = request.param
     folder = tmp_path_factory.mktemp("unbroken")
-    messages = finish(folder, cache)
+    messages = finish(folder, cache, processes)
     # The first compiled; this one tells the time.
     again = tmp_path_factory.mktemp("again")
-    process, pipe = start(again, cache)
-    read_messages(process, pipe, 1)
+    started = start(again, cache, processes)
+    read_messages(*started[0], 1)
     began = time.monotonic()
-    assert read_messages(process, pipe) == messages[1:]
-    process.join(60)
+    assert read_messages(*started[0]) == messages[1:]
+    for process, _ in started:
+        process.join(60)
     assert numbers(again) == numbers(folder)
     assert [r["step"] for r in numbers(folder) if r["kind"] == "step"] == [*range(1, STEPS + 1)]
-    return numbers(folder), messages, (time.monotonic() - began) / len(messages)
+    return processes, numbers(folder), messages, (time.monotonic() - began) / len(messages)
+
+
+# The signal hits the first, the last, or every process of the run, each at a moment of its own.
+HIT = {1: ([0],), 2: ([0], [1], [0, 1])}
+
+# How those that were not hit end: with the others, or because they miss them.
+EXPECTED = {signal.SIGKILL: {-signal.SIGKILL, RETRY_STATUS}, signal.SIGTERM: {143}}
 
 
 @pytest.mark.parametrize("trial", range(TRIALS))
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["kill", "term"])
-# Two processes of one run, which the signal hits one by one or both, belong here, too.
-@pytest.mark.parametrize("processes", [1])
 def test_what_follows_equals_the_unbroken_run(
-    tmp_path, unbroken, cache, record_property, number, trial, processes
+    tmp_path, unbroken, cache, record_property, number, trial
 ):
-    rows, messages, seconds = unbroken
+    processes, rows, messages, seconds = unbroken
     draw = random.Random(f"{number} {trial}")
-    process, pipe = start(tmp_path, cache)
+    started = start(tmp_path, cache, processes)
     # After a random message, and then anywhere up to the next.
-    read_messages(process, pipe, draw.randint(1, len(messages) - 1))
-    time.sleep(draw.uniform(0, seconds))
-    # It may just have ended.
-    with suppress(ProcessLookupError):
-        os.kill(process.pid, number)
-    process.join(120)
-    pipe.close()
-    expected = {signal.SIGKILL: -signal.SIGKILL, signal.SIGTERM: 143}[number]
-    assert process.exitcode in (expected, 0)
+    read_messages(*started[0], draw.randint(1, len(messages) - 1))
+    hit = draw.choice(HIT[processes])
+    for index in hit:
+        time.sleep(draw.uniform(0, seconds))
+        # It may just have ended.
+        with suppress(ProcessLookupError):
+            os.kill(started[index][0].pid, number)
+    for process, pipe in started:
+        process.join(120)
+        pipe.close()
+    ends = [process.exitcode for process, _ in started]
+    assert {*ends} <= {*EXPECTED[number], 0}, ends
     unfinished = [*(tmp_path / "checkpoints").glob("*tmp*")]
     if number == signal.SIGTERM:
         assert not unfinished, "a stop leaves a whole checkpoint"
-    record_property("hit", process.exitcode != 0)
+        assert len({*ends}) == 1, "all hosts end alike"
+    record_property("hit", any(ends))
     record_property("while saving", bool(unfinished))
-    assert finish(tmp_path, cache)[-1] == messages[-1]
+    assert finish(tmp_path, cache, processes)[-1] == messages[-1]
     assert numbers(tmp_path) == rows
     assert sum(row["kind"] == "epoch" for row in rows) == EPOCHS

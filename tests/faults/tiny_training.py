@@ -10,6 +10,7 @@ import sys
 from itertools import count
 
 import numpy as np
+from two_hosts import free_address
 
 EPOCHS, BATCHES, VALIDATIONS = 3, 4, 2
 STEPS = EPOCHS * BATCHES
@@ -18,35 +19,57 @@ _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["tiny_training_imports"])
 
 
-def start(folder, cache):
-    """Start or resume the training in a folder; return its process and a pipe of its messages.
+def start(folder, cache, processes=1):
+    """Start or resume the training in a folder; return its processes, each with its messages.
 
-    The messages are ("ready",) when everything is compiled, ("step", number) as a step is begun,
-    and ("done", hash of the best parameters).
+    The training has two devices, all of one process or one of each of two. The messages come
+    through a pipe: ("ready",) when everything is compiled, ("train", number) and ("validation",
+    number) as a batch is read, and ("done", hash of the best parameters).
     """
-    here, there = _context.Pipe(duplex=False)
-    process = _context.Process(target=_train, args=(str(folder), cache, there))
-    process.start()
-    there.close()
-    return process, here
+    address = free_address() if processes > 1 else ""
+    started = []
+    for index in range(processes):
+        here, there = _context.Pipe(duplex=False)
+        run = {"coordinator": address, "processes": processes, "process": index}
+        process = _context.Process(target=_train, args=(str(folder), cache, run, there))
+        process.start()
+        there.close()
+        started.append((process, here))
+    return started
 
 
-def _train(folder, cache, pipe):
-    # Before JAX looks for its devices: two, where the tests have eight.
-    os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
-    import jax
-    from tiny_training_imports import Path, Stopped, TrainingLoop
-
-    jax.config.update("jax_compilation_cache_dir", cache)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+def _train(folder, cache, run, pipe):
     sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
-    loop = TrainingLoop(make_settings(), Path(folder), [], [])
+    # Two devices together, where the tests have eight.
+    os.environ["XLA_FLAGS"] = ""
+    import jax
+    from tiny_training_imports import (
+        Path,
+        RunSettings,
+        Stopped,
+        TrainingLoop,
+        connect_devices,
+        host_watch,
+        start_devices,
+    )  # fmt: skip
+
+    from kitsjax.errors import InputError
+
+    # A host that was killed is missed sooner than in a real run.
+    host_watch.LOST_SECONDS = 3.0
+    devices = 2 // run["processes"]
+    start_devices(RunSettings(compilation_cache=cache, cpu_devices=devices, **run))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     try:
-        best, _ = loop.fit(lambda settings, *_: open_streams(loop, pipe))
-    except Stopped as stopped:
-        sys.exit(stopped.status)
-    digest = hashlib.sha256(b"".join(np.asarray(x).tobytes() for x in jax.tree.leaves(best)))
-    pipe.send(("done", digest.hexdigest()))
+        with host_watch.end_together():
+            connect_devices()
+            loop = TrainingLoop(make_settings(), Path(folder), [], [])
+            best, _ = loop.fit(lambda settings, *_: open_streams(loop, pipe))
+            leaves = jax.tree.leaves(best)
+            digest = hashlib.sha256(b"".join(np.asarray(leaf).tobytes() for leaf in leaves))
+            pipe.send(("done", digest.hexdigest()))
+    except (Stopped, InputError) as error:
+        sys.exit(error.status)
 
 
 def make_settings():
@@ -76,16 +99,22 @@ def open_streams(loop, pipe):
     oversized = oversized_shape(sampling.patch_shape, loop.settings.augment)
     pipe.send(("ready",))
 
+    import jax
+
+    # A host's share of the two patches: both, or one.
+    own = slice(jax.process_index(), None, jax.process_count())
+
     def read(name, start, shape):
         for number in count(start):
             pipe.send((name, number))
             rng = np.random.default_rng(number)
-            yield {
+            batch = {
                 "image": rng.normal(size=(2, *shape)).astype(np.float16),
                 "label": rng.integers(0, 4, (2, *shape)).astype(np.uint8),
                 "index": np.arange(2, dtype=np.int32) + 2 * number,
                 "case": np.zeros(2, np.int32),
             }
+            yield {name: array[own] for name, array in batch.items()}
 
     return (
         read("train", progress.step, oversized),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from kitsjax.infer.postprocess import STEPS, get_steps, keep_choice, postprocess
-from kitsjax.labels import BACKGROUND, CYST, KIDNEY, TUMOR, EvaluationClass, LabelScheme
+from kitsjax.labels import BACKGROUND, CYST, KIDNEY, KITS, TUMOR, EvaluationClass, LabelScheme
 from kitsjax.settings import PredictSettings
 
 VOXEL_MM3 = 500.0
@@ -13,7 +13,7 @@ VOXEL_MM3 = 500.0
 def apply(label, **steps):
     # Prediction may give an array that must not be written to.
     label.flags.writeable = False
-    found = postprocess(label, VOXEL_MM3, PredictSettings(**steps))
+    found = postprocess(label, VOXEL_MM3, PredictSettings(**steps), KITS)
     assert found.dtype == np.uint8
     return found
 

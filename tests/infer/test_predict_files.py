@@ -3,6 +3,7 @@ import gzip
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import nibabel
@@ -17,6 +18,7 @@ from kitsjax.image.write_nifti import write_label, write_volume
 from kitsjax.infer.find_inputs import find_inputs
 from kitsjax.infer.predict import segment
 from kitsjax.infer.predict_files import best_cpu_devices, predict_files
+from kitsjax.infer.predict_slabs import predict_slabs
 from kitsjax.process_pool import cores
 
 
@@ -115,6 +117,27 @@ def test_destinations_are_tested_before_reading(cts, tmp_path, monkeypatch):
     assert [path.name for path, _ in failures] == ["a.nii.gz", "b.nii.gz"]
     assert all("is a folder, and a file will be written" in m for _, m in failures)
     assert read == ["c.nii.gz"]
+
+
+def test_a_mask_waits_for_no_other_ct(cts, tmp_path, monkeypatch):
+    """A mask is written once its own slabs are there, before the first slab of the next CT."""
+    out = tmp_path / "out"
+    seen = []
+
+    def predict_one_by_one(*args):
+        previous = None
+        for case, slab in predict_slabs(*args):
+            if previous not in (None, case):
+                mask, until = previous.file[1], time.monotonic() + 60
+                while not mask.exists() and time.monotonic() < until:
+                    time.sleep(0.01)
+                seen.append(mask.exists())
+            previous = case
+            yield case, slab
+
+    monkeypatch.setattr("kitsjax.infer.predict_files.predict_slabs", predict_one_by_one)
+    assert predict_files(threshold_model(), find_inputs(cts, out)) == []
+    assert seen == [True, True]
 
 
 def test_leftovers_of_a_killed_prediction_go(cts, tmp_path):

@@ -7,11 +7,11 @@ STALL = """
 import sys, time
 from kitsjax.train.stall import end_stalled
 
-with end_stalled(float(sys.argv[1]), lambda: print("tidied", flush=True)) as step:
+with end_stalled(float(sys.argv[1]), lambda: print("tidied")) as step:
     for _ in range(12):
         time.sleep(0.5)
         step()
-    print("stepped", flush=True)
+    print("stepped")
     if sys.argv[2] == "hang":
         time.sleep(1000)
 time.sleep(1)

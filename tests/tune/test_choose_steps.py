@@ -3,6 +3,7 @@
 import numpy as np
 
 from kitsjax.infer.postprocess import STEPS
+from kitsjax.labels import KITS
 from kitsjax.report.table_format import to_text
 from kitsjax.tune.choose_steps import choose_steps, chosen_steps, total_gain, trial_table
 from kitsjax.tune.score_steps import VALUES, list_choices
@@ -50,7 +51,7 @@ def test_steps_that_help_are_added_by_their_gain():
     np.testing.assert_allclose(total_gain(scores, choices, steps).mean, 0.06 * 1.35)
     harmful = next(trial for trial in rounds[0].trials if trial.name == "least_lesion_ml")
     assert (harmful.better, harmful.worse) == (0, CASES)
-    text = to_text(trial_table(rounds, CASES))
+    text = to_text(trial_table(rounds, CASES, KITS))
     assert "1: least_organ_ml = 10.0 *" in text
     assert "2: fill_holes = volume *" in text
     assert "3: lesions_touch_organ = True " in text

@@ -123,7 +123,7 @@ def test_scores_are_those_of_each_choice(make_run, tmp_path):
     assert len(found) == len(choices) == 32
     for choice, scores in list(zip(choices, found, strict=True))[::3]:
         settings = PredictSettings(**dict(zip(score_steps.STEPS, choice, strict=True)))
-        label = postprocess(prediction.array, prediction.grid.voxel_mm3, settings)
+        label = postprocess(prediction.array, prediction.grid.voxel_mm3, settings, KITS)
         expected = score_case(measure_label(label, SPACING_MM), truth, SPACING_MM)
         np.testing.assert_allclose(scores, [each[:2] for each in expected.values()])
 
