@@ -1,4 +1,4 @@
-"""Check the cases of a KiTS21, KiTS23 or KiTS19 folder before training on them.
+"""Check the cases of a data set before training on them.
 
 python bin/check.py --dataset /data/kits21 --output check/
 
@@ -8,7 +8,7 @@ Exit status: 0 without errors (warnings do not count), 1 with errors, 2 if nothi
 import time
 from pathlib import Path
 
-from kitsjax.command import exit_with, make_parser, run_command
+from kitsjax.command import add_dataset, exit_with, make_parser, run_command
 from kitsjax.errors import InputError
 
 ERROR_STATUS = 1
@@ -18,7 +18,7 @@ ERROR_STATUS = 1
 def main() -> int:
     """Check the cases, write table and page, and print what is wrong."""
     parser = make_parser(__doc__)
-    parser.add_argument("--dataset", required=True, metavar="FOLDER", help="folder of case_XXXXX")
+    add_dataset(parser)
     parser.add_argument("--output", required=True, metavar="FOLDER", help="folder for the page")
     parser.add_argument("--workers", type=int, default=0, help="processes; 0: one for each core")
     args = parser.parse_args()
@@ -29,11 +29,12 @@ def main() -> int:
     from kitsjax.check.findings import ERROR
     from kitsjax.check.tables import describe_totals, fault_lines
     from kitsjax.check.write_check import PAGE_NAME, TABLE_NAME, write_check
-    from kitsjax.data.kits import find_cases, note_other_folders
+    from kitsjax.data.open_dataset import open_dataset
+    from kitsjax.data.require_files import note_other_folders
     from kitsjax.files import check_folder
 
     check_folder(args.output, "--output", (TABLE_NAME, PAGE_NAME))
-    cases = find_cases(args.dataset, images=False)
+    cases = open_dataset(args.dataset, args.layout, complete=False).cases
     note_other_folders(args.dataset, cases)
     start = time.perf_counter()
     checked = check_cases(cases, args.output, args.workers)

@@ -1,11 +1,11 @@
-"""Score a folder of predicted masks against a KiTS21, KiTS23 or KiTS19 folder.
+"""Score a folder of predicted masks against the labels of a data set.
 
 python bin/evaluate.py --predictions masks/ --dataset /data/kits21 --output scores/
 """
 
 from pathlib import Path
 
-from kitsjax.command import exit_with, make_parser, report_failures, run_command
+from kitsjax.command import add_dataset, exit_with, make_parser, report_failures, run_command
 from kitsjax.errors import USAGE_STATUS, InputError
 
 
@@ -13,7 +13,7 @@ def main() -> int:
     """Score the predictions, write the tables and print the means."""
     parser = make_parser(__doc__)
     parser.add_argument("--predictions", required=True, metavar="FOLDER", help="<case id>.nii.gz")
-    parser.add_argument("--dataset", required=True, metavar="FOLDER", help="folder of case_XXXXX")
+    add_dataset(parser)
     parser.add_argument("--output", required=True, metavar="FOLDER", help="folder for the tables")
     truths = ("both", "majority", "individual")
     parser.add_argument("--against", choices=truths, default="both", help="true labels")
@@ -25,7 +25,7 @@ def main() -> int:
     if args.workers < 0:
         raise InputError("--workers: give a number of processes, or 0 for one for each core")
 
-    from kitsjax.data.kits import find_cases
+    from kitsjax.data.open_dataset import open_dataset
     from kitsjax.data.split import read_split
     from kitsjax.evaluate.evaluation import BOTH, evaluate
     from kitsjax.evaluate.write_results import FILE_NAMES, write_evaluation
@@ -36,7 +36,7 @@ def main() -> int:
     check_folder(args.output, "--output", FILE_NAMES)
     if samples := args.write_samples:
         check_folder(samples, "--write-samples")
-    cases = find_cases(args.dataset, images=False)
+    cases = open_dataset(args.dataset, args.layout, complete=False).cases
     ids = [case.case_id for case in cases]
     asked = read_split(args.split, ids).held_out if args.split else ids
     cases = [case for case in cases if case.case_id in asked]

@@ -3,7 +3,7 @@
 python bin/train.py --config configs/phantom.toml
 python bin/train.py --config configs/kits21_paper.toml --set data.root=/data/kits21 --resume
 python bin/train.py --config configs/kits21.toml --set data.folds=5 --fold all --resume
-python bin/train.py --config configs/kits21_paper.toml --plan --target v5e:2x2
+python bin/train.py --config configs/kits21_paper.toml --plan --target h100
 """
 
 from kitsjax.command import exit_with, resolve_settings, run_command, settings_parser
@@ -25,8 +25,9 @@ def main() -> int:
         "status 1 if it does not fit",
     )  # fmt: skip
     parser.add_argument(
-        "--target", metavar="SLICE", help="with --plan: the TPU slice to plan for, such as v5e:2x2,"
-        " which need not be in this machine; needs libtpu and takes minutes",
+        "--target", metavar="DEVICES",
+        help="with --plan: the TPU slice or GPUs to plan for, such as v5e:2x2, h100 or h100x8, "
+        "which need not be in this machine; needs their compiler and takes minutes",
     )  # fmt: skip
     args = parser.parse_args()
     if args.target is not None and not args.plan:

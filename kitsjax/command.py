@@ -10,7 +10,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import NoReturn, get_args
 
 from tqdm import tqdm
 
@@ -18,7 +18,7 @@ from kitsjax.config import load_settings, to_toml
 from kitsjax.errors import USAGE_STATUS, InputError
 from kitsjax.files import remove_unfinished
 from kitsjax.processes import Shard, end_now
-from kitsjax.settings import Settings
+from kitsjax.settings import DataSettings, Settings
 from kitsjax.signals import STOPPED_STATUSES, Stopped, ignore_signals, stop_on_signals
 
 _ADVICE = {
@@ -63,6 +63,13 @@ def add_shard(parser: argparse.ArgumentParser) -> None:
         help="do only the I-th of N equal shares of the cases, I from 0 to N - 1: "
         "--shard $SLURM_ARRAY_TASK_ID/100 in an array job of 100",
     )  # fmt: skip
+
+
+def add_dataset(parser: argparse.ArgumentParser) -> None:
+    """Add --dataset and --layout, for commands that read a data set without a run's settings."""
+    parser.add_argument("--dataset", required=True, metavar="FOLDER", help="folder of the cases")
+    choices = get_args(DataSettings.model_fields["layout"].annotation)
+    parser.add_argument("--layout", choices=choices, default="auto", help="layout of the data set")
 
 
 def _parse_shard(text: str) -> Shard:

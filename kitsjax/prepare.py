@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kitsjax.data.cache import cache_folder, count_others, locate_case
+from kitsjax.data.case import Case
 from kitsjax.data.instances import annotator_numbers
-from kitsjax.data.kits import Case, find_cases
 from kitsjax.data.label_source import annotator_number
 from kitsjax.data.normalization import measure_intensities
+from kitsjax.data.open_dataset import RawDataset, open_dataset, resolve_scheme
 from kitsjax.data.preprocess_cases import PreprocessReport, preprocess_cases
 from kitsjax.data.preprocessed_case import PreprocessedCase
 from kitsjax.errors import InputError
@@ -67,24 +68,24 @@ def prepare_data(
             missing or has another layout; no case has an annotation by the annotator that
             `data.label_source` names; or the labels do not fit each other or `data.label_source`.
     """
-    scheme = make_scheme(labels)
-    _check_label_source(data, scheme)
     # The resolved name: "." and links say nothing of the data set.
     root = Path(os.path.realpath(data.root))
-    folder = cache_folder(
-        data.cache or root.parent / "preprocessed" / root.name, preprocess, scheme
-    )
-    if not folder.exists():
-        # One that is there may be complete, and then need not be writable.
-        check_folder(folder, "data.cache")
-    cases = find_data(data, phantom)
+    cache = data.cache or root.parent / "preprocessed" / root.name
+    if data.make_phantom:
+        # Before the work of making it; a phantom has KiTS's labels.
+        _check_cache(cache_folder(cache, preprocess, make_scheme(labels)))
+    found = find_data(data, phantom)
+    scheme = resolve_scheme(labels, found)
+    _check_label_source(data, scheme)
+    folder = cache_folder(cache, preprocess, scheme)
+    _check_cache(folder)
+    own = take_shard(found.cases, shard)
     annotations = data.label_source != MAJORITY
-    own = take_shard(cases, shard)
     report = preprocess_cases(own, folder, preprocess, data.workers, annotations, scheme)
-    return DataSet(cases, folder, report, scheme)
+    return DataSet(found.cases, folder, report, scheme)
 
 
-def find_data(data: DataSettings, phantom: PhantomSettings) -> list[Case]:
+def find_data(data: DataSettings, phantom: PhantomSettings) -> RawDataset:
     """Find the cases of a data set; make the phantom's missing ones before, if asked for.
 
     Raises:
@@ -93,9 +94,18 @@ def find_data(data: DataSettings, phantom: PhantomSettings) -> list[Case]:
     if data.make_phantom:
         check_folder(data.root, "data.root")
         make_phantom(data.root, phantom.cases, phantom.matrix, phantom.seed, data.workers)
-    cases = find_cases(data.root)
-    _check_annotator(data, cases)
-    return cases
+    found = open_dataset(data.root, data.layout)
+    _check_annotator(data, found.cases)
+    return found
+
+
+def _check_cache(folder: Path) -> None:
+    """Test that a folder of preprocessed cases can be written, unless it is there.
+
+    One that is there may be complete, and then need not be writable.
+    """
+    if not folder.exists():
+        check_folder(folder, "data.cache")
 
 
 def fill_intensities(

@@ -41,7 +41,13 @@ class Section(BaseModel):
 class DataSettings(Section):
     """Where cases come from and how they are divided."""
 
-    root: str = Field("data/kits21", description="folder of the data set, KiTS21's own layout")
+    root: str = Field("data/kits21", description="folder of the data set")
+    layout: Literal["auto", "kits", "nnunet", "decathlon", "pairs"] = Field(
+        "auto",
+        description="layout of root: folders case_XXXXX as in KiTS; nnU-Net's raw imagesTr, "
+        "labelsTr and dataset.json; the Decathlon's dataset.json; or images/ and labels/ with the "
+        "same names; auto: the one that is there",
+    )
     cache: str = Field(
         "",
         description="folder of preprocessed cases; empty: preprocessed/<its name> beside root",

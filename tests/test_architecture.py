@@ -66,6 +66,8 @@ KITS_IN = {
     "kitsjax/data/annotation_samples.py": "individual annotations are KiTS21's",
     "kitsjax/data/paint_instances.py": "individual annotations are KiTS21's",
     "kitsjax/model/losses.py": "the default of an argument, for a reader's own loop",
+    "kitsjax/data/dataset_json.py": "labels of KiTS's names have KiTS's evaluation classes",
+    "kitsjax/data/open_dataset.py": "the labels of a data set that names none",
     "kitsjax/model/unet.py": "the default of an argument, for a reader's own loop",
     "kitsjax/train/step.py": "the default of an argument, for a reader's own loop",
     "kitsjax/infer/trained_model.py": "the default of an argument",

@@ -86,7 +86,7 @@ def test_places_are_tested_before_any_work(tmp_path, monkeypatch):
     """The message names the setting that moves the cache, or the phantom's folder."""
     work = []
     monkeypatch.setattr("kitsjax.prepare.make_phantom", lambda *_: work.append("phantom"))
-    monkeypatch.setattr("kitsjax.prepare.find_cases", lambda *_: work.append("cases"))
+    monkeypatch.setattr("kitsjax.prepare.open_dataset", lambda *_: work.append("cases"))
     (tmp_path / "file").touch()
     taken, free = str(tmp_path / "file"), str(tmp_path / "free")
     places = [("data.cache", free, taken), ("data.root", taken, free)]
@@ -136,6 +136,9 @@ def test_other_shards_are_no_older_versions(tmp_path):
 
 @pytest.mark.parametrize("labels", [{"names": ("liver", "tumor")}, {"ignore": True}])
 def test_annotations_are_of_kits_alone(tmp_path, labels):
+    (tmp_path / "case_00000").mkdir()
+    for name in ("imaging", "aggregated_MAJ_seg"):
+        (tmp_path / "case_00000" / f"{name}.nii.gz").touch()
     asked = DataSettings(root=str(tmp_path), label_source="sample")
     parts = PhantomSettings(), PreprocessSettings()
     with pytest.raises(InputError, match="of kidney, tumor, cyst in every voxel") as error:

@@ -8,7 +8,7 @@ from pathlib import Path
 from kitsjax.check.checked_case import CheckedCase, sort_cases
 from kitsjax.check.examine_case import examine_case
 from kitsjax.check.findings import Finding, sort_findings
-from kitsjax.data.kits import Case
+from kitsjax.data.case import Case
 from kitsjax.errors import InputError
 from kitsjax.failures import describe_failure
 from kitsjax.process_pool import map_cases
@@ -31,7 +31,7 @@ def check_cases(
     examine = partial(examine_case, folder=Path(folder))
     for case, result in map_cases(examine, cases, workers, "checking", progress):
         if isinstance(result, InputError):
-            text = describe_failure(result, case.folder, folder)
+            text = describe_failure(result, case.place, folder)
             result = CheckedCase(case.case_id, (Finding("unreadable file", text),))
         checked.append(result)
     return sort_cases(_mark_duplicates(checked))

@@ -13,8 +13,9 @@ from kitsjax.check.judge_image import judge_field, judge_hu
 from kitsjax.check.measure import measure_agreement, measure_image, measure_label, round_hu
 from kitsjax.check.notes import collected_notes, describe_notes
 from kitsjax.check.second_phase import find_second_phase
+from kitsjax.data.case import Case
 from kitsjax.data.instances import read_instances
-from kitsjax.data.kits import IMAGE_NAME, LABEL_NAMES, Case
+from kitsjax.data.kits import LABEL_NAMES
 from kitsjax.data.normalization import count_hu
 from kitsjax.errors import GridError, InputError, LabelError, NotFiniteError
 from kitsjax.failures import catch, describe_failure
@@ -69,8 +70,9 @@ class _Examination:
         if case.problem:
             self._add("unreadable file", case.problem)
             return None, None, None, None
-        image = self._read(case.image, IMAGE_NAME, read_volume)
-        label = self._read(case.label, " or ".join(LABEL_NAMES), read_label)
+        image = self._read(case.image, case.image.name, read_volume)
+        names = [case.label.name] if case.dataset else LABEL_NAMES
+        label = self._read(case.label, " or ".join(names), read_label)
         # The header may be readable though the voxels are not.
         header = image.grid if image else catch(read_grid, case.image)
         grid = None if isinstance(header, InputError) else header

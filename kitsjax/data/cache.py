@@ -16,10 +16,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from kitsjax.data.kits import Case, list_annotation_files
+from kitsjax.data.case import Case
+from kitsjax.data.kits import list_annotation_files
 from kitsjax.data.preprocessed_case import CASE_RECORD, HISTOGRAM, PreprocessedCase
 from kitsjax.data.stored_instances import INSTANCES_FOLDER, INSTANCES_RECORD
 from kitsjax.errors import InputError
+from kitsjax.image.file_format import list_folder
 from kitsjax.input_file import advise_reading
 from kitsjax.labels import KITS, LabelScheme
 from kitsjax.settings import PreprocessSettings
@@ -101,7 +103,7 @@ def count_others(folder: Path, cases: Iterable[PreprocessedCase]) -> int:
         folder: folder of the preprocessed cases.
         cases: those of the data set.
     """
-    others = set(folder.glob("case_*"))
+    others = {path for path in list_folder(folder) if path.is_dir()}
     # Before format 3 a case was stored in another folder, normalized and without a histogram.
     stored = folder.parent.glob("*mm-*/case_*")
     others.update(case for case in stored if not (case / HISTOGRAM).is_file())

@@ -21,8 +21,9 @@ from pathlib import Path
 import numpy as np
 
 from kitsjax.data.cache import annotations_stamp, case_stamp
+from kitsjax.data.case import Case
 from kitsjax.data.instances import read_instances
-from kitsjax.data.kits import ANNOTATIONS_NAME, Case
+from kitsjax.data.kits import ANNOTATIONS_NAMES
 from kitsjax.data.normalization import count_hu
 from kitsjax.data.preprocess import resample_hu
 from kitsjax.data.preprocessed_case import CASE_RECORD, HISTOGRAM, PreprocessedCase
@@ -70,7 +71,7 @@ def preprocess_case(
         np.save(temporary / "label.npy", resampled)
         for value in scheme.foreground:
             positions = foreground_positions(
-                resampled, value, settings.foreground_voxels, case.number
+                resampled, value, settings.foreground_voxels, case.seed
             )
             np.save(temporary / f"foreground_{value}.npy", positions)
         _require_unchanged(case, stamp, case_stamp(case))
@@ -109,8 +110,8 @@ def require_annotations(case: Case) -> Path:
     """
     if case.annotations is None:
         raise InputError(
-            f"{case.folder}: has no individual annotations ({ANNOTATIONS_NAME}); add KiTS21's, or "
-            "train on its one label with data.label_source=majority"
+            f"{case.place}: has no individual annotations ({ANNOTATIONS_NAMES[0]}); add KiTS21's, "
+            "or train on its one label with data.label_source=majority"
         )
     return case.annotations
 
@@ -119,7 +120,7 @@ def _require_unchanged(case: Case, before: str, after: str) -> None:
     """Refuse a case whose files another program wrote while they were read."""
     if after != before:
         raise InputError(
-            f"{case.folder}: its files changed while they were read; run again when they are whole"
+            f"{case.place}: its files changed while they were read; run again when they are whole"
         )
 
 

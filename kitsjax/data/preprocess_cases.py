@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from kitsjax.data.cache import is_stored, is_whole, locate_case
-from kitsjax.data.kits import Case
+from kitsjax.data.case import Case
 from kitsjax.data.preprocess_case import annotate_case, preprocess_case, require_annotations
 from kitsjax.data.preprocessed_case import CASE_RECORD, PreprocessedCase
 from kitsjax.data.stored_instances import INSTANCES_RECORD
@@ -79,7 +79,7 @@ def preprocess_cases(
     )  # fmt: skip
     for case, result in results:
         if isinstance(result, InputError):
-            failures.append((case.case_id, describe_failure(result, case.folder, folder)))
+            failures.append((case.case_id, describe_failure(result, case.place, folder)))
         else:
             stored[case.case_id], own, memory = result
             made, peak = made + own, max(peak, memory)

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from kitsjax.data.annotation_samples import draw_samples, write_samples
+from kitsjax.data.case import Case
 from kitsjax.data.instances import Instance, count_instances, read_instances
-from kitsjax.data.kits import Case
 from kitsjax.data.paint_instances import majority_label
 from kitsjax.errors import InputError
 from kitsjax.evaluate.lesions import find_lesions
@@ -58,7 +58,7 @@ def evaluate_case(
         ).items():
             found.scores.append(Score(case.case_id, name, MAJORITY, 1, *score, tumors))
     if INDIVIDUAL in against:
-        samples = draw_samples(case.number, instances)
+        samples = draw_samples(case.seed, instances)
         if samples_folder is not None:
             write_samples(samples_folder / case.case_id, instances, samples, prediction.grid)
         by_sample = score_samples(predicted, instances, samples, spacing_mm)
@@ -78,11 +78,11 @@ def _check_truth(case: Case, path: Path, against: Sequence[str]) -> None:
         raise InputError(case.problem)
     if not case.has_truth:
         raise InputError(
-            f"{case.folder}: has neither label nor annotations; add them, or move {path} away"
+            f"{case.place}: has neither label nor annotations; add them, or move {path} away"
         )
     if case.annotations is None and INDIVIDUAL in against:
         raise InputError(
-            f"{case.folder}: has no individual annotations; add them, or score against the majority"
+            f"{case.place}: has no individual annotations; add them, or score against the majority"
         )
 
 

@@ -8,11 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kitsjax.data.kits import find_cases
+from kitsjax.data.open_dataset import open_dataset
 from kitsjax.errors import InputError, UnforeseenError
 from kitsjax.evaluate.evaluation import find_predictions
 from kitsjax.evaluate.results import Lesion
 from kitsjax.failures import catch
+from kitsjax.image.case_names import find_named
 from kitsjax.image.read_nifti import read_label, read_volume
 from kitsjax.image.volume import Grid, Volume, check_same_grid
 from kitsjax.labels import CYST, KIDNEY, TUMOR
@@ -65,16 +66,13 @@ def find_files(predictions: str | Path, dataset: str | Path) -> dict[str, Files]
     Raises:
         InputError: A folder does not exist, or the data set holds no case.
     """
-    predicted = find_predictions(predictions)
-    return {
-        case.case_id: Files(
-            case.image if os.path.lexists(case.image) else None,
-            predicted[case.case_id][0],
-            case.label,
-        )
-        for case in find_cases(dataset, images=False)
-        if case.case_id in predicted
-    }
+    predicted, found = find_predictions(predictions), {}
+    for case in open_dataset(dataset, complete=False).cases:
+        _, files = find_named(predicted, case.case_id)
+        if files:
+            image = case.image if os.path.lexists(case.image) else None
+            found[case.case_id] = Files(image, files[0], case.label)
+    return found
 
 
 def best_slice(prediction: np.ndarray, truth: np.ndarray) -> int:

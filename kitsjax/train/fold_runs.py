@@ -133,7 +133,7 @@ def _is_finished(settings: Settings) -> bool:
     record = open_run(settings, resume=True)
     if record is None or record.stage != "finished":
         return False
-    cases = find_data(settings.data, settings.phantom)
+    cases = find_data(settings.data, settings.phantom).cases
     held_out = [case for case in cases if case.case_id in record.held_out]
     folder = Path(settings.run.folder)
     return not record.held_out or record.scored == hash_scored(settings, folder, held_out)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -14,6 +14,7 @@ from kitsjax.config import choose_scheme
 from kitsjax.errors import InputError
 from kitsjax.labels import LabelScheme
 from kitsjax.model.arrays import Params
+from kitsjax.model.compiling import compile_program, use_options
 from kitsjax.model.losses import deep_supervision_loss
 from kitsjax.model.unet import UNet, build_network
 from kitsjax.settings import Settings
@@ -79,13 +80,14 @@ def build_program(settings: Settings, devices: Sequence[jax.Device] | None = Non
         train_step, network=network, optimizer=optimizer, loss=loss, augment=augment,
         accumulation_steps=train.accumulation_steps, ema_decay=train.ema_decay, axis_name=AXIS,
     )  # fmt: skip
+    here = platform or jax.default_backend()
     eval_one = partial(eval_step, network=network, loss=loss, scheme=scheme, axis_name=AXIS)
     return Program(
         scheme,
         network,
         optimizer,
-        jax.pmap(train_one, axis_name=AXIS, donate_argnums=0, devices=devices),
-        jax.pmap(eval_one, axis_name=AXIS, devices=devices),
+        use_options(jax.pmap(train_one, axis_name=AXIS, donate_argnums=0, devices=devices), here),
+        use_options(jax.pmap(eval_one, axis_name=AXIS, devices=devices), here),
     )
 
 
@@ -93,6 +95,15 @@ def first_state(settings: Settings, program: Program) -> TrainState:
     """Make the state that a run of these settings begins with, without an axis of devices."""
     train = settings.train
     return init_state(program.network, program.optimizer, train.seed, average=train.ema_decay > 0)
+
+
+def compile_train_step(
+    settings: Settings, program: Program, state: TrainState
+) -> tuple[Program, jax.stages.Compiled]:
+    """Compile the train step for this run's devices; return a program that has it, and itself."""
+    lowered = lower_train_step(settings, program, state)
+    compiled = compile_program(lowered, jax.default_backend())
+    return replace(program, train_step=compiled), compiled
 
 
 def lower_train_step(

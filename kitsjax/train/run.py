@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from kitsjax.config import choose_scheme
+from kitsjax.data.case import Case
 from kitsjax.data.folds import choose_folds, write_folds
-from kitsjax.data.kits import Case
 from kitsjax.data.split import Split
 from kitsjax.devices import connect_devices, start_devices
 from kitsjax.errors import USAGE_STATUS

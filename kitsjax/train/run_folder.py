@@ -12,8 +12,8 @@ from typing import Any
 import jax
 
 from kitsjax.config import parse_stored_settings, to_toml
+from kitsjax.data.case import Case
 from kitsjax.data.folds import choose_fold
-from kitsjax.data.kits import Case
 from kitsjax.data.split import Split, check_split, read_split, split_cases, split_text, write_split
 from kitsjax.errors import InputError
 from kitsjax.files import remove_file, write_text

@@ -7,7 +7,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
-from kitsjax.data.kits import Case
+from kitsjax.data.case import Case
 from kitsjax.evaluate.evaluation import BOTH, evaluate
 from kitsjax.evaluate.results import Evaluation, Failure, Lesion, Score
 from kitsjax.hosts import exchange, host_count, host_index

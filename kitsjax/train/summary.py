@@ -10,7 +10,8 @@ from statistics import mean
 from typing import Any
 
 from kitsjax.config import choose_scheme
-from kitsjax.data.kits import Case, list_annotation_files
+from kitsjax.data.case import Case
+from kitsjax.data.kits import list_annotation_files
 from kitsjax.errors import InputError
 from kitsjax.evaluate.hu_threshold import fit_windows, threshold_scores
 from kitsjax.evaluate.results import FORMAT, Evaluation

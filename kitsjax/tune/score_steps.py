@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from kitsjax.data.kits import Case
+from kitsjax.data.case import Case
 from kitsjax.errors import InputError
 from kitsjax.evaluate.evaluate_case import read_truth
 from kitsjax.evaluate.scoring import MeasuredMask, measure_label, score_case
@@ -63,7 +63,7 @@ def score_choices(
         InputError: The case has no truth, or a file is unreadable or on another grid.
     """
     case, path = job
-    prediction = read_label(path)
+    prediction = read_label(path, scheme.values)
     if prediction.grid.tilt_deg > LARGEST_TILT_DEG:
         raise InputError(f"{path}: a tilted gantry has no surface Dice; leave the case out")
     truth, _ = read_truth(case, prediction, individual=False)

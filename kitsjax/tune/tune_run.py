@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kitsjax.config import choose_scheme, parse_stored_settings
+from kitsjax.data.case import Case
 from kitsjax.data.folds import find_fold_folders
-from kitsjax.data.kits import Case, find_cases
+from kitsjax.data.open_dataset import open_dataset
 from kitsjax.errors import InputError
 from kitsjax.failures import describe_failure
 from kitsjax.infer.bundle import BUNDLE_NAME, read_bundle, save_bundle
@@ -139,10 +140,11 @@ def _read_models(runs: Sequence[Path]) -> tuple[Mapping[str, Any], LabelScheme]:
 def _list_jobs(run: Path, record: RunRecord, dataset: str) -> list[tuple[Case, Path]]:
     """Pair the held-out cases of a run with their predictions."""
     settings = parse_stored_settings(record.settings, f"{run / RECORD_NAME}, its settings")
-    cases = {case.case_id: case for case in find_cases(dataset or settings.data.root, images=False)}
+    root = dataset or settings.data.root
+    found = open_dataset(root, settings.data.layout, complete=False).cases
+    cases = {case.case_id: case for case in found}
     if lost := set(record.held_out) - cases.keys():
         raise InputError(
-            f"{dataset or settings.data.root}: has no {min(lost)}, which {run} holds out; give the "
-            "data set with --dataset"
+            f"{root}: has no {min(lost)}, which {run} holds out; give the data set with --dataset"
         )
     return [(cases[i], run / "predictions" / f"{i}.nii.gz") for i in record.held_out]

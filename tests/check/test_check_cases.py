@@ -69,7 +69,7 @@ def test_a_case_that_fails_ends_no_other(check, monkeypatch, tmp_path):
     examine = module.examine_case
 
     def fail(case, folder):
-        if case.number == 2:
+        if case.seed == 2:
             raise MemoryError("no room")
         return examine(case, folder)
 

@@ -116,7 +116,7 @@ def test_an_unforeseen_error_is_a_fault(examine, tmp_path, monkeypatch):
 
 def test_a_folder_that_cannot_be_read(case_folder, root, tmp_path):
     from kitsjax.check.examine_case import examine_case
-    from kitsjax.data.kits import Case
+    from kitsjax.data.case import Case
 
     case = Case("case_00001", case_folder / IMAGE, case_folder / LABEL, problem="it is locked")
     checked = examine_case(case, tmp_path)

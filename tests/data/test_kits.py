@@ -45,7 +45,7 @@ def test_scoring_needs_a_truth_but_no_image(tmp_path):
     cases = find_cases(tmp_path, images=False)
     assert [case.has_truth for case in cases] == [True, True, False, True, True]
     cases.pop(2)
-    assert [case.number for case in cases] == [0, 21, 299, 588]
+    assert [case.seed for case in cases] == [0, 21, 299, 588]
     assert [case.label.is_file() for case in cases] == [True, True, False, True]
     assert [case.image.is_file() for case in cases] == [True, False, False, False]
     assert [case.annotations for case in cases] == [

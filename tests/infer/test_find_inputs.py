@@ -53,7 +53,7 @@ def test_a_series_of_nifti_is_refused(tmp_path):
     (tmp_path / "a.nii.gz").touch()
     for path in (tmp_path, tmp_path / "a.nii.gz"):
         message = refusal(find_inputs, path, tmp_path / "out", series="3")
-        assert message.startswith(f"{path}: holds NIfTI")
+        assert message.startswith(f"{path}: holds no DICOM")
         assert "without --series" in message
 
 

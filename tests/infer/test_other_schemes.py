@@ -67,7 +67,7 @@ def test_masks_hold_the_schemes_labels(model, resample):
     assert label.dtype == np.uint8
 
 
-def test_an_exported_model_has_the_schemes_classes(model):
+def test_exported_models_have_its_classes(model):
     image = random_image((17, 12, 26))
     exported = export.deserialize(export_model(model, platforms=["cpu"]))
     label = np.asarray(exported.call(image))

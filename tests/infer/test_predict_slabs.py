@@ -18,6 +18,7 @@ from kitsjax.infer.slab_sums import (
 )
 from kitsjax.infer.sliding_window import importance_map, normalize_sums, sum_windows
 from kitsjax.infer.trained_model import stack_models
+from kitsjax.labels import KITS
 from kitsjax.settings import PredictSettings
 
 SETTINGS = PredictSettings(bucket=16)
@@ -60,9 +61,9 @@ def test_slabs_are_the_sum_in_one_program():
     """Bit for bit: rounding is that of the pure function, which adds up all windows on a device."""
     ensemble, image = stack_models(voxel_model(Positional())), random_image((20, 12, 25))
     importance = importance_map((8, 8, 8), "gaussian")
-    add_up = jax.jit(sum_windows, static_argnames=("network", "valid_shape", "settings"))
+    add_up = jax.jit(sum_windows, static_argnames=("network", "valid_shape", "settings", "scheme"))
     network, params = ensemble.model.network, ensemble.params
-    sums = add_up(network, params, image, image.shape, importance, settings=SETTINGS)
+    sums = add_up(network, params, image, image.shape, importance, settings=SETTINGS, scheme=KITS)
     found = predict_probabilities(ensemble, image, SETTINGS)
     np.testing.assert_array_equal(found, jax.jit(normalize_sums)(sums))
 

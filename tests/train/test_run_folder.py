@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from kitsjax.config import load_settings, to_toml
-from kitsjax.data.kits import Case
+from kitsjax.data.case import Case
 from kitsjax.data.split import read_split, split_cases, write_split
 from kitsjax.errors import InputError
 from kitsjax.run_record import read_record, write_record

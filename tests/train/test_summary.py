@@ -5,7 +5,7 @@ import os
 import pytest
 
 from kitsjax.config import load_settings
-from kitsjax.data.kits import Case
+from kitsjax.data.case import Case
 from kitsjax.evaluate.results import Failure
 from kitsjax.run_record import KeptEpoch, RunRecord, read_record, write_record
 from kitsjax.settings import TrainSettings

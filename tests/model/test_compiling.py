@@ -1,0 +1,60 @@
+"""Programs are compiled with the options of their platform, or without where it refuses them."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from kitsjax.model import compiling
+
+
+class Lowered:
+    """A lowered function whose compiler may refuse options; what it was compiled with is kept."""
+
+    def __init__(self, refusal: str = "") -> None:
+        self.refusal, self.tried = refusal, []
+
+    def compile(self, options=None):
+        self.tried.append(options)
+        if options and self.refusal:
+            raise jax.errors.JaxRuntimeError(self.refusal)
+        return "compiled"
+
+
+OPTIONS = compiling.COMPILER_OPTIONS["gpu"]
+
+
+@pytest.mark.parametrize(("platform", "options"), [("gpu", OPTIONS), ("cpu", None), ("tpu", None)])
+def test_each_platform_has_its_options(platform, options):
+    lowered = Lowered()
+    assert compiling.compile_program(lowered, platform) == "compiled"
+    assert lowered.tried == [options]
+
+
+def test_what_the_compiler_refuses_is_left_out(caplog):
+    lowered = Lowered("INTERNAL: no valid engine for this layout")
+    assert compiling.compile_program(lowered, "gpu") == "compiled"
+    assert lowered.tried == [OPTIONS, None]
+    assert "refused xla_gpu_force_conv_nhwc=True (INTERNAL: no valid engine" in caplog.text
+
+
+def test_a_lack_of_memory_is_no_refusal():
+    lowered = Lowered("RESOURCE_EXHAUSTED: out of memory")
+    with pytest.raises(jax.errors.JaxRuntimeError, match="RESOURCE_EXHAUSTED"):
+        compiling.compile_program(lowered, "gpu")
+    assert lowered.tried == [OPTIONS]
+
+
+def test_a_step_is_compiled_once_with_options(monkeypatch):
+    monkeypatch.setitem(compiling.COMPILER_OPTIONS, "cpu", {"xla_cpu_enable_fast_math": False})
+    traced = []
+
+    @jax.pmap
+    def double(x):
+        traced.append(x.shape)
+        return 2 * x
+
+    step = compiling.use_options(double, "cpu")
+    x = jnp.ones((jax.local_device_count(), 3))
+    assert [float(step(x)[0, 0]) for _ in range(3)] == [2, 2, 2]
+    assert traced == [(3,)]
+    assert compiling.use_options(double, "tpu") is double
