@@ -14,7 +14,6 @@ from typing import Any, NamedTuple, TypeVar
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Num
@@ -46,7 +45,7 @@ def predict_slabs(
 
     Args:
         ensemble: the model or models.
-        images: pairs of a key, which names the image, and the preprocessed image (z, y, x).
+        images: pairs of a key and a CT's images (i, z, y, x), one for each of `ensemble.images`.
         settings: step size, weighting, mirroring, batch size and bucket.
         by_class: whether slabs hold probabilities; else labels.
 
@@ -76,14 +75,15 @@ def predict_slabs(
         before = found
 
 
-@partial(jax.jit, static_argnames=("network", "mirror", "mesh", "scheme"))
+@partial(jax.jit, static_argnames=("network", "mirror", "image_of", "mesh", "scheme"))
 def predict_windows(
     params: Params,
     importance: Float[Array, "z y x"],
-    patches: Num[Array, "b z y x"],
+    patches: Num[Array, "b i z y x"],
     *,
     network: nn.Module,
     mirror: bool,
+    image_of: tuple[int, ...],
     mesh: Mesh,
     scheme: LabelScheme,
 ) -> Float[Array, "b k z y x"]:
@@ -95,17 +95,16 @@ def predict_windows(
     Args:
         params: stacked parameters, replicated over the mesh.
         importance: weight of each voxel of a window, replicated likewise.
-        patches: normalized intensities, divided over the mesh.
+        patches: normalized intensities, once for each image, divided over the mesh.
         network: maps windows (b, z, y, x, 1) to a tuple of logits, the finest first.
         mirror: whether to average over the eight mirrorings.
+        image_of: for each ensemble member, which of the images it sees.
         mesh: the devices.
         scheme: the background and its labels are the classes.
     """
 
     def predict(params: Params, importance: Array, patches: Array) -> Array:
-        by_class = window_probabilities(
-            network, params, patches.astype(jnp.float32), mirror, scheme
-        )
+        by_class = window_probabilities(network, params, patches, mirror, scheme, image_of)
         return importance[None, None] * by_class
 
     whole, divided = PartitionSpec(), PartitionSpec(_AXIS)
@@ -133,7 +132,7 @@ def lower_windows(
         return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=sharding)
 
     params = jax.tree.map(lambda leaf: describe(leaf, PartitionSpec()), ensemble.params)
-    shape = windows_at_a_time(settings, device.platform), *model.patch_shape
+    shape = windows_at_a_time(settings, device.platform), len(ensemble.images), *model.patch_shape
     patches = jax.ShapeDtypeStruct(shape, model.preprocess.dtype)
     importance = importance_map(model.patch_shape, settings.weighting)
     return predict_windows.lower(
@@ -142,6 +141,7 @@ def lower_windows(
         describe(patches, PartitionSpec(_AXIS)),
         network=model.network,
         mirror=settings.mirror,
+        image_of=ensemble.image_of,
         mesh=mesh,
         scheme=model.scheme,
     )
@@ -165,6 +165,7 @@ def _on_devices(
             jax.device_put(patches, divided),
             network=ensemble.model.network,
             mirror=settings.mirror,
+            image_of=ensemble.image_of,
             mesh=mesh,
             scheme=ensemble.model.scheme,
         )
@@ -195,7 +196,7 @@ def _list_windows(
     """List the windows of all images, one image after the other."""
     for key, image in images:
         sums = begin(image)
-        z, y, x = sums.image.shape
+        _, z, y, x = sums.images.shape
         corners = window_positions((z, y, x), sums.patch_shape, step_size).tolist()
         for number, corner in enumerate(corners, start=1):
             yield _Window(key, sums, corner, number == len(corners))
@@ -203,11 +204,11 @@ def _list_windows(
 
 def _cut(batch: Sequence[_Window], size: int, patch_shape: Sequence[int]) -> np.ndarray:
     """Cut the windows out of their images; the last batch is filled up with zeros."""
-    dtype = np.result_type(*(window.sums.image for window in batch))
-    patches = np.zeros((size, *patch_shape), dtype)
+    dtype = np.result_type(*(window.sums.images for window in batch))
+    patches = np.zeros((size, len(batch[0].sums.images), *patch_shape), dtype)
     for patch, (_, sums, corner, _) in zip(patches, batch, strict=False):
         z, y, x = (slice(n, n + edge) for n, edge in zip(corner, patch_shape, strict=True))
-        patch[:] = sums.image[z, y, x]
+        patch[:] = sums.images[:, z, y, x]
     return patches
 
 

@@ -158,7 +158,7 @@ def _measure_training(
 def _measure_prediction(model: Model, ct_shape: Shape, device: jax.Device) -> Cost:
     """Measure the prediction of one batch of windows; its loop goes over the mirrorings."""
     stacked = jax.tree.map(lambda x: jax.ShapeDtypeStruct((1, *x.shape), x.dtype), model.params)
-    ensemble = Ensemble(model, stacked)
+    ensemble = Ensemble(model, stacked, (model.preprocess,), (0,))
     lowered = lower_windows(ensemble, model.predict, device)
     mirrorings = 8 if model.predict.mirror else 1
     named = {"parameters": count_bytes(model.params)}

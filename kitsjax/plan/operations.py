@@ -41,7 +41,7 @@ def count_window_operations(ensemble: Ensemble) -> float:
     model = ensemble.model
     network = cast(UNet, model.network).copy(implementation="direct")
     lowered = lower_windows(
-        Ensemble(replace(model, network=network), ensemble.params),
+        ensemble._replace(model=replace(model, network=network)),
         model.predict,
         jax.local_devices(backend="cpu")[0],
     )

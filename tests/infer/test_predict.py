@@ -210,7 +210,7 @@ def test_segment_removes_what_holds_no_kidney():
     volume = make_volume(bright_cube(), (2.0, 2.0, 2.0))
     model = threshold_model()
     assert segment(model, volume).array.any()
-    settings = model.predict.model_copy(update={"least_kidney_ml": 0.001})
+    settings = model.predict.model_copy(update={"least_organ_ml": 0.001})
     assert not segment(dataclasses.replace(model, predict=settings), volume).array.any()
 
 

@@ -18,6 +18,7 @@ from kitsjax.infer.slab_sums import (
 )
 from kitsjax.infer.sliding_window import importance_map, normalize_sums, sum_windows
 from kitsjax.infer.trained_model import stack_models
+from kitsjax.labels import KITS
 from kitsjax.settings import PredictSettings
 
 SETTINGS = PredictSettings(bucket=16)
@@ -100,7 +101,8 @@ def test_the_next_batch_begins_before_the_wait(monkeypatch):
 def collect(images, by_class=False):
     """Predict images together; return the joined slabs or the error of each key."""
     ensemble, found = stack_models(voxel_model(Positional())), {}
-    for key, slab in predict_slabs(ensemble, images.items(), SETTINGS, by_class):
+    stacked = ((key, image[None]) for key, image in images.items())
+    for key, slab in predict_slabs(ensemble, stacked, SETTINGS, by_class):
         assert key == list(images)[len(found.keys() | {key}) - 1], "in the order of the images"
         assert not isinstance(found.get(key), Exception), "nothing comes after an error"
         if isinstance(slab, Exception):
@@ -155,7 +157,7 @@ def test_no_array_grows_with_z():
     ensemble = stack_models(voxel_model(Positional()))
     largest, together = {}, {}
     for depth in (40, 200):
-        images = [("image", random_image((depth, 24, 24)))]
+        images = [("image", random_image((1, depth, 24, 24)))]
         others = {id(array) for array in jax.live_arrays()}
         sizes = [
             [array.nbytes for array in jax.live_arrays() if id(array) not in others]
@@ -199,8 +201,7 @@ def test_long_cts_fit_at_any_number_of_classes(classes):
 @pytest.mark.parametrize("depth", [3, 8, 9, 21, 40])
 def test_slabs_are_the_planes_of_the_image(depth):
     """Sums that know no neighbor: each plane leaves once, after the windows that touch it."""
-    image = random_image((depth, 8, 6))
-    sums = SlabSums(image, (8, 8, 8), 16, by_class=True)
+    sums = SlabSums(random_image((1, depth, 8, 6)), (8, 8, 8), 16, by_class=True)
     starts = sorted({*range(0, max(depth, 8) - 8, 5), max(depth, 8) - 8})
     total, slabs, done = np.zeros(max(depth, 8)), [], 0
     for start in starts:
