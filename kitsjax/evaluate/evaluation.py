@@ -66,20 +66,11 @@ def evaluate(
         InputError: The folder of predictions is missing, or holds none; or only INDIVIDUAL is asked
             for, with other labels than KiTS's.
     """
-    if not scheme.is_kits:
-        if MAJORITY not in against:
-            raise InputError(
-                "annotation samples are made of KiTS21's labels only; score other labels against "
-                "the majority"
-            )
-        cases = [replace(case, annotations=None) for case in cases]
+    cases, wanted = _choose_truths(cases, against, scheme)
     folder = Path(predictions)
     files = find_predictions(folder)
     note_passed_over(folder, list_images(folder))
     jobs, unpaired = _pair_files(cases, files, others)
-    wanted = tuple(against)
-    if MAJORITY in wanted and not any(case.annotations for case in cases):
-        wanted = (MAJORITY,)
     scored, failed = _score_cases(
         jobs, wanted, Path(samples_folder) if samples_folder else None, workers,
         Path(log_folder or folder), scheme,
@@ -100,6 +91,26 @@ def evaluate(
         versions={name: version(name) for name in ("kitsjax", "numpy", "scipy", "nibabel")},
         scheme=scheme,
     )
+
+
+def _choose_truths(
+    cases: Sequence[Case], against: Sequence[str], scheme: LabelScheme
+) -> tuple[Sequence[Case], tuple[str, ...]]:
+    """Return the cases, without annotations that are not of their labels, and what truths to take.
+
+    Raises:
+        InputError: Only annotation samples are asked for, and they are not of these labels.
+    """
+    if not scheme.is_kits:
+        if MAJORITY not in against:
+            raise InputError(
+                "annotation samples are made of KiTS21's labels only; score other labels against "
+                "the majority"
+            )
+        cases = [replace(case, annotations=None) for case in cases]
+    if MAJORITY in against and not any(case.annotations for case in cases):
+        return cases, (MAJORITY,)
+    return cases, tuple(against)
 
 
 def find_predictions(folder: str | Path) -> dict[str, list[Path]]:

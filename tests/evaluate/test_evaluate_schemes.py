@@ -71,7 +71,7 @@ def test_the_scores_of_a_liver(liver):
     assert found.scheme == LIVER
 
 
-def test_values_outside_the_scheme_fail_their_case(liver):
+def test_values_outside_the_scheme_are_refused(liver):
     """A label map that another scheme allows is refused, and the other case is scored."""
     write(liver.predictions / "case_00000.nii.gz", np.full(SHAPE, IGNORE))
     found = run(liver, LIVER)

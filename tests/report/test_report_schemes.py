@@ -58,7 +58,7 @@ def page_text(folder):
 def test_nothing_of_kits_is_told(report):
     """Its organs, annotators, paper and figures have no place in another data set's report."""
     scheme, folder = report
-    told = "".join(p.read_text() for p in folder.iterdir() if p.suffix in (".md", ".csv", ".tex"))
+    told = "".join(p.read_text() for p in folder.iterdir() if p.suffix in (".md", ".tex"))
     told = (told + page_text(folder)).lower()
     for name in scheme.names:
         told = told.replace(name, "")
@@ -113,7 +113,7 @@ def test_the_page_is_named_after_its_labels(report):
 
 def test_every_class_has_its_row(report):
     scheme, folder = report
-    rows = list(csv.DictReader((folder / "table_1.csv").open()))
+    rows = list(csv.DictReader((folder / "table_1.csv").read_text().splitlines()))
     assert [row["evaluation_class"] for row in rows[: len(scheme.evaluation)]] == [
         *scheme.evaluation_keys
     ]
