@@ -16,11 +16,12 @@ from scipy import ndimage
 from kitsjax.data.case import Case
 from kitsjax.errors import InputError
 from kitsjax.evaluate.evaluate_case import read_truth
-from kitsjax.evaluate.scoring import MeasuredMask, measure_label, score_case
+from kitsjax.evaluate.ignored import remove_ignored
+from kitsjax.evaluate.scoring import measure_label, score_case
 from kitsjax.image.read_nifti import read_label
 from kitsjax.image.volume import LARGEST_TILT_DEG
 from kitsjax.infer.postprocess import STEPS
-from kitsjax.labels import LabelScheme
+from kitsjax.labels import BACKGROUND, LabelScheme
 from kitsjax.types import Spacing
 
 VALUES: dict[str, tuple[Any, ...]] = {
@@ -66,16 +67,14 @@ def score_choices(
     prediction = read_label(path, scheme.values)
     if prediction.grid.tilt_deg > LARGEST_TILT_DEG:
         raise InputError(f"{path}: a tilted gantry has no surface Dice; leave the case out")
-    truth, _ = read_truth(case, prediction, individual=False)
+    truth, _ = read_truth(case, prediction, False, scheme)
     # Nothing outside the labels matters: the steps and scores see no edge of the volume.
     boxes = ndimage.find_objects(((prediction.array > 0) | (truth > 0)).view(np.uint8))
     label, truth = (
         array[boxes[0] if boxes else ...].astype(np.uint8) for array in (prediction.array, truth)
     )
     spacing_mm = prediction.spacing_mm
-    scores = _Scores(
-        measure_label(truth, spacing_mm), spacing_mm, prediction.grid.voxel_mm3, scheme
-    )
+    scores = _Scores(truth, spacing_mm, prediction.grid.voxel_mm3, scheme)
     values = [_list_values(name, present) for name in STEPS]
     return np.array(scores.of_all(label, list(zip(STEPS, values, strict=True))))
 
@@ -91,13 +90,14 @@ class _Scores:
 
     def __init__(
         self,
-        truth: dict[str, MeasuredMask],
+        truth: np.ndarray,
         spacing_mm: Spacing,
         voxel_mm3: float,
         scheme: LabelScheme,
     ) -> None:
-        self.truth, self.spacing_mm = truth, spacing_mm
-        self.voxel_mm3, self.scheme = voxel_mm3, scheme
+        self.spacing_mm, self.voxel_mm3, self.scheme = spacing_mm, voxel_mm3, scheme
+        _, annotated, self.ignored = remove_ignored(truth, truth, scheme)
+        self.truth = measure_label(annotated, spacing_mm, scheme, self.ignored)
         self._known: dict[tuple[int, bytes], list[Any]] = {}
 
     def of_all(self, label: np.ndarray, steps: Sequence[tuple[str, tuple[Any, ...]]]) -> list[Any]:
@@ -118,5 +118,8 @@ class _Scores:
         return [row for one in itertools.chain([label], made) for row in self.of_all(one, rest)]
 
     def _score(self, label: np.ndarray) -> list[list[float]]:
-        found = score_case(measure_label(label, self.spacing_mm), self.truth, self.spacing_mm)
+        if self.ignored is not None:
+            label = np.where(self.ignored, BACKGROUND, label).astype(label.dtype)
+        predicted = measure_label(label, self.spacing_mm, self.scheme, self.ignored)
+        found = score_case(predicted, self.truth, self.spacing_mm, self.scheme)
         return [[score.dice, score.surface_dice] for score in found.values()]

@@ -18,7 +18,6 @@ from kitsjax.infer.slab_sums import (
 )
 from kitsjax.infer.sliding_window import importance_map, normalize_sums, sum_windows
 from kitsjax.infer.trained_model import stack_models
-from kitsjax.labels import KITS
 from kitsjax.settings import PredictSettings
 
 SETTINGS = PredictSettings(bucket=16)
