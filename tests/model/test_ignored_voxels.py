@@ -148,7 +148,7 @@ def test_devices_share_the_annotated_voxels(settings):
     np.testing.assert_allclose([found[0][0], found[1][0]], expected, rtol=1e-5, atol=2e-6)
 
 
-def test_no_program_changes_without_ignored_voxels():
+def test_without_ignored_voxels_nothing_changes():
     """Nor with the names of the labels; a program that ignores voxels is another one."""
     renamed = make_scheme(LabelSettings(names=("liver", "vessel", "tumor")))
     renamed = replace(renamed, evaluation=KITS.evaluation)
