@@ -141,9 +141,9 @@ class _Examination:
         return facts
 
     def _examine_annotations(self, grid: Grid | None) -> AnnotatorFacts | None:
-        """Compare the annotators; every annotation must lie on the grid."""
+        """Compare the annotators; every annotation must lie on the grid. Only KiTS21 has them."""
         folder = self.case.annotations
-        if folder is None or grid is None:
+        if folder is None or grid is None or not self.scheme.is_kits:
             return None
         instances = self._attempt(folder, read_instances, folder, grid)
         if isinstance(instances, InputError):

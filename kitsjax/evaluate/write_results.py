@@ -83,9 +83,8 @@ def _official_table(evaluation: Evaluation, against: str) -> str:
 
 def _write_table(path: Path, kind: type[_Record], rows: Sequence[_Record]) -> None:
     """Write rows under a head of field names, numbers with every digit."""
-    # Every digit is written, so reading returns the same numbers.
+    # str keeps every digit, so reading returns the written numbers.
+    lines: list[Sequence[object]] = [kind._fields, *rows]
     stream = StringIO()
-    csv.writer(stream, lineterminator="\n").writerows(
-        map(str, line) for line in [kind._fields, *rows]
-    )
+    csv.writer(stream, lineterminator="\n").writerows(map(str, line) for line in lines)
     write_text(path, stream.getvalue())

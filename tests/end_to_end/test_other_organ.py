@@ -1,5 +1,6 @@
 """Another organ's labels: four of them, and voxels that nobody annotated, from files to masks."""
 
+import csv
 import json
 
 import nibabel as nib
@@ -8,6 +9,7 @@ import pytest
 from tiny_run import TINY, compilation_cache, predict, run
 
 import kitsjax as kj
+from kitsjax.evaluate.read_results import read_evaluation
 from kitsjax.phantom.dataset import make_phantom
 
 NAMES = ("right kidney", "left kidney", "tumor", "cyst")
@@ -39,7 +41,7 @@ def folder(tmp_path_factory):
         split_kidneys(path)
     text = TINY.replace("ROOT", str(folder)).replace("CACHE", compilation_cache())
     for old, new in (
-        ("make_phantom = true\nheld_out = 1", "held_out = 0"), ("threshold_baseline = true", ""),
+        ("make_phantom = true\n", ""),
         ("foreground_fraction = 1.0", "foreground_fraction = 1.0\nclass_weights = [1, 1, 2, 2]"),
         ("epochs = 4", "epochs = 1"), ("[phantom]\ncases = 3\nmatrix = 64", LABELS),
         ("[loss]", "[loss]\nboundary_weight = 0.5"),
@@ -78,3 +80,36 @@ def test_its_model_names_and_predicts_them(folder, tmp_path):
     np.testing.assert_array_equal(
         kj.segment(model, kj.read_volume(ct)).array, kj.read_label(mask, range(5)).array
     )
+
+
+def test_its_scores_and_report_are_of_its_labels(folder, tmp_path):
+    """As training scores them, and as bin/evaluate.py does with the same settings."""
+    found = read_evaluation(folder / "run" / "scores")
+    assert found.scheme.names == ("background", *NAMES)
+    assert found.scheme.ignore == 5
+    assert not found.failures
+    page = (folder / "run" / "report" / "report.html").read_text()
+    assert "<h1>Segmentation of right kidney, left kidney, tumor and cyst</h1>" in page
+    summary = json.loads((folder / "run" / "summary.json").read_text())
+    assert list(summary["classes"]) == ["foreground", *NAMES]
+    assert list(summary["best_hu_threshold"]) == ["foreground", *NAMES]
+    data, settings = folder / "data" / "phantom", folder / "other.toml"
+    done = run(
+        "evaluate", "--predictions", folder / "run" / "predictions", "--dataset", data,
+        "--split", folder / "run" / "split.json", "--config", settings, "--output", tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert repr(read_evaluation(tmp_path).scores) == repr(found.scores)
+    assert "Right kidney" in done.stdout
+
+
+def test_its_data_set_is_checked_by_its_labels(folder, tmp_path):
+    """Two slices are ignored; KiTS's labels would call them foreign."""
+    data = folder / "data" / "phantom"
+    done = run("check", "--dataset", data, "--config", folder / "other.toml", "--output", tmp_path)
+    assert done.returncode == 0, done.stdout
+    rows = csv.DictReader((tmp_path / "cases.csv").read_text().splitlines())
+    assert all(float(row["ignored_percent"]) > 0 and row["left kidney_cm3"] for row in rows)
+    done = run("check", "--dataset", data, "--output", tmp_path)
+    assert done.returncode == 1
+    assert "foreign labels" in done.stdout

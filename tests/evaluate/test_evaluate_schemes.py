@@ -99,7 +99,7 @@ def test_samples_are_of_kits_labels_only(folders):
 @pytest.mark.parametrize(
     "scheme", [LIVER, replace(LIVER, names=("background", 'a, "b"', "c", "d"))]
 )
-def test_an_evaluation_is_read_back_with_its_scheme(liver, tmp_path, scheme):
+def test_an_evaluation_keeps_its_scheme(liver, tmp_path, scheme):
     found = run(liver, scheme)
     write_evaluation(tmp_path / "scores", found)
     # Not a number differs from itself.
@@ -128,7 +128,7 @@ def test_results_are_judged_by_their_scheme(liver, tmp_path):
     assert f"{path}: not as evaluate.py wrote it (names is 5)" in refusal(names=5)
 
 
-def test_results_of_before_the_schemes_are_of_kits(tmp_path, evaluation):
+def test_results_without_a_scheme_are_of_kits(tmp_path, evaluation):
     """Format 2 had no labels, and called the number of lesions that of tumors."""
     write_evaluation(tmp_path, evaluation)
     path = tmp_path / "evaluation.json"

@@ -52,7 +52,7 @@ def test_a_cut_face_is_no_error():
     assert found == (pytest.approx(4 / 5), 1, 1, 0.3, 0.2)
 
 
-def test_only_elements_off_the_region_are_measured():
+def test_elements_off_the_region_are_measured():
     """Those away from it are as without it; those that touch it have no area."""
     mask, ignored = bar(2, 9) > 0, ignore_from(bar(2, 9), 6) == IGNORE
     whole = find_surface(Mask(tuple(cut_blocks(mask))), UNIT)
