@@ -17,10 +17,10 @@ from kitsjax.data.open_dataset import open_dataset, resolve_scheme
 from kitsjax.devices import start_devices
 from kitsjax.errors import InputError
 from kitsjax.failures import catch
-from kitsjax.infer.predict_slabs import lower_windows
 from kitsjax.infer.slab_sums import sums_shape
 from kitsjax.infer.sliding_window import bucket_shape, window_positions, windows_at_a_time
 from kitsjax.infer.trained_model import Ensemble, Model
+from kitsjax.infer.window_program import lower_windows
 from kitsjax.make_scheme import describe_scheme
 from kitsjax.plan.chips import CHIPS, Chip
 from kitsjax.plan.cost import Cost, count_bytes, count_parameters, measure_cost

@@ -12,8 +12,8 @@ from typing import Any, cast
 
 import jax
 
-from kitsjax.infer.predict_slabs import lower_windows
 from kitsjax.infer.trained_model import Ensemble
+from kitsjax.infer.window_program import lower_windows
 from kitsjax.model.unet import UNet
 from kitsjax.settings import Settings
 from kitsjax.train.program import build_program, first_state, lower_train_step

@@ -7,7 +7,7 @@ import pytest
 from voxel_models import Positional, random_image, voxel_model
 
 from kitsjax.infer.predict import predict_label, predict_probabilities
-from kitsjax.infer.predict_slabs import predict_slabs, predict_windows
+from kitsjax.infer.predict_slabs import predict_slabs
 from kitsjax.infer.slab_sums import (
     SLAB_PLANES,
     SlabSums,
@@ -18,6 +18,7 @@ from kitsjax.infer.slab_sums import (
 )
 from kitsjax.infer.sliding_window import importance_map, normalize_sums, sum_windows
 from kitsjax.infer.trained_model import stack_models
+from kitsjax.infer.window_program import predict_windows
 from kitsjax.settings import PredictSettings
 
 SETTINGS = PredictSettings(bucket=16)
@@ -36,7 +37,7 @@ def batches(monkeypatch):
         shapes.append(patches.shape)
         return predict_windows(params, importance, patches, **kwargs)
 
-    monkeypatch.setattr("kitsjax.infer.predict_slabs.predict_windows", record)
+    monkeypatch.setattr("kitsjax.infer.window_program.predict_windows", record)
     return shapes
 
 
@@ -91,7 +92,7 @@ def test_the_next_batch_begins_before_the_wait(monkeypatch):
             number = next(n for n, one in enumerate(begun, start=1) if one is array)
             events.append(f"wait for {number}")
 
-    monkeypatch.setattr("kitsjax.infer.predict_slabs.predict_windows", begin)
+    monkeypatch.setattr("kitsjax.infer.window_program.predict_windows", begin)
     monkeypatch.setattr(jax, "block_until_ready", wait)
     predict_label(stack_models(voxel_model(Positional())), random_image((16, 8, 8)), SETTINGS)
     assert events == ["begin 1", "begin 2", "wait for 1", "begin 3", "wait for 2"]
@@ -133,7 +134,7 @@ def test_an_image_that_fails_leaves_the_others(monkeypatch, where):
     use_devices(monkeypatch, 1)
     images = {name: random_image((12, 8, 8), n) for n, name in enumerate("abc")}
     expected = collect(images)
-    module = {"add_window": "slab_sums", "predict_windows": "predict_slabs"}[where]
+    module = {"add_window": "slab_sums", "predict_windows": "window_program"}[where]
     real, calls = {"add_window": add_window, "predict_windows": predict_windows}[where], []
 
     def failing(*args, **kwargs):
