@@ -39,6 +39,8 @@ def write_fold_results(folder: Path, records: Sequence[RunRecord]) -> list[str]:
     folds = [(fold_folder(folder, k), record) for k, record in enumerate(records)]
     _link_predictions(folder / "predictions", folds)
     parts = [_read_fold(path, record) for path, record in folds if record.held_out]
+    # The first one's data set and labels stand for all; a fold without any score knows none.
+    parts.sort(key=lambda part: not part.scores)
     found = replace(
         merge_evaluations(parts),
         predictions=os.path.realpath(folder / "predictions"),

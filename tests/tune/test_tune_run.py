@@ -118,13 +118,13 @@ def test_scores_are_those_of_each_choice(make_run, tmp_path):
     case = find_cases(tmp_path / "data", images=False)[1]
     path = run / "predictions" / f"{case.case_id}.nii.gz"
     choices, found = list_choices({}), score_choices({}, KITS, (case, path))
-    truth = measure_label(true_label(1), SPACING_MM)
+    truth = measure_label(true_label(1), SPACING_MM, KITS)
     prediction = read_label(path)
     assert len(found) == len(choices) == 32
     for choice, scores in list(zip(choices, found, strict=True))[::3]:
         settings = PredictSettings(**dict(zip(score_steps.STEPS, choice, strict=True)))
         label = postprocess(prediction.array, prediction.grid.voxel_mm3, settings, KITS)
-        expected = score_case(measure_label(label, SPACING_MM), truth, SPACING_MM)
+        expected = score_case(measure_label(label, SPACING_MM, KITS), truth, SPACING_MM, KITS)
         np.testing.assert_allclose(scores, [each[:2] for each in expected.values()])
 
 
