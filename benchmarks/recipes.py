@@ -55,7 +55,7 @@ RECIPES = {
         "augment.scale=0.1", "augment.brightness=0.1", "augment.contrast=0.1", "augment.gamma=0.1",
         "loss.regions=false", "loss.dice_per_batch=true", "train.ema_decay=0", "train.epochs=14",
         "train.validation_batches=4",
-        'predict.resample="probability"', "predict.mirror=false", "predict.least_kidney_ml=0",
+        'predict.resample="probability"', "predict.mirror=false", "predict.least_organ_ml=0",
     )),
     "case": Recipe(('preprocess.normalize="case"',)),
     "regions": Recipe(("loss.regions=true",)),
@@ -71,7 +71,7 @@ RECIPES = {
     "longer": Recipe(("train.epochs=20",)),
     "label": Recipe((), ('predict.resample="label"',), BASE),
     "mirrored prediction": Recipe((), ("predict.mirror=true",), BASE),
-    "least kidney": Recipe((), ("predict.least_kidney_ml=10",), BASE),
+    "least kidney": Recipe((), ("predict.least_organ_ml=10",), BASE),
 }  # fmt: skip
 """The base, and one change of it each."""
 

@@ -1,4 +1,4 @@
-"""Preprocess the cases of a KiTS folder that are missing or out of date.
+"""Preprocess the cases of a data set that are missing or out of date.
 
 python bin/preprocess.py --config configs/kits21_paper.toml --set data.root=/data/kits21
 python bin/preprocess.py --config configs/kits21_paper.toml --shard $SLURM_ARRAY_TASK_ID/100

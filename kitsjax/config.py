@@ -121,6 +121,7 @@ def to_toml(settings: Settings) -> str:
 
 RENAMED = {
     "network.heads": "network.deep_supervision",
+    "predict.least_kidney_ml": "predict.least_organ_ml",
     "predict.step": "predict.step_size",
     "train.accumulate": "train.accumulation_steps",
 }

@@ -71,6 +71,7 @@ def prepare_data(
     # The resolved name: "." and links say nothing of the data set.
     root = Path(os.path.realpath(data.root))
     cache = data.cache or root.parent / "preprocessed" / root.name
+    _check_cache(Path(cache))
     if data.make_phantom:
         # Before the work of making it; a phantom has KiTS's labels.
         _check_cache(cache_folder(cache, preprocess, make_scheme(labels)))
@@ -104,7 +105,7 @@ def _check_cache(folder: Path) -> None:
 
     One that is there may be complete, and then need not be writable.
     """
-    if not folder.exists():
+    if not folder.is_dir():
         check_folder(folder, "data.cache")
 
 

@@ -60,7 +60,17 @@ class DataSettings(Section):
     )
     split: str = Field(
         "",
-        description="JSON file {'train': [...], 'held_out': [...]}; empty: a seeded random split",
+        description="JSON file {'train': [...], 'held_out': [...]}, or nnU-Net's "
+        "splits_final.json; empty: a seeded random split",
+    )
+    folds: int = Field(
+        0,
+        ge=0,
+        description="number of folds of a cross-validation, which bin/train.py --fold trains; each "
+        "holds out another share of the cases, in place of held_out; 0 or 1: none",
+    )
+    fold: int = Field(
+        -1, ge=-1, description="the fold that is held out; bin/train.py --fold sets it; -1: none"
     )
     split_seed: int = Field(
         0,
@@ -414,11 +424,33 @@ class PredictSettings(Section):
         description="way back to the CT's own grid; label: nearest neighbor; probability: class "
         "probabilities linearly, then the most probable class: smoother surfaces",
     )
-    least_kidney_ml: float = Field(
+    lesions_touch_organ: bool = Field(
+        False,
+        description="post-processing: remove lesions (tumors and cysts) that touch no voxel of the "
+        "organ (the kidney)",
+    )
+    least_lesion_ml: float = Field(
         0.0,
         ge=0,
-        description="remove connected components of labeled voxels with less kidney than this, ml, "
-        "since a renal mass is part of a kidney; 0: remove none",
+        description="post-processing: turn lesions smaller than this, ml, into the organ where "
+        "they touch it, else into background; 0: none",
+    )
+    least_organ_ml: float = Field(
+        0.0,
+        ge=0,
+        description="post-processing: remove connected components of labeled voxels with less of "
+        "the organ than this, ml, since a renal mass is part of a kidney; 0: remove none",
+    )
+    largest_components: int = Field(
+        0,
+        ge=0,
+        description="post-processing: keep so many of the largest components of labeled voxels, "
+        "such as 2 for two kidneys; 0: keep all",
+    )
+    fill_holes: Literal["", "slices", "volume"] = Field(
+        "",
+        description="post-processing: label the background that labeled voxels enclose like most "
+        "of its surface, slice by slice or in the volume; empty: leave it",
     )
     batch_size: int = Field(
         0, ge=0, description="windows per forward pass; 0: two on a GPU, one elsewhere"

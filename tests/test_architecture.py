@@ -14,7 +14,7 @@ RANK = {
     "host_end": 2, "hosts": 2, "process_pool": 2, "run_lock": 2, "run_record": 2,
     "training_log": 2, "host_watch": 3, "image": 3, "data": 4, "dicom": 4, "model": 4,
     "phantom": 5, "download": 5, "evaluate": 5, "infer": 5, "report": 6, "prepare": 6, "check": 7,
-    "train": 8, "plan": 9, "command": 10,
+    "tune": 7, "train": 8, "plan": 9, "command": 10,
 }  # fmt: skip
 
 
@@ -101,6 +101,7 @@ def test_rooms_know_no_labels():
         "model",
         "infer",
         "train",
+        "tune",
         "plan",
         "evaluate",
         "report",

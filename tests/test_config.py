@@ -158,12 +158,14 @@ def test_stored_settings_keep_their_meaning():
 heads = 3
 [predict]
 step = 0.25
+least_kidney_ml = 1.0
 [train]
 accumulate = 2
 """
     assert parse_stored_settings(old, "here") == load_settings(
         overrides=["network.deep_supervision=3", "predict.step_size=0.25",
-                   "train.accumulation_steps=2", "preprocess.hu_range=[]"]
+                   "predict.least_organ_ml=1.0", "train.accumulation_steps=2",
+                   "preprocess.hu_range=[]"]
     )  # fmt: skip
     for text in ("", "[preprocess]\nspacing_mm = 3.0"):
         preprocess = parse_stored_settings(text, "here").preprocess

@@ -49,7 +49,7 @@ def evaluate_case(
     prediction = read_label(path, range(len(scheme.names)))
     _check_straight(prediction.grid)
     spacing_mm = prediction.spacing_mm
-    truth, instances = _read_truth(case, prediction, INDIVIDUAL in against, scheme)
+    truth, instances = read_truth(case, prediction, INDIVIDUAL in against, scheme)
     seen, truth, ignored = remove_ignored(prediction.array, truth, scheme)
     lesions = find_lesions(case.case_id, seen, truth, prediction.grid.voxel_mm3, scheme)
     number = _count_lesions(case, lesions, scheme)
@@ -97,7 +97,7 @@ def _check_straight(grid: Grid) -> None:
         )
 
 
-def _read_truth(
+def read_truth(
     case: Case, prediction: Volume, individual: bool, scheme: LabelScheme
 ) -> tuple[np.ndarray, list[Instance]]:
     """Read the majority label (or the single label of KiTS23 and KiTS19) and the instances.

@@ -93,9 +93,11 @@ def find_lesions(
         for labels in (true_labels, predicted_labels)
     )
     pairs = _match(true, predicted)
-    is_mass = [union_mask(labels, scheme.lesions) for labels in (true_labels, predicted_labels)]
-    is_other = is_mass[1] & (predicted_labels != true_labels)
-    verdicts = _judge(true, predicted, pairs, *is_mass, is_other)
+    true_mass, predicted_mass = (
+        union_mask(labels, scheme.lesions) for labels in (true_labels, predicted_labels)
+    )
+    is_other = predicted_mass & (predicted_labels != true_labels)
+    verdicts = _judge(true, predicted, pairs, true_mass, predicted_mass, is_other)
     unmatched = sorted(set(range(len(predicted.sizes))).difference(pairs[1].tolist()))
     false_positives = dict.fromkeys(unmatched, _FALSE_POSITIVE)
     return [

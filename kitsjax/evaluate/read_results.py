@@ -60,6 +60,7 @@ class _About(_Versioned):
     missing: list[str]
     failures: list[_FailedCase]
     versions: dict[str, str]
+    notes: list[str] = []
 
 
 def read_evaluation(folder: str | Path) -> Evaluation:
@@ -95,7 +96,7 @@ def read_evaluation(folder: str | Path) -> Evaluation:
     failures = tuple(Failure(case.case_id, case.message) for case in about.failures)
     return Evaluation(
         scores, samples, lesions, failures, tuple(about.missing),
-        about.predictions, about.dataset, about.versions, scheme,
+        about.predictions, about.dataset, about.versions, scheme, tuple(about.notes),
     )  # fmt: skip
 
 

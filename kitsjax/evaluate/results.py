@@ -105,6 +105,7 @@ class Evaluation:
         dataset: Absolute path of the data set.
         versions: Version of each package that the numbers depend on.
         scheme: Label scheme of predictions and truth.
+        notes: What a reader should know of these scores, a sentence each.
     """
 
     scores: tuple[Score, ...] = ()
@@ -116,6 +117,7 @@ class Evaluation:
     dataset: str = ""
     versions: dict[str, str] = field(default_factory=dict)
     scheme: LabelScheme = KITS
+    notes: tuple[str, ...] = ()
 
     @property
     def case_ids(self) -> list[str]:

@@ -79,8 +79,8 @@ def score(
     if max(spacing_mm) > LARGEST_EDGE_MM:
         raise ValueError(f"a spacing of {spacing_mm} mm is above {LARGEST_EDGE_MM:g} mm; give mm")
     predicted, true, ignored = remove_ignored(predicted, true, scheme)
-    measured = (measure_label(v, spacing_mm, scheme, ignored) for v in (predicted, true))
-    scores = score_case(*measured, spacing_mm, scheme)
+    found, expected = (measure_label(v, spacing_mm, scheme, ignored) for v in (predicted, true))
+    scores = score_case(found, expected, spacing_mm, scheme)
     grids = [v.grid for v in (prediction, truth) if isinstance(v, Volume)]
     tilted = [grid for grid in grids if grid.tilt_deg > LARGEST_TILT_DEG]
     return _leave_out_surfaces(scores, tilted[0]) if tilted else scores

@@ -2,7 +2,7 @@
 
 - `evaluation.csv`, `evaluation_samples.csv`: KiTS21's own tables, for its evaluation classes.
 - `scores.csv`, `samples.csv`, `lesions.csv`: tidy tables, one observation a row.
-- `evaluation.json`: format, label scheme, folders, failures, missing cases and versions.
+- `evaluation.json`: format, label scheme, folders, failures, missing cases, versions and notes.
 """
 
 import csv
@@ -57,6 +57,7 @@ def write_evaluation(folder: str | Path, evaluation: Evaluation) -> None:
         "missing": evaluation.missing,
         "failures": [failure._asdict() for failure in evaluation.failures],
         "versions": evaluation.versions,
+        "notes": evaluation.notes,
     }
     write_text(folder / "evaluation.json", json.dumps(about, indent=1) + "\n")
 

@@ -126,7 +126,7 @@ def read_bundle(path: str | Path) -> Bundle:
         if not path.is_file():
             raise InputError(
                 f"{path.parent}: holds no {BUNDLE_NAME}; finish the training there, or give a "
-                "model file"
+                "model file (load_ensemble loads those of all folds)"
             )
     tensors, metadata = _read(path)
     settings = _read_settings(path, metadata)

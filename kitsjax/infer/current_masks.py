@@ -28,8 +28,9 @@ from kitsjax.settings import PredictSettings
 def identify_models(ensemble: Ensemble, settings: PredictSettings) -> str:
     """Hash the parameters and settings of all models, and the settings of prediction."""
     model = ensemble.model
-    about = [model.preprocess, settings]
+    about = [*ensemble.images, settings]
     text = [repr(model.network), model.patch_shape, *(s.model_dump(mode="json") for s in about)]
+    text.append(ensemble.image_of)
     if model.scheme != KITS:
         # So masks of KiTS have the key from before there were other schemes.
         text.append(repr(model.scheme))

@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Num, UInt8
 
-from kitsjax.data.preprocess import preprocess
+from kitsjax.data.preprocess import preprocess_images
 from kitsjax.image.volume import Grid, Volume
 from kitsjax.infer.native_grid import join_slabs, resample_label, resample_probabilities
+from kitsjax.infer.postprocess import postprocess
 from kitsjax.infer.predict_slabs import predict_slabs
-from kitsjax.infer.remove_detached import remove_detached
 from kitsjax.infer.run_ahead import iterate_ahead
 from kitsjax.infer.slab_sums import Slab
 from kitsjax.infer.sliding_window import (
@@ -21,7 +21,13 @@ from kitsjax.infer.sliding_window import (
     place_volume,
     sum_windows,
 )
-from kitsjax.infer.trained_model import Ensemble, Model, Models, stack_models
+from kitsjax.infer.trained_model import (
+    Ensemble,
+    Model,
+    Models,
+    require_one_image,
+    stack_models,
+)
 from kitsjax.labels import LabelScheme
 from kitsjax.settings import PredictSettings
 from kitsjax.types import Shape
@@ -62,14 +68,17 @@ def probabilities(
 
     Raises:
         TypeError: the image is not a three-dimensional array of a float type, or the model is none.
-        InputError: no model, or models that differ (`stack_models`).
+        InputError: no model, or models that differ (`stack_models`), the intensities of the
+            normalization included.
     """
     is_image = not isinstance(image, Volume) and np.ndim(image) == 3
     if not (is_image and jnp.issubdtype(image.dtype, jnp.floating)):
         raise TypeError(
             "an image is a float array (z, y, x); make it with preprocess(volume, model.preprocess)"
         )
-    first, params = stack_models(model)
+    ensemble = stack_models(model)
+    require_one_image(ensemble)
+    first, params, *_ = ensemble
     settings = _choose_settings(first, mirror)
     padded = pad_volume(image, first.patch_shape)
     importance = importance_map(first.patch_shape, settings.weighting)
@@ -112,11 +121,12 @@ def segment(model: Models, volume: Volume, *, mirror: bool | None = None) -> Vol
             "spacing_mm)"
         )
     ensemble = stack_models(model)
-    image = preprocess(volume, ensemble.model.preprocess)
+    images = preprocess_images(volume, ensemble.images)
+    _, z, y, x = images.shape
     settings = _choose_settings(ensemble.model, mirror)
     label = to_native(
-        _predict(ensemble, image, settings, needs_probabilities(settings)),
-        image.shape,
+        _predict(ensemble, images, settings, needs_probabilities(settings)),
+        (z, y, x),
         volume.array,
         volume.grid,
         settings,
@@ -152,25 +162,26 @@ def to_native(
         shape: (z, y, x) of the preprocessed image.
         like: an array of the CT's shape and memory layout; its voxels do not matter.
         grid: the CT's.
-        settings: how to predict; `resample` says how to come back to the CT's grid, and
-            `least_kidney_ml` which components are removed there.
+        settings: how to predict; `resample` says how to come back to the CT's grid, and the
+            settings of `postprocess.STEPS` what is done there.
         scheme: the labels.
         out: gets the class probabilities on the CT's grid, whose argmax is the label map before
-            components are removed; None: they are not wanted.
+            post-processing; None: they are not wanted.
     """
     arrays = _read(slabs)
     if needs_probabilities(settings, out is not None):
         label = resample_probabilities(arrays, shape, like, settings.resample, out)
     else:
         label = resample_label(arrays, shape, like)
-    return remove_detached(label, grid.voxel_mm3, settings.least_kidney_ml, scheme)
+    return postprocess(label, grid.voxel_mm3, settings, scheme)
 
 
 def predict_label(
     ensemble: Ensemble, image: Num[np.ndarray, "z y x"], settings: PredictSettings
 ) -> UInt8[np.ndarray, "z y x"]:
     """Predict the most probable class of each voxel of a preprocessed image."""
-    slabs = _read(_predict(ensemble, image, settings, by_class=False))
+    require_one_image(ensemble)
+    slabs = _read(_predict(ensemble, image[None], settings, by_class=False))
     return join_slabs(slabs, np.empty(image.shape, np.uint8))
 
 
@@ -182,16 +193,17 @@ def predict_probabilities(
     Unlike `probabilities` it uses all local devices, returns a NumPy array, and shares the compiled
     network of `segment`.
     """
-    slabs = _read(_predict(ensemble, image, settings, by_class=True))
+    require_one_image(ensemble)
+    slabs = _read(_predict(ensemble, image[None], settings, by_class=True))
     classes = len(ensemble.model.scheme.names)
     return join_slabs(slabs, np.empty((classes, *image.shape), np.float32))
 
 
 def _predict(
-    ensemble: Ensemble, image: np.ndarray, settings: PredictSettings, by_class: bool
+    ensemble: Ensemble, images: np.ndarray, settings: PredictSettings, by_class: bool
 ) -> Iterator[Slab | Exception]:
-    """Predict one image while the slabs before are read."""
-    slabs = predict_slabs(ensemble, [(None, image)], settings, by_class)
+    """Predict one CT, given as each of `ensemble.images`, while the slabs before are read."""
+    slabs = predict_slabs(ensemble, [(None, images)], settings, by_class)
     for _, slab in iterate_ahead(slabs, SLABS_AHEAD):
         yield slab
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from kitsjax.data.preprocess import preprocess
+from kitsjax.data.preprocess import preprocess_images
 from kitsjax.dicom.read_volume import Source, read_volume
 from kitsjax.dicom.segmentation import check_referable, convert_mask, segmentation_path
 from kitsjax.dicom.series import Series
@@ -208,9 +208,10 @@ class _Work:
             self._convert(file)
             return None
         volume = read_volume(source)
-        image = preprocess(volume, self.ensemble.model.preprocess)
+        images = preprocess_images(volume, self.ensemble.images)
+        _, z, y, x = images.shape
         like = np.empty_like(volume.array, np.uint8)
-        return _Case(file, image.shape, like, volume.grid, key), image
+        return _Case(file, (z, y, x), like, volume.grid, key), images
 
     def _bring_back(
         self, slabs: Iterator[tuple[_Case, Slab | Exception]]

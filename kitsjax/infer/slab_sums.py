@@ -124,14 +124,14 @@ class SlabSums:
     changed in place.
 
     Attributes:
-        image: the image, padded where the window is larger.
+        images: the image, once for each normalization, padded where the window is larger.
         patch_shape: (z, y, x) of a window.
         failed: whether the image is given up.
     """
 
     def __init__(
         self,
-        image: Num[np.ndarray, "z y x"],
+        images: Num[np.ndarray, "i z y x"],
         patch_shape: Shape,
         bucket: int,
         by_class: bool,
@@ -139,16 +139,17 @@ class SlabSums:
         """Begin with no window.
 
         Args:
-            image: the preprocessed image.
+            images: the preprocessed image, once for each normalization.
             patch_shape: (z, y, x) of a window.
             bucket: see `PredictSettings.bucket`.
             by_class: whether slabs hold probabilities; else labels.
         """
         self.patch_shape = patch_shape
-        self.image = pad_volume(image, self.patch_shape)
+        self.images = pad_volume(images, self.patch_shape)
         self.failed = False
-        self._place = place_volume(image.shape, self.patch_shape)
-        self._shape = sums_shape(image.shape, self.patch_shape, bucket)
+        z, y, x = images.shape[1:]
+        self._place = place_volume((z, y, x), self.patch_shape)
+        self._shape = sums_shape((z, y, x), self.patch_shape, bucket)
         self._by_class = by_class
         # The plane of the padded image where the sums begin.
         self._start = 0
@@ -172,7 +173,7 @@ class SlabSums:
 
     def finish(self) -> Iterator[Slab]:
         """Yield the slabs that are left, after the last window."""
-        yield from self._finish(self.image.shape[0])
+        yield from self._finish(self.images.shape[1])
         self._sums = None
 
     def _finish(self, end: int) -> Iterator[Slab]:

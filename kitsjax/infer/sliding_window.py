@@ -133,12 +133,13 @@ def place_volume(shape: Sequence[IntOrTraced], patch_shape: Shape) -> Box:
 
 
 def pad_volume(
-    image: Num[Array | np.ndarray, "z y x"], patch_shape: Shape, bucket: int = 1
-) -> Num[Array | np.ndarray, "Z Y X"]:
-    """Pad an image to its bucket with zeros, the mean of a normalized image."""
-    shape = bucket_shape(image.shape, patch_shape, bucket)
-    place = place_volume(image.shape, patch_shape)
+    image: Num[Array | np.ndarray, "*i z y x"], patch_shape: Shape, bucket: int = 1
+) -> Num[Array | np.ndarray, "*i Z Y X"]:
+    """Pad an image, or several, to its bucket with zeros, the mean of a normalized image."""
+    own = image.shape[-3:]
+    shape, place = bucket_shape(own, patch_shape, bucket), place_volume(own, patch_shape)
     widths = [(part.start, size - part.stop) for part, size in zip(place, shape, strict=True)]
+    widths = [(0, 0)] * (image.ndim - 3) + widths
     if isinstance(image, np.ndarray) and not np.any(widths):
         return image
     return jnp.pad(image, widths) if isinstance(image, jax.Array) else np.pad(image, widths)
@@ -180,7 +181,7 @@ def sum_windows(
     # Rematerialize: the activations of one window take more memory than the whole image.
     @jax.checkpoint
     def predict(params: Params, patches: Float[Array, "b z y x"]) -> Float[Array, "b k z y x"]:
-        return window_probabilities(network, params, patches, settings.mirror, scheme)
+        return window_probabilities(network, params, patches[:, None], settings.mirror, scheme)
 
     def add_batch(batch: Int[Array, ""], sums: Float[Array, "k Z Y X"]) -> Float[Array, "k Z Y X"]:
         numbers = [batch * batch_size + n for n in range(batch_size)]

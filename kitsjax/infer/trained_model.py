@@ -57,23 +57,31 @@ Models = Model | Sequence[Model]
 
 
 class Ensemble(NamedTuple):
-    """Models that differ in their parameters only.
+    """Models that differ in their parameters, and perhaps in how HU are normalized for them.
 
     Attributes:
-        model: the first model; its network and settings hold for all.
+        model: the first model; its network and settings hold for all, but for the normalization.
         params: stacked parameters: each leaf has a leading axis of ensemble members.
+        images: how a CT becomes each of the different images that the members see.
+        image_of: for each member, which of these images it sees.
     """
 
     model: Model
     params: Params
+    images: tuple[PreprocessSettings, ...]
+    image_of: tuple[int, ...]
 
 
 def stack_models(models: Models) -> Ensemble:
     """Stack the parameters of one model or several; the first one's settings hold for all.
 
+    Each member sees an image that is normalized as in its own training. Folds that normalize by the
+    foreground of their training cases, for instance, have different intensities.
+
     Raises:
         TypeError: one of them is not a model.
-        InputError: no model, or they differ in labels, network, patch shape or preprocessing.
+        InputError: no model, or they differ in labels, network, patch shape or preprocessing other
+            than the normalization.
     """
     members = [models] if isinstance(models, Model) else list(models)
     for member in members:
@@ -86,10 +94,30 @@ def stack_models(models: Models) -> Ensemble:
         if difference := _find_difference(first, member):
             raise InputError(
                 f"model {number} has another {difference} than model 1; average only models of "
-                "equal [labels], [network], [preprocess] and sampling.patch_shape"
+                "equal [labels], [network], sampling.patch_shape, and [preprocess] but for its "
+                "intensities"
             )
     params = [member.params for member in members]
-    return Ensemble(first, jax.tree.map(lambda *leaves: jnp.stack(leaves), *params))
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *params)
+    # Members whose images are equal share one.
+    numbers = [_normalization(member.preprocess) for member in members]
+    different = list(dict.fromkeys(numbers))
+    images = tuple(members[numbers.index(number)].preprocess for number in different)
+    return Ensemble(first, stacked, images, tuple(map(different.index, numbers)))
+
+
+def require_one_image(ensemble: Ensemble) -> None:
+    """Refuse an ensemble whose members see different images, where one image is given for all.
+
+    Raises:
+        InputError: they do.
+    """
+    if len(ensemble.images) > 1:
+        raise InputError(
+            "the models normalize by different intensities (preprocess.intensities), so no one "
+            "image is right for all; predict with segment or predict.py, or call each model with "
+            "its own preprocess(volume, model.preprocess)"
+        )
 
 
 def _find_difference(first: Model, other: Model) -> str | None:
@@ -102,19 +130,17 @@ def _find_difference(first: Model, other: Model) -> str | None:
         return "network"
     if other.patch_shape != first.patch_shape:
         return "patch shape"
-    expected, found = (_image_settings(model.preprocess) for model in (first, other))
-    for name in expected:
-        if found.get(name) != expected[name]:
+    for name in ("spacing_mm", "hu_range", "dtype"):
+        if getattr(first.preprocess, name) != getattr(other.preprocess, name):
             return f"preprocessing (preprocess.{name})"
     return None
 
 
-def _image_settings(settings: PreprocessSettings) -> dict[str, Any]:
-    """Return the settings that the image of a CT depends on, by name.
+def _normalization(settings: PreprocessSettings) -> tuple[Any, ...]:
+    """Return what the normalization of an image depends on.
 
     Given the intensities, it does not matter where they come from.
     """
-    names = ["spacing_mm", "hu_range", "dtype", "intensities"]
-    if not settings.intensities:
-        names += ["normalize", "lower_percentile", "upper_percentile"]
-    return {name: getattr(settings, name) for name in names}
+    if settings.intensities:
+        return settings.intensities
+    return settings.normalize, settings.lower_percentile, settings.upper_percentile

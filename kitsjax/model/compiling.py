@@ -1,7 +1,7 @@
 """The options that programs are compiled with on each platform."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -70,6 +70,45 @@ class CompiledAtFirstCall:
         if self._compiled is None:
             self._compiled = compile_program(self._mapped.lower(*args), self._platform)
         return self._compiled(*args)
+
+
+class JitByPlatform:
+    """A function of `jax.jit` that is compiled with the options of JAX's default platform.
+
+    Attributes:
+        jitted: the function as `jax.jit` makes it, without any options.
+    """
+
+    def __init__(self, function: Callable[..., Any], static_argnames: Sequence[str]) -> None:
+        self.jitted = jax.jit(function, static_argnames=static_argnames)
+        self._with_options = {
+            platform: jax.jit(function, static_argnames=static_argnames, compiler_options=options)
+            for platform, options in COMPILER_OPTIONS.items()
+        }
+
+    def lower(self, *args: Any, **kwargs: Any) -> jax.stages.Lowered:
+        """Lower the function without options; `compile_program` gives them."""
+        return self.jitted.lower(*args, **kwargs)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function; where the compiler refuses the options, without them from then on."""
+        platform = jax.default_backend()
+        if with_options := self._with_options.get(platform):
+            try:
+                return with_options(*args, **kwargs)
+            except jax.errors.JaxRuntimeError as error:
+                if is_out_of_memory(error):
+                    raise
+                note_refusal(error, COMPILER_OPTIONS[platform])
+                del self._with_options[platform]
+        return self.jitted(*args, **kwargs)
+
+
+def jit_by_platform(
+    function: Callable[..., Any], static_argnames: Sequence[str] = ()
+) -> JitByPlatform:
+    """Compile a function as `jax.jit` does, with the options of its platform."""
+    return JitByPlatform(function, static_argnames)
 
 
 def use_options(mapped: Any, platform: str) -> Callable[..., Any]:

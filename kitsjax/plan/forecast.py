@@ -13,11 +13,15 @@ from functools import partial
 import jax
 
 from kitsjax.config import choose_scheme
+from kitsjax.data.open_dataset import open_dataset, resolve_scheme
 from kitsjax.devices import start_devices
-from kitsjax.infer.predict_slabs import lower_windows
+from kitsjax.errors import InputError
+from kitsjax.failures import catch
 from kitsjax.infer.slab_sums import sums_shape
 from kitsjax.infer.sliding_window import bucket_shape, window_positions, windows_at_a_time
 from kitsjax.infer.trained_model import Ensemble, Model
+from kitsjax.infer.window_program import lower_windows
+from kitsjax.make_scheme import describe_scheme
 from kitsjax.plan.chips import CHIPS, Chip
 from kitsjax.plan.cost import Cost, count_bytes, count_parameters, measure_cost
 from kitsjax.plan.operations import count_step_operations, count_window_operations
@@ -81,9 +85,11 @@ def forecast(settings: Settings, target: str | None = None, ct_shape: Shape = CT
         ct_shape: shape of the preprocessed CT that is predicted, voxels.
 
     Raises:
-        InputError: the target is unknown or its compiler is not installed, or the batch cannot be
-            divided over the devices.
+        InputError: the target is unknown or its compiler is not installed, the batch cannot be
+            divided over the devices, or [labels] and the data set, if it is here, name other
+            labels.
     """
+    settings = _complete_labels(settings)
     devices = _find_devices(settings, target)
     program = build_program(settings, devices)
     state = jax.eval_shape(partial(first_state, settings, program))
@@ -111,6 +117,16 @@ def forecast(settings: Settings, target: str | None = None, ct_shape: Shape = CT
         batch_windows=batch_windows,
         window_batches=math.ceil(_count_windows(model, ct_shape) / batch_windows),
     )
+
+
+def _complete_labels(settings: Settings) -> Settings:
+    """Complete [labels] by the data set's own, if it is here, for the network's outputs."""
+    data = settings.data
+    found = catch(open_dataset, data.root, data.layout, complete=False)
+    if isinstance(found, InputError):
+        return settings
+    labels = describe_scheme(resolve_scheme(settings.labels, found))
+    return settings.model_copy(update={"labels": labels})
 
 
 def _find_devices(settings: Settings, target: str | None) -> list[jax.Device]:
@@ -142,7 +158,7 @@ def _measure_training(
 def _measure_prediction(model: Model, ct_shape: Shape, device: jax.Device) -> Cost:
     """Measure the prediction of one batch of windows; its loop goes over the mirrorings."""
     stacked = jax.tree.map(lambda x: jax.ShapeDtypeStruct((1, *x.shape), x.dtype), model.params)
-    ensemble = Ensemble(model, stacked)
+    ensemble = Ensemble(model, stacked, (model.preprocess,), (0,))
     lowered = lower_windows(ensemble, model.predict, device)
     mirrorings = 8 if model.predict.mirror else 1
     named = {"parameters": count_bytes(model.params)}

@@ -12,8 +12,8 @@ from typing import Any, cast
 
 import jax
 
-from kitsjax.infer.predict_slabs import lower_windows
 from kitsjax.infer.trained_model import Ensemble
+from kitsjax.infer.window_program import lower_windows
 from kitsjax.model.unet import UNet
 from kitsjax.settings import Settings
 from kitsjax.train.program import build_program, first_state, lower_train_step
@@ -41,7 +41,7 @@ def count_window_operations(ensemble: Ensemble) -> float:
     model = ensemble.model
     network = cast(UNet, model.network).copy(implementation="direct")
     lowered = lower_windows(
-        Ensemble(replace(model, network=network), ensemble.params),
+        ensemble._replace(model=replace(model, network=network)),
         model.predict,
         jax.local_devices(backend="cpu")[0],
     )

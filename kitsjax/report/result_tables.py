@@ -28,7 +28,8 @@ def score_table(evaluation: Evaluation, compare: str | None = None) -> Table:
 
     Ground truths that were not scored against have no columns; a single case has no interval. The
     notes say how many cases there are and, with KiTS's labels, how far the scores against the
-    individual annotations and the majority label agree, or why that is unknown.
+    individual annotations and the majority label agree, or why that is unknown; then come the
+    evaluation's own notes.
 
     Args:
         evaluation: scores of the cases.
@@ -50,6 +51,7 @@ def score_table(evaluation: Evaluation, compare: str | None = None) -> Table:
     if scheme.is_kits:
         notes.append(_describe_agreement(evaluation))
         heads = [Column(against.title(), SCORE_TITLES[score]) for score, against in columns]
+    notes += evaluation.notes
     if compare:
         notes.append(f"{compare.capitalize()}: {PUBLISHED[compare].source}.")
     return Table(

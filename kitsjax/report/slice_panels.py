@@ -94,5 +94,5 @@ def _show(axis: Axes, view: View, label_map: np.ndarray, scheme: LabelScheme) ->
                 x, y, mask, [0.5], colors=scheme.color(value), linestyles=_line(value),
                 linewidths=1.2,
             )  # fmt: skip
-    for color, width in (("black", 4), ("white", 2.5)):
-        axis.plot([6, 56], [rows * dy - 6] * 2, color=color, lw=width, solid_capstyle="butt")
+    for edge, width in (("black", 4), ("white", 2.5)):
+        axis.plot([6, 56], [rows * dy - 6] * 2, color=edge, lw=width, solid_capstyle="butt")

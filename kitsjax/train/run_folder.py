@@ -13,6 +13,7 @@ import jax
 
 from kitsjax.config import parse_stored_settings, to_toml
 from kitsjax.data.case import Case
+from kitsjax.data.folds import choose_fold
 from kitsjax.data.split import Split, check_split, read_split, split_cases, split_text, write_split
 from kitsjax.errors import InputError
 from kitsjax.files import remove_file, write_text
@@ -104,17 +105,24 @@ def load_record(folder: str | Path) -> RunRecord | None:
 def choose_split(settings: Settings, case_ids: Sequence[str], record: RunRecord | None) -> Split:
     """Return the split of the run's record, or choose the one of a new run.
 
-    A new run takes the split in the file `data.split`, or a random one of `data.split_seed` if no
-    file is given.
+    A new run takes the fold `data.fold` if there is one; else the split in the file `data.split`,
+    or a random one of `data.split_seed` if no file is given.
 
     Raises:
-        InputError: the split file cannot be read, the split does not fit the cases, or no case is
-            left to train on.
+        InputError: the split file cannot be read, the split does not fit the cases, no case is left
+            to train on, or there are folds and none is chosen.
     """
     if record is not None:
         split = Split(tuple(record.train), tuple(record.held_out))
         check_split(split, case_ids, f"{settings.run.folder}: the run's split")
         return split
+    if settings.data.fold >= 0:
+        return choose_fold(settings.data, case_ids, Path(settings.run.folder))
+    if settings.data.folds > 1:
+        raise InputError(
+            f"data.folds = {settings.data.folds}: give --fold 0 to {settings.data.folds - 1}, or "
+            "--fold all"
+        )
     if settings.data.split:
         return read_split(settings.data.split, case_ids)
     return split_cases(case_ids, settings.data.held_out, settings.data.split_seed)

@@ -19,7 +19,11 @@ _Row = TypeVar("_Row", Score, Lesion)
 
 
 def evaluate_together(
-    held_out: Sequence[Case], folder: Path, workers: int, scheme: LabelScheme
+    held_out: Sequence[Case],
+    folder: Path,
+    workers: int,
+    scheme: LabelScheme,
+    notes: Sequence[str] = (),
 ) -> Evaluation:
     """Score `predictions/` of a run folder, each case on one host; see `evaluation.evaluate`.
 
@@ -28,6 +32,7 @@ def evaluate_together(
         folder: the run folder, which also gets the log of errors.
         workers: number of processes on each host; 0: one a core.
         scheme: the label scheme.
+        notes: what a reader should know of the scores.
 
     Returns:
         The scores of all cases, the same on every host.
@@ -40,17 +45,18 @@ def evaluate_together(
         share, folder / "predictions", against, workers, others=others, log_folder=folder,
         scheme=scheme,
     )  # fmt: skip
+    own = replace(own, notes=tuple(notes))
     if host_count() == 1:
         return own
-    return merge_evaluations(exchange("scoring", json.dumps(asdict(own))))
+    texts = exchange("scoring", json.dumps(asdict(own)))
+    return merge_evaluations([parse_evaluation(text) for text in texts])
 
 
-def merge_evaluations(texts: Sequence[str]) -> Evaluation:
-    """Merge the evaluations of shares of the cases, each `json.dumps(asdict(evaluation))`.
+def merge_evaluations(parts: Sequence[Evaluation]) -> Evaluation:
+    """Merge the evaluations of shares of the cases.
 
-    The first one's data set, predictions, versions and label scheme stand for all.
+    The first one's data set, predictions, versions, label scheme and notes stand for all.
     """
-    parts = [_read_evaluation(text) for text in texts]
     return replace(
         parts[0],
         scores=_merge_rows(part.scores for part in parts),
@@ -67,7 +73,8 @@ def _merge_rows(parts: Iterable[tuple[_Row, ...]]) -> tuple[_Row, ...]:
     return tuple(sorted(chain.from_iterable(parts), key=lambda row: row.case_id))
 
 
-def _read_evaluation(text: str) -> Evaluation:
+def parse_evaluation(text: str) -> Evaluation:
+    """Parse `json.dumps(asdict(evaluation))`."""
     content = json.loads(text)
     return Evaluation(
         scores=tuple(Score(*row) for row in content.pop("scores")),
@@ -76,5 +83,6 @@ def _read_evaluation(text: str) -> Evaluation:
         failures=tuple(Failure(*row) for row in content.pop("failures")),
         missing=tuple(content.pop("missing")),
         scheme=scheme_from_json(content.pop("scheme")),
+        notes=tuple(content.pop("notes")),
         **content,
     )

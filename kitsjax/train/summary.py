@@ -33,6 +33,12 @@ from kitsjax.training_log import LOG_NAME, Row, read_epochs
 SUMMARY_NAME = "summary.json"
 """File name of the summary in a run folder."""
 
+CHOSEN_EPOCH = (
+    "Best epoch chosen by the pseudo-Dice of the held-out cases, so these scores are slightly "
+    "optimistic."
+)
+"""The note beside the scores of a run's held-out cases."""
+
 _logger = logging.getLogger(__name__)
 
 _COLUMNS = ("dice", "surface_dice")
@@ -57,7 +63,7 @@ def report_scores(
     # The other hosts may not see yet what the main process has written to the shared disk.
     record = read_record(folder) if is_main() else None
     scored = record.scored if record else ""
-    current = bool(scored) and scored == _hash_scored(settings, folder, held_out)
+    current = bool(scored) and scored == hash_scored(settings, folder, held_out)
     if tell_all("looking at the scores", str(current)) == str(True):
         if record:
             print(f"scores are up to date: {len(held_out)} held-out cases")
@@ -65,8 +71,8 @@ def report_scores(
         return []
     found = None
     if held_out:
-        scheme = choose_scheme(settings)
-        found = evaluate_together(held_out, folder, settings.data.workers, scheme)
+        workers, scheme = settings.data.workers, choose_scheme(settings)
+        found = evaluate_together(held_out, folder, workers, scheme, (CHOSEN_EPOCH,))
     if record:
         _write_scores(settings, folder, train_cases, held_out, record, found)
     barrier("writing the report")
@@ -113,11 +119,11 @@ def _write_scores(
         summary |= _summarize_scores(means, len(found.case_ids))
     write_text(folder / SUMMARY_NAME, json.dumps(summary, indent=1) + "\n")
     whole = found is not None and not _list_failures(found)
-    scored = _hash_scored(settings, folder, held_out) if whole else ""
+    scored = hash_scored(settings, folder, held_out) if whole else ""
     write_record(folder, record.model_copy(update={"stage": "finished", "scored": scored}))
 
 
-def _hash_scored(settings: Settings, folder: Path, held_out: Sequence[Case]) -> str:
+def hash_scored(settings: Settings, folder: Path, held_out: Sequence[Case]) -> str:
     """Hash the names, sizes and times of the files that were scored and that scoring made."""
     files: list[Path] = []
     for case in held_out:

@@ -143,3 +143,13 @@ def test_volumes_and_lesions_of_a_known_label(examine, case_folder):
     )
     assert checked.label.lesions_cm3["tumor"] == pytest.approx([27 * voxel_cm3, 8 * voxel_cm3])
     assert checked.label.lesions_cm3["cyst"] == pytest.approx([voxel_cm3])
+
+
+def test_missing_files_are_named_in_any_layout(tmp_path):
+    from kitsjax.check.examine_case import examine_case
+    from kitsjax.data.case import Case
+
+    image, label = tmp_path / "images" / "a_0000.nii.gz", tmp_path / "labels" / "a.nii.gz"
+    checked = examine_case(Case("a", image, label, dataset=tmp_path), tmp_path)
+    texts = {found.text for found in checked.findings}
+    assert texts == {"no a_0000.nii.gz; add it", "no a.nii.gz; add it"}

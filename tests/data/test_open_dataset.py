@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from typing import get_args
 
 import pytest
@@ -230,6 +231,11 @@ WRONG = {
     "listed twice": (
         to_decathlon, edit_json(training=[ENTRY, ENTRY]), "are of one case; keep one"
     ),
+    "listed by case": (
+        to_decathlon,
+        edit_json(training=[ENTRY, ENTRY | {"image": "./imagesTr/CASE_00000.nii.gz"}]),
+        "imagesTr/CASE_00000.nii.gz and case_00000.nii.gz are of one case; keep one",
+    ),
     "no list": (to_decathlon, edit_json(training=[]), "training lists no case"),
     "no path": (
         to_decathlon, edit_json(training=[ENTRY, 7]), "a training image is 7; write the path"
@@ -318,3 +324,15 @@ def test_a_data_set_without_names_is_kits(two_cases):
     found = open_dataset(two_cases)
     assert resolve_scheme(LabelSettings(), found) == KITS
     assert resolve_scheme(LabelSettings(names=("liver",)), found).names == ("background", "liver")
+
+
+def test_nnunets_own_dataset_json_is_read(converted):
+    own = pytest.importorskip(
+        "nnunetv2.dataset_conversion.generate_dataset_json", reason="nnunetv2 is not installed"
+    )
+    root = converted(to_nnunet)
+    (root / "dataset.json").unlink()
+    own.generate_dataset_json(str(root), {0: "CT"}, NAMES | {"ignore": 4}, 2, ".nii.gz")
+    found = open_dataset(root)
+    assert (found.layout, len(found.cases)) == ("nnunet", 2)
+    assert found.scheme == replace(KITS, ignore=4)

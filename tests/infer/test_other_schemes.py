@@ -15,11 +15,11 @@ from kitsjax.errors import InputError
 from kitsjax.image.volume import make_volume
 from kitsjax.infer.bundle import load_model, make_model, save_bundle
 from kitsjax.infer.export import export_model
+from kitsjax.infer.postprocess import postprocess
 from kitsjax.infer.predict import predict_probabilities, probabilities, segment
-from kitsjax.infer.remove_detached import remove_detached
 from kitsjax.infer.trained_model import Model, stack_models
 from kitsjax.make_scheme import make_scheme
-from kitsjax.settings import LabelSettings
+from kitsjax.settings import LabelSettings, PredictSettings
 
 LIVER = make_scheme(LabelSettings(names=("liver", "tumor"), lesions=("tumor",)))
 
@@ -113,6 +113,10 @@ def test_the_organ_is_the_first_label():
     label[1, 1, 1:3], label[1, 1, 3], label[3, 3, 6] = 1, 2, 2
     expected = label.copy()
     expected[3, 3, 6] = 0
-    np.testing.assert_array_equal(remove_detached(label, 500.0, 0.1, LIVER), expected)
+
+    def remove(least, scheme):
+        return postprocess(label, 500.0, PredictSettings(least_organ_ml=least), scheme)
+
+    np.testing.assert_array_equal(remove(0.1, LIVER), expected)
     for least, scheme in ((0.0, LIVER), (0.1, replace(LIVER, lesions=()))):
-        np.testing.assert_array_equal(remove_detached(label, 500.0, least, scheme), label)
+        np.testing.assert_array_equal(remove(least, scheme), label)

@@ -144,10 +144,11 @@ def test_devices_share_the_annotated_voxels(settings):
     expected = jax.jit(jax.value_and_grad(loss))(1.0, logits, label)
     step = jax.pmap(device_step, axis_name="device", devices=jax.devices()[:count])
     found = step(logits[:, None], label[:, None])
-    np.testing.assert_allclose([found[0][0], found[1][0]], expected, rtol=1e-5)
+    # The terms all but cancel.
+    np.testing.assert_allclose([found[0][0], found[1][0]], expected, rtol=1e-5, atol=2e-6)
 
 
-def test_no_program_changes_without_ignored_voxels():
+def test_without_ignored_voxels_nothing_changes():
     """Nor with the names of the labels; a program that ignores voxels is another one."""
     renamed = make_scheme(LabelSettings(names=("liver", "vessel", "tumor")))
     renamed = replace(renamed, evaluation=KITS.evaluation)

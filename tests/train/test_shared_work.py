@@ -12,7 +12,7 @@ from kitsjax.evaluate.evaluation import evaluate
 from kitsjax.image.header import kits_header
 from kitsjax.image.write_nifti import write_label, write_volume
 from kitsjax.labels import KITS
-from kitsjax.train.shared_scoring import evaluate_together, merge_evaluations
+from kitsjax.train.shared_scoring import evaluate_together, merge_evaluations, parse_evaluation
 
 PREPARE = """
 def work(index, hosts, *_):
@@ -119,8 +119,9 @@ def work(index, hosts, *_):
         statuses, printed, lines = finish(started)
     assert statuses == [0, 0], lines
     alone = evaluate(cases, data / "run" / "predictions", workers=1)
-    assert merge_evaluations([printed[0]]) == merge_evaluations([printed[1]])
-    assert repr(merge_evaluations([printed[0]])) == repr(alone)
+    first, second = (merge_evaluations([parse_evaluation(text)]) for text in printed)
+    assert first == second
+    assert repr(first) == repr(alone)
     assert len(alone.scores) > 3
     assert alone.missing == ("case_00002",)
     assert repr(evaluate_together(cases, data / "run", 1, KITS)) == repr(alone)
