@@ -115,7 +115,7 @@ def test_labels_without_codes_are_tissue(tmp_path):
         (name, "Tissue", "85756007", []) for name in ORGANS.names[1:]
     ]
     seg = hd.seg.segread(path)
-    colors = [s.RecommendedDisplayCIELabValue for s in seg.SegmentSequence]
+    colors = [tuple(s.RecommendedDisplayCIELabValue) for s in seg.SegmentSequence]
     assert colors == [hd.color.CIELabColor.from_string(color).value for color in ORGANS.colors]
     assert seg.ContentLabel == "SEGMENTATION"
     assert dcmread(path).NumberOfFrames == 10 * 6

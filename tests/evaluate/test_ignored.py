@@ -104,11 +104,14 @@ def test_a_prediction_has_no_ignored_voxels():
 
 
 def test_thresholds_are_fitted_to_known_voxels():
-    """Liver is at 100 HU where it is known; what is ignored is at 100 HU, too."""
+    """Half of the known liver has the HU of all that is ignored, which would be taken for wrong."""
     truth = ignore_from(bar(2, 9), 6)
     image = np.where(truth == 0, 0.0, 100.0)
+    image[:4][truth[:4] == LIVER_VALUE] = 50
     windows = fit_windows([(image, truth)], LIVER)
-    assert windows["liver_and_all"][0] > 0
+    low, high = windows["liver_and_all"]
+    assert 0 < low <= 50
+    assert high == 100
     found = threshold_scores(image, truth, UNIT, windows, LIVER)["liver_and_all"]
     assert found[:3] == (1, 1, 0)
     assert found.prediction_cm3 == 0.4
