@@ -150,6 +150,6 @@ def test_missing_files_are_named_in_any_layout(tmp_path):
     from kitsjax.data.case import Case
 
     image, label = tmp_path / "images" / "a_0000.nii.gz", tmp_path / "labels" / "a.nii.gz"
-    checked = examine_case(Case("a", image, label, dataset=tmp_path), tmp_path)
+    checked = examine_case(Case("a", image, label, dataset=tmp_path), tmp_path, KITS)
     texts = {found.text for found in checked.findings}
     assert texts == {"no a_0000.nii.gz; add it", "no a.nii.gz; add it"}
