@@ -84,7 +84,10 @@ def find_data(data: DataSettings, phantom: PhantomSettings) -> list[Case]:
     """
     if data.make_phantom:
         check_folder(data.root, "data.root")
-        make_phantom(data.root, phantom.cases, phantom.matrix, phantom.seed, data.workers)
+        make_phantom(
+            data.root, phantom.cases, phantom.matrix, phantom.seed, data.workers,
+            domain=phantom.domain,
+        )  # fmt: skip
     cases = find_cases(data.root)
     _check_annotator(data, cases)
     return cases
