@@ -9,10 +9,12 @@ from typing import Any, NamedTuple
 import nibabel as nib
 import numpy as np
 
+from kitsjax.data.instances import Instance
 from kitsjax.errors import InputError, UnforeseenError
 from kitsjax.failures import describe_failure
 from kitsjax.files import move_new, remove_leftovers, temporary_beside, write_text
 from kitsjax.labels import CLASSES
+from kitsjax.phantom.annotators import ANNOTATORS
 from kitsjax.phantom.case import VERSION, PhantomCase, make_case
 from kitsjax.phantom.wide.case import WIDE_VERSION, make_wide_case
 from kitsjax.process_pool import map_cases
@@ -32,6 +34,10 @@ class Domain(NamedTuple):
 
 
 DOMAINS = {"plain": Domain(VERSION, make_case), "wide": Domain(WIDE_VERSION, make_wide_case)}
+
+NOTHING = Instance("kidney", 1, (slice(0, 1),) * 3, np.zeros((ANNOTATORS, 1, 1, 1), bool))
+"""What the annotators draw of a case without kidneys: without any file it would seem that none of
+them had looked at it."""
 
 
 def make_phantom(
@@ -162,7 +168,7 @@ def _write_case(root: Path, domain: str, seed: int, matrix: int, n: int) -> None
         _write_nifti(folder / "imaging.nii.gz", case.image, case.affine)
         for rule, label in case.labels.items():
             _write_nifti(folder / f"aggregated_{rule}_seg.nii.gz", label, case.affine)
-        for instance in case.instances:
+        for instance in case.instances or [NOTHING]:
             for annotation, mask in enumerate(instance.masks, 1):
                 full_mask = np.zeros(case.image.shape, np.uint8, order="F")
                 full_mask[instance.region] = mask

@@ -81,7 +81,7 @@ def test_kidneys_have_a_kidneys_volume(abdomens):
     assert 110 < np.mean(volumes) < 210
 
 
-def test_kidneys_have_their_phases_hounsfield_units(abdomens):
+def test_kidneys_have_their_phases_hu(abdomens):
     """Each patient's kidneys are near what was drawn: between its cortex and its medulla."""
     for patient, case in abdomens:
         inside = ndimage.binary_erosion(case.labels["AND"] == 1)
