@@ -22,7 +22,7 @@ from kitsjax.phantom.wide.case import make_wide_case
 SLICE_HU = (0, 255)
 """KiTS slices hold this range."""
 
-SHARES = ((-2000, -850), (-850, -200), (-200, -30), (-30, 20), (20, 90), (90, 200), (200, 3100))
+SHARES = ((-4000, -850), (-850, -200), (-200, -30), (-30, 20), (20, 90), (90, 200), (200, 3100))
 """Ranges of HU whose shares of a volume's voxels are compared."""
 
 
@@ -50,11 +50,7 @@ class Statistics(NamedTuple):
 
 def measure(image: np.ndarray, label: np.ndarray) -> Statistics:
     """Measure an image (z, y, x) in HU, with its labels: 1 kidney, 2 tumor."""
-    organs = []
-    for value in (1, 2):
-        inside = ndimage.binary_erosion(label == value, np.ones((1, 3, 3)))
-        few = inside.sum() < 50
-        organs += [np.nan, np.nan] if few else [image[inside].mean(), image[inside].std()]
+    kidney, tumor = (_measure_inside(image, label == value) for value in (1, 2))
     mean = ndimage.uniform_filter(image.astype(np.float32), (1, 3, 3))
     square = ndimage.uniform_filter(image.astype(np.float32) ** 2, (1, 3, 3))
     tissue = (mean > 20) & (mean < 150)
@@ -64,8 +60,14 @@ def measure(image: np.ndarray, label: np.ndarray) -> Statistics:
     body = max(int((image > -850).sum()), 1)
     counts = [((image >= low) & (image < high)).sum() for low, high in SHARES]
     shares = (counts[0] / image.size, *(count / body for count in counts[1:]))
-    modes = (_mode(image, -150, -50), _mode(image, 20, 150))
-    return Statistics(*map(float, organs), *modes, float(noise), tuple(map(float, shares)))
+    fat, soft = _mode(image, -150, -50), _mode(image, 20, 150)
+    return Statistics(*kidney, *tumor, fat, soft, float(noise), tuple(map(float, shares)))
+
+
+def _measure_inside(image: np.ndarray, mask: np.ndarray) -> tuple[float, float]:
+    """Return mean and deviation of the voxels one in from a mask's edge; NaN if they are few."""
+    values = image[ndimage.binary_erosion(mask, np.ones((1, 3, 3), bool))]
+    return (float(values.mean()), float(values.std())) if values.size >= 50 else (np.nan, np.nan)
 
 
 def _mode(image: np.ndarray, low: int, high: int) -> float:

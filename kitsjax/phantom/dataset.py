@@ -71,7 +71,9 @@ def make_phantom(
     """
     root = Path(root)
     version = DOMAINS[domain].version
-    parameters = {"domain": domain, "version": version, "seed": seed, "matrix": matrix}
+    parameters: dict[str, int | str] = {
+        "domain": domain, "version": version, "seed": seed, "matrix": matrix,
+    }  # fmt: skip
     try:
         _claim(root, parameters)
         missing = own_order(n for n in range(cases) if not _case_folder(root, n).is_dir())

@@ -46,7 +46,8 @@ def place_masses(body: Body, kidneys: list[PlacedKidney]) -> list[Mass]:
 
     A mass that finds no free place in 30 attempts is left out.
     """
-    rng, masses = body.rng, []
+    rng = body.rng
+    masses: list[Mass] = []
     if not kidneys:
         return []
     many = body.has("polycystic")

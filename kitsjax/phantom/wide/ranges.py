@@ -1,8 +1,8 @@
 """Hounsfield units of the wide phantom: unenhanced tissues, and what contrast agent adds by phase.
 
 A tissue has its unenhanced HU plus its enhancement times the patient's uptake, which stands for
-dose, weight and tube voltage (iodine is 1.6 times as bright at 80 as at 120 kVp). A range is the
-published mean and about two standard deviations on either side; docs/synthetic.md has the sources.
+dose, weight and tube voltage (iodine is 1.6 times as bright at 80 as at 120 kVp). The ranges
+enclose published means and about two standard deviations; docs/synthetic.md names the sources.
 """
 
 import numpy as np

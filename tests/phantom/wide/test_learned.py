@@ -35,7 +35,7 @@ def test_all_are_preprocessed_and_sampled(prepared):
     for case in cases[:3]:
         start = draw_start(rng, case, patch, foreground=True)
         spans = zip(start, patch, case.shape, strict=True)
-        assert all(0 <= s and s + p <= max(n, p) for s, p, n in spans if n >= p)
+        assert all(s >= 0 and s + p <= max(n, p) for s, p, n in spans if n >= p)
 
 
 def test_all_are_scored_against_both_truths(prepared, tmp_path):
