@@ -58,7 +58,7 @@ def place_masses(body: Body, kidneys: list[PlacedKidney]) -> list[Mass]:
         kind = str(rng.choice(list(shares), p=list(shares.values())))
         for _ in range(30):
             kidney = kidneys[rng.integers(len(kidneys))].shape
-            radius = _draw_radius(rng, label)
+            radius = draw_radius(rng, label)
             center = _draw_center(rng, kidney, radius)
             apart = [np.linalg.norm(center - m.center) > radius + m.radius + 2 for m in masses]
             if _fits(body, center, radius) and (many or all(apart)):
@@ -67,7 +67,8 @@ def place_masses(body: Body, kidneys: list[PlacedKidney]) -> list[Mass]:
     return masses
 
 
-def _draw_radius(rng: np.random.Generator, label: str) -> float:
+def draw_radius(rng: np.random.Generator, label: str) -> float:
+    """Draw the radius in mm of a "tumor" or a "cyst", which is log-normal within its limits."""
     median, spread, low, high = TUMOR_RADIUS_MM if label == "tumor" else CYST_RADIUS_MM
     return float(np.clip(median * np.exp(spread * rng.standard_normal()), low, high))
 

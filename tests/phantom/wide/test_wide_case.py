@@ -4,8 +4,16 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from kitsjax.phantom.painting import Scene, ellipsoid
+from kitsjax.phantom.wide.body import Body
 from kitsjax.phantom.wide.case import make_wide_case
 from kitsjax.phantom.wide.features import REGIONS
+from kitsjax.phantom.wide.masses import (
+    CYST_RADIUS_MM,
+    PAINTERS,
+    TUMOR_RADIUS_MM,
+    draw_radius,
+)
 from kitsjax.phantom.wide.patient import draw_patient
 
 MATRIX = 64
@@ -89,6 +97,43 @@ def test_kidneys_have_their_phases_hu(abdomens):
         low, high = sorted((hu["cortex"], hu["medulla"]))
         # The medulla's share, partial volume, cupping and noise of few voxels leave some HU.
         assert low - 25 < found < high + 25, (patient.phase, found, low, high)
+
+
+def test_masses_are_there_where_drawn(abdomens):
+    """A mass that finds no room, or is smaller than a voxel, is rare."""
+    for label, feature in (("tumor", "tumors"), ("cyst", "cysts")):
+        drawn = [c for p, c in abdomens if feature in p.features]
+        others = [c for p, c in abdomens if feature not in p.features]
+        assert not any(i.kind == label for c in others for i in c.instances)
+        assert np.mean([any(i.kind == label for i in c.instances) for c in drawn]) > 0.7
+
+
+@pytest.mark.parametrize("label", ["tumor", "cyst"])
+def test_masses_have_their_sizes(label):
+    """Diameters from 5 mm, and half of them on either side of the median."""
+    median, _, low, high = TUMOR_RADIUS_MM if label == "tumor" else CYST_RADIUS_MM
+    rng = np.random.default_rng(5)
+    radii = np.array([draw_radius(rng, label) for _ in range(2000)])
+    assert radii.min() == low == 2.5
+    assert radii.max() <= high
+    assert np.median(radii) == pytest.approx(median, rel=0.1)
+
+
+@pytest.mark.parametrize("kind", PAINTERS)
+def test_every_kind_of_mass_is_painted_within(kind):
+    """The painter changes voxels, and none outside of its level."""
+    rng = np.random.default_rng(6)
+    patient = patient_of(find_cases(lambda p: p.phase == "portal", 1)[0])
+    scene = Scene(rng, (40, 40, 40), (1.5, 1.5, 1.5), (-30, -30, -30), (60, 60, 60))
+    scene.image[...] = -100
+    everywhere = np.full(scene.mm.shape[1:], -50, np.float32)
+    body = Body(rng, scene, patient, everywhere, everywhere, -everywhere)
+    level = ellipsoid(scene.mm, (0, 0, 0), (18, 18, 18))
+    PAINTERS[kind](body, 18, level, scene.everywhere)
+    box, inside = scene.to_voxels(level, scene.everywhere)
+    image = scene.image[box]
+    assert (abs(image[inside < -2] + 100) > 5).mean() > 0.9
+    assert (image[inside > 3] == -100).all()
 
 
 def test_features_show_in_the_picture():
