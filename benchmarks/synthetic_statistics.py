@@ -34,7 +34,7 @@ class Statistics(NamedTuple):
         kidney_spread, tumor_spread: standard deviation of those voxels.
         fat: most frequent HU between -150 and -50.
         soft: most frequent HU between 20 and 150: muscle and liver.
-        noise: median standard deviation of 3x3 voxels of a slice, within soft tissue.
+        noise: standard deviation of 3x3 voxels of a slice, 25th percentile within soft tissue.
         shares: the voxels' shares of `SHARES`, of those above -850 HU but the first.
     """
 
@@ -143,7 +143,8 @@ def main() -> None:
         by_phase.setdefault(f"phantom, {case.phase}", []).append(measure(image, label))
         if case.phase in ("arterial", "portal"):
             clipped.append(measure(np.clip(image, *SLICE_HU), label))
-    print(_row("phantom, arterial and portal, HU 0 to 255", clipped))
+    if clipped:
+        print(_row("phantom, arterial and portal, HU 0 to 255", clipped))
     for name in sorted(by_phase):
         print(_row(name, by_phase[name]))
 

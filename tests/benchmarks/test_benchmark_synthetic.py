@@ -5,7 +5,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from benchmarks.synthetic_statistics import SHARES, measure, read_cts, read_slices
+from benchmarks.synthetic_statistics import SHARES, main, measure, read_cts, read_slices
 
 
 @pytest.fixture
@@ -61,3 +61,14 @@ def test_real_files_are_read(tmp_path):
     ((name, _, label),) = read_cts(tmp_path)
     assert name == "ct.nii.gz"
     assert label.sum() == 9
+
+
+@pytest.mark.parametrize("cases", [3, 8])
+def test_the_table_has_the_phases_that_there_are(cases, monkeypatch, capsys):
+    """The first three cases show no kidney."""
+    monkeypatch.setattr("sys.argv", ["", "--cases", str(cases), "--matrix", "48"])
+    main()
+    lines = capsys.readouterr().out.splitlines()
+    assert {line.count("|") for line in lines} == {10}
+    rows = [line.split("|")[1].strip() for line in lines[2:]]
+    assert rows == [] if cases == 3 else "phantom, portal" in rows
