@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from kitsjax.labels import CLASSES
+from kitsjax.labels import KITS
 from kitsjax.types import Shape
 
 
@@ -14,7 +14,7 @@ def make_patches(patch_shape: Shape, batch_size: int) -> tuple[np.ndarray, np.nd
     """
     rng, shape = np.random.default_rng(0), (batch_size, *patch_shape)
     image = rng.standard_normal(shape, np.float32)
-    return image, rng.integers(0, len(CLASSES), shape, np.uint8)
+    return image, rng.integers(0, len(KITS.names), shape, np.uint8)
 
 
 def make_batch(patch_shape: Shape, batch_size: int, dtype: str) -> dict[str, np.ndarray]:

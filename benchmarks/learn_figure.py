@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.learn_scores import Comparison
 from benchmarks.learn_table import OURS, Comparisons
-from kitsjax.labels import EVALUATION_NAMES
+from kitsjax.labels import KITS
 from kitsjax.report.drawing import new_figure
 from kitsjax.report.statistics import MeanInterval
 
@@ -42,7 +42,7 @@ def plot_learning(comparisons: Comparisons) -> Figure:
 
 
 def _draw(axis: Axes, baselines: dict[str, dict[str, dict[str, Comparison]]]) -> None:
-    for place, name in enumerate(EVALUATION_NAMES):
+    for place, name in enumerate(KITS.titles):
         contenders = list(_contenders(baselines, name))
         for number, (mean, seeds) in enumerate(contenders):
             x = place + _OFFSET * (number - (len(contenders) - 1) / 2)
@@ -52,8 +52,8 @@ def _draw(axis: Axes, baselines: dict[str, dict[str, dict[str, Comparison]]]) ->
             axis.plot(
                 [x + 0.05] * len(seeds), seeds, color=color, marker="o", ms=3, ls="", alpha=0.7
             )
-    axis.set_xticks(range(len(EVALUATION_NAMES)), list(EVALUATION_NAMES.values()))
-    axis.set_xlim(-0.5, len(EVALUATION_NAMES) - 0.5)
+    axis.set_xticks(range(len(KITS.titles)), list(KITS.titles.values()))
+    axis.set_xlim(-0.5, len(KITS.titles) - 0.5)
     axis.grid(axis="y", alpha=0.3)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from kitsjax.data.kits import find_cases
 from kitsjax.errors import InputError
 from kitsjax.evaluate.evaluation import evaluate
-from kitsjax.labels import EVALUATION_CLASSES, MAJORITY
+from kitsjax.labels import KITS, MAJORITY
 from kitsjax.report.names import SCORE_NAMES
 from kitsjax.report.statistics import MeanInterval, mean_interval
 
@@ -67,7 +67,7 @@ def compare(ours: Sequence[Scores], theirs: Sequence[Scores]) -> dict[str, dict[
     return {
         column: {
             name: _compare(*(_gather(scores, column, name) for scores in (ours, theirs)))
-            for name in EVALUATION_CLASSES
+            for name in KITS.evaluation_keys
         }
         for column in SCORE_NAMES
     }

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from benchmarks.learn_scores import Comparison, compare
 from benchmarks.learn_trainings import Training
-from kitsjax.labels import EVALUATION_NAMES
+from kitsjax.labels import KITS
 from kitsjax.report.names import SCORE_TITLES
 from kitsjax.report.statistics import MeanInterval
 from kitsjax.report.table_format import Column, Table, number
@@ -57,7 +57,7 @@ def to_table(
         for equal, tests in comparisons.items()
         for test, baselines in tests.items()
         for baseline, scores in baselines.items()
-        for name, title in EVALUATION_NAMES.items()
+        for name, title in KITS.titles.items()
     ]
     times = [f"{equal}: {_times(runs)}." for equal, runs in trainings.items()]
     return Table("Learning: kitsjax beside nnU-Net", tuple(columns), tuple(rows), (*times, *notes))

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from benchmarks.run_process import ROOT
 from kitsjax.config import load_settings
-from kitsjax.data.kits import Case, find_cases
+from kitsjax.data.case import Case
+from kitsjax.data.kits import find_cases
 from kitsjax.data.split import read_split, split_cases, write_split
 from kitsjax.errors import InputError
 from kitsjax.phantom.dataset import make_phantom

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.nnunet_plans import CONFIGURATION, DATASET, PLANS
-from kitsjax.labels import CLASSES
+from kitsjax.labels import KITS
 
 
 def use_folders(folder: Path) -> None:
@@ -44,7 +44,7 @@ def make_dataset(files: Mapping[str, tuple[Path, Path]] | None = None) -> dict[s
     }
     return {
         "channel_names": {"0": "CT"},
-        "labels": {name: value for value, name in enumerate(CLASSES)},
+        "labels": {name: value for value, name in enumerate(KITS.names)},
         "numTraining": len(cases),
         "file_ending": ".nii.gz",
         "dataset": cases,

@@ -19,7 +19,7 @@ from benchmarks.predict_task import (
     model_path,
     read_task,
 )
-from kitsjax.labels import CLASSES
+from kitsjax.labels import KITS
 
 
 def run_nnunet(job: Job) -> Measurement:
@@ -118,7 +118,7 @@ def init_network(task: Task) -> Any:
     architecture = _task_plans(task)["configurations"][CONFIGURATION]["architecture"]
     return get_network_from_plans(
         architecture["network_class_name"], architecture["arch_kwargs"],
-        architecture["_kw_requires_import"], 1, len(CLASSES), deep_supervision=False,
+        architecture["_kw_requires_import"], 1, len(KITS.names), deep_supervision=False,
     ).eval()  # fmt: skip
 
 

@@ -21,7 +21,7 @@ import numpy as np
 
 from kitsjax.evaluate.read_results import read_evaluation
 from kitsjax.files import write_text
-from kitsjax.labels import EVALUATION_CLASSES, EVALUATION_NAMES, MAJORITY
+from kitsjax.labels import KITS, MAJORITY
 from kitsjax.report.statistics import mean_interval
 from kitsjax.report.table_format import Column, Table, to_markdown
 from kitsjax.training_log import LOG_NAME, read_epochs
@@ -55,7 +55,7 @@ RECIPES = {
         "augment.scale=0.1", "augment.brightness=0.1", "augment.contrast=0.1", "augment.gamma=0.1",
         "loss.regions=false", "loss.dice_per_batch=true", "train.ema_decay=0", "train.epochs=14",
         "train.validation_batches=4",
-        'predict.resample="probability"', "predict.mirror=false", "predict.least_kidney_ml=0",
+        'predict.resample="probability"', "predict.mirror=false", "predict.least_organ_ml=0",
     )),
     "case": Recipe(('preprocess.normalize="case"',)),
     "regions": Recipe(("loss.regions=true",)),
@@ -71,7 +71,7 @@ RECIPES = {
     "longer": Recipe(("train.epochs=20",)),
     "label": Recipe((), ('predict.resample="label"',), BASE),
     "mirrored prediction": Recipe((), ("predict.mirror=true",), BASE),
-    "least kidney": Recipe((), ("predict.least_kidney_ml=10",), BASE),
+    "least kidney": Recipe((), ("predict.least_organ_ml=10",), BASE),
 }  # fmt: skip
 """The base, and one change of it each."""
 
@@ -127,7 +127,7 @@ def read_scores(work: Path, name: str, seeds: Sequence[int], cases: str) -> np.n
     found = [read_evaluation(score_folder(work, name, seed, cases)) for seed in seeds]
     return np.array([
         [
-            [[tables[s][c][case] for s in range(2)] for c in EVALUATION_CLASSES]
+            [[tables[s][c][case] for s in range(2)] for c in KITS.evaluation_keys]
             for case in evaluation.case_ids
         ]
         for evaluation in found
@@ -150,7 +150,7 @@ def make_rows(work: Path, names: Sequence[str], seeds: Sequence[int]) -> list[li
         for cases, reference in base.items():
             found = read_scores(work, name, seeds, cases)
             difference = (found - reference).mean(0)
-            for c, s in itertools.product(range(len(EVALUATION_CLASSES)), range(2)):
+            for c, s in itertools.product(range(len(KITS.evaluation_keys)), range(2)):
                 cells.append(f"{found[..., c, s].mean():.3f}")
                 if name != BASE and cases == "others":
                     _, low, high = mean_interval(difference[:, c, s].tolist())
@@ -168,7 +168,7 @@ def _seconds(work: Path, name: str, seeds: Sequence[int]) -> float:
 def _make_table(work: Path, names: Sequence[str], seeds: Sequence[int]) -> Table:
     columns = [Column("recipe"), Column("time")]
     for cases in ("thirty others", "six held out"):
-        for name in EVALUATION_NAMES.values():
+        for name in KITS.titles.values():
             columns += [Column(name, cases), Column(f"{name}, surface", cases)]
     rows = tuple(tuple(row) for row in make_rows(work, names, seeds))
     return Table("Recipes: Dice and surface Dice", tuple(columns), rows)

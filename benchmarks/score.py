@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmarks.definition import Benchmark, Contender, Job, Measurement
 from benchmarks.measure import PeakMemory, time_calls
-from kitsjax.labels import EVALUATION_CLASSES, TUMOR
+from kitsjax.labels import KITS, TUMOR
 
 if TYPE_CHECKING:
     from kitsjax.data.instances import Instance
@@ -23,7 +23,7 @@ smoothly, on a scale of so many voxels."""
 _SHIFT = 20
 """The variant "shifted" moves the prediction by so many voxels."""
 
-_ALL_CLASSES = tuple(EVALUATION_CLASSES)
+_ALL_CLASSES = KITS.evaluation_keys
 _BASELINE_WORK = {
     "small": {"good": (4, _ALL_CLASSES), "shifted": (4, _ALL_CLASSES), "stray": (1, ("tumor",))},
     "full": {"good": (16, _ALL_CLASSES), "shifted": (16, _ALL_CLASSES), "stray": (1, _ALL_CLASSES)},
@@ -110,9 +110,9 @@ def _run_kitsjax(job: Job) -> Measurement:
     rows: list[Scores] = []
 
     def work() -> None:
-        measured = measure_label(prediction, SPACING_MM)
-        majority = score_case(measured, measure_label(label, SPACING_MM), SPACING_MM)
-        found = [majority, *score_samples(measured, instances, samples, SPACING_MM)]
+        measured = measure_label(prediction, SPACING_MM, KITS)
+        majority = score_case(measured, measure_label(label, SPACING_MM, KITS), SPACING_MM, KITS)
+        found = [majority, *score_samples(measured, instances, samples, SPACING_MM, KITS)]
         rows[:] = [{name: score[:3] for name, score in row.items()} for row in found]
 
     with PeakMemory() as peak:
@@ -154,16 +154,16 @@ def _score_officially(truth: np.ndarray, prediction: np.ndarray, classes: Sequen
     """
     from surface_distance import metrics
 
-    from kitsjax.evaluate.scoring import class_mask
+    from kitsjax.evaluate.scoring import union_mask
 
     scores = {}
     for name in classes:
-        true, found = class_mask(truth, name), class_mask(prediction, name)
+        each = KITS.find_class(name)
+        true, found = (union_mask(label, each.labels) for label in (truth, prediction))
         distances = metrics.compute_surface_distances(true, found, SPACING_MM)
-        tolerance_mm = EVALUATION_CLASSES[name].tolerance_mm
         scores[name] = (
             float(metrics.compute_dice_coefficient(true, found)),
-            float(metrics.compute_surface_dice_at_tolerance(distances, tolerance_mm)),
+            float(metrics.compute_surface_dice_at_tolerance(distances, each.tolerance_mm)),
             float(metrics.compute_robust_hausdorff(distances, 95)),
         )
     return scores

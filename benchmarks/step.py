@@ -14,6 +14,7 @@ from benchmarks.dummy_data import make_batch, make_patches
 from benchmarks.measure import PeakMemory, time_calls
 from benchmarks.nnunet_plans import FEATURES, make_plans
 from benchmarks.rates import measure_rates
+from kitsjax.plan.operations import count_step_operations
 from kitsjax.settings import (
     AugmentSettings,
     NetworkSettings,
@@ -108,7 +109,7 @@ def _run_kitsjax(job: Job) -> Measurement:
 
 def _roofline(settings: Settings, step_seconds: float) -> dict[str, float]:
     """Compare a step with the bound that its operations set on this machine."""
-    rates, flops = measure_rates(), count_operations(settings)
+    rates, flops = measure_rates(), count_step_operations(settings, settings.sampling.batch_size)
     bound = flops / rates.flops
     return {
         "TFLOP a step": flops / 1e12,
@@ -117,22 +118,6 @@ def _roofline(settings: Settings, step_seconds: float) -> dict[str, float]:
         "roofline bound by arithmetic, s": bound,
         "share of the roofline bound reached": bound / step_seconds,
     }
-
-
-def count_operations(settings: Settings) -> float:
-    """Count the operations of a step on the whole batch, in XLA's direct implementation.
-
-    Other implementations of the convolution need fewer, or hide some in loops. Nothing is compiled.
-    """
-    import jax
-
-    from kitsjax.train.program import build_program, first_state, lower_train_step
-
-    network = settings.network.model_copy(update={"convolution": "direct"})
-    direct, device = settings.model_copy(update={"network": network}), jax.local_devices()[:1]
-    program = build_program(direct, device)
-    state = jax.eval_shape(lambda: first_state(direct, program))
-    return float(lower_train_step(direct, program, state, device).cost_analysis()["flops"])
 
 
 def _run_nnunet(job: Job) -> Measurement:

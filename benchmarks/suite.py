@@ -5,11 +5,11 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks import forms, learn
 from benchmarks.catalog import BENCHMARKS
 from benchmarks.compare import Options, run_benchmark
 from benchmarks.definition import Size
 from benchmarks.hardware import describe_machine, describe_packages
-from benchmarks.learn import FILES, WORK, check_learn, run_learn
 from benchmarks.learn_task import LearnOptions
 from benchmarks.results import Row, to_json, to_table
 from benchmarks.scaling import run_scaling
@@ -17,17 +17,19 @@ from kitsjax.errors import InputError
 from kitsjax.files import check_folder, write_text
 from kitsjax.report.table_format import to_markdown, to_text
 
-SCALING, LEARN = "scaling", "learn"
-"""These have files of their own: cost against size, without baselines; and what is learned."""
+SCALING, LEARN, FORMS = "scaling", "learn", "forms"
+"""These have files of their own: cost against size, without baselines; what is learned; and the
+forms of the convolution."""
 
-NAMES = (*BENCHMARKS, SCALING, LEARN)
+NAMES = (*BENCHMARKS, SCALING, LEARN, FORMS)
 
 
 def list_benchmarks() -> str:
     """Return a line for each benchmark: its name and what it measures."""
     works = {name: benchmark.work for name, benchmark in BENCHMARKS.items()}
     works[SCALING] = "the cost of each stage of kitsjax against its size, as a figure"
-    works[LEARN] = f"{WORK}; takes hours, and runs only when it is named"
+    works[LEARN] = f"{learn.WORK}; takes hours, and runs only when it is named"
+    works[FORMS] = f"{forms.WORK}; runs only when it is named"
     return "\n".join(f"{name:<11} {work}" for name, work in works.items())
 
 
@@ -37,17 +39,17 @@ def run_suite(
     size: Size | None = None,
     rounds: int = 3,
     work: str | Path | None = None,
-    learn: LearnOptions | None = None,
+    options: LearnOptions | None = None,
 ) -> str:
     """Run benchmarks, and write `benchmark.md` and `benchmark.json` anew after each of them.
 
     Args:
         output: folder of the tables, figures and logs.
-        only: names of the benchmarks, in order; None: all but `learn`.
+        only: names of the benchmarks, in order; None: all but `learn` and `forms`.
         size: size of the inputs; None: `full` where JAX finds an accelerator, else `small`.
         rounds: number of times that the contenders take turns.
         work: folder of inputs and outputs, kept for another run; None: a temporary folder.
-        learn: choices of the benchmark `learn`; None: its defaults.
+        options: choices of `learn` and `forms`; None: their defaults.
 
     Returns:
         The tables as text; empty if only the scaling was measured.
@@ -57,9 +59,9 @@ def run_suite(
     """
     names, output = list(dict.fromkeys(only or (*BENCHMARKS, SCALING))), Path(output)
     _check(output, names, rounds, work)
-    learn = learn or LearnOptions()
+    options = options or LearnOptions()
     if LEARN in names:
-        check_learn(learn)
+        learn.check_learn(options)
     machine, packages = describe_machine(), describe_packages()
     platform = "cpu" if machine["accelerators"] == "none" else "gpu"
     size = size or ("small" if platform == "cpu" else "full")
@@ -67,15 +69,12 @@ def run_suite(
     texts: list[str] = []
     with tempfile.TemporaryDirectory(prefix="kitsjax-benchmark-") as temporary:
         folder = Path(work or temporary).resolve()
-        options = Options(folder, output / "logs", size, platform, rounds)
+        compared = Options(folder, output / "logs", size, platform, rounds)
         for name in names:
-            if name == SCALING:
-                run_scaling(output, folder / SCALING)
+            if name not in BENCHMARKS:
+                texts += _run_own(name, output, compared, options)
                 continue
-            if name == LEARN:
-                texts.append(run_learn(output, folder / LEARN, learn, rounds))
-                continue
-            rows += run_benchmark(BENCHMARKS[name], options)
+            rows += run_benchmark(BENCHMARKS[name], compared)
             table, found = to_table(rows, machine, packages), to_json(rows, machine, packages)
             try:
                 write_text(output / "benchmark.md", to_markdown(table))
@@ -89,6 +88,18 @@ def run_suite(
     return "\n\n".join(texts)
 
 
+def _run_own(name: str, output: Path, compared: Options, options: LearnOptions) -> list[str]:
+    """Run a benchmark that has files of its own; return its table as text, if it has one."""
+    folder = compared.work / name
+    if name == SCALING:
+        run_scaling(output, folder)
+        return []
+    if name == LEARN:
+        return [learn.run_learn(output, folder, options, compared.rounds)]
+    chosen = options.config, options.overrides
+    return [forms.run_forms(output, compared.size, *chosen, compared.rounds)]
+
+
 def _check(output: Path, names: Sequence[str], rounds: int, work: str | Path | None) -> None:
     """Refuse wrong options before anything is measured or written."""
     for name in names:
@@ -96,7 +107,7 @@ def _check(output: Path, names: Sequence[str], rounds: int, work: str | Path | N
             raise InputError(f"--only {name}: no such benchmark; choose from {', '.join(NAMES)}")
     if rounds < 1:
         raise InputError(f"--rounds {rounds}: take at least 1")
-    check_folder(output, "--output", ("benchmark.md", "benchmark.json", *FILES))
+    check_folder(output, "--output", ("benchmark.md", "benchmark.json", *learn.FILES, *forms.FILES))
     _check_results(output / "benchmark.json", names)
     if work:
         check_folder(work, "--work")
@@ -104,7 +115,7 @@ def _check(output: Path, names: Sequence[str], rounds: int, work: str | Path | N
 
 def _check_results(path: Path, names: Sequence[str]) -> None:
     """Refuse to replace an earlier run's results by those of fewer benchmarks."""
-    if not path.exists() or set(names) <= {SCALING, LEARN}:
+    if not path.exists() or set(names) <= {SCALING, LEARN, FORMS}:
         return
     try:
         earlier = [row["benchmark"] for row in json.loads(path.read_text())["rows"]]

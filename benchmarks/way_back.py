@@ -13,13 +13,13 @@ import numpy as np
 from kitsjax.evaluate.score_volumes import score
 from kitsjax.image.resample import resample_nearest, resampled_shape
 from kitsjax.infer.native_grid import resample_probabilities
-from kitsjax.labels import CLASSES, EVALUATION_NAMES
+from kitsjax.labels import KITS
 from kitsjax.phantom.case import make_case
 from kitsjax.types import Shape
 
 
 def _interpolate(label: np.ndarray, shape: Shape) -> np.ndarray:
-    by_class = np.stack([label == value for value in range(len(CLASSES))]).astype(np.float32)
+    by_class = np.stack([label == value for value in range(len(KITS.names))]).astype(np.float32)
     like = np.empty(shape, np.uint8)
     return resample_probabilities([by_class], label.shape, like, "probability")
 
@@ -51,8 +51,8 @@ def main() -> None:
             )
             restored = WAYS[way](small, truth.shape)
             by_class = score(restored, truth, case.spacing_mm)
-            found.append([(by_class[c].dice, by_class[c].surface_dice) for c in EVALUATION_NAMES])
-    print("| spacing, way back |", " | ".join(EVALUATION_NAMES.values()), "|  (Dice, surface Dice)")
+            found.append([(by_class[c].dice, by_class[c].surface_dice) for c in KITS.titles])
+    print("| spacing, way back |", " | ".join(KITS.titles.values()), "|  (Dice, surface Dice)")
     for (spacing_mm, way), found in scores.items():
         # A class that a case lacks has no score.
         cells = [f"{dice:.3f}, {surface:.3f}" for dice, surface in np.nanmean(found, axis=0)]

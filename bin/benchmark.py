@@ -32,10 +32,10 @@ def main() -> int:
         "--work", metavar="FOLDER",
         help="folder of inputs and outputs, kept for another run; default: a temporary folder",
     )  # fmt: skip
-    parser.add_argument("--config", metavar="FILE", help="learn: settings; default: the phantom's")
+    parser.add_argument("--config", metavar="FILE", help="learn, forms: settings of a run")
     parser.add_argument(
         "--set", metavar="SECTION.FIELD=VALUE", action="append", default=[], dest="overrides",
-        help="learn: override a setting, such as data.root=/data/kits21; can be repeated",
+        help="learn, forms: override a setting, such as data.root=/data/kits21; can be repeated",
     )  # fmt: skip
     parser.add_argument("--test", metavar="FOLDER", help="learn: more cases to test on")
     rates = "learn: learning rates of nnU-Net; default: its own, 0.01"

@@ -1,4 +1,4 @@
-"""Check the cases of a KiTS21, KiTS23 or KiTS19 folder before training on them.
+"""Check the cases of a data set before training on them.
 
 python bin/check.py --dataset /data/kits21 --output check/
 
@@ -8,8 +8,7 @@ Exit status: 0 without errors (warnings do not count), 1 with errors, 2 if nothi
 import time
 from pathlib import Path
 
-from kitsjax.command import exit_with, make_parser, run_command
-from kitsjax.errors import InputError
+from kitsjax.command import exit_with, make_dataset_parser, open_cases, run_command
 
 ERROR_STATUS = 1
 """Exit status if a case has an error."""
@@ -17,28 +16,24 @@ ERROR_STATUS = 1
 
 def main() -> int:
     """Check the cases, write table and page, and print what is wrong."""
-    parser = make_parser(__doc__)
-    parser.add_argument("--dataset", required=True, metavar="FOLDER", help="folder of case_XXXXX")
+    parser = make_dataset_parser(__doc__)
     parser.add_argument("--output", required=True, metavar="FOLDER", help="folder for the page")
-    parser.add_argument("--workers", type=int, default=0, help="processes; 0: one for each core")
     args = parser.parse_args()
-    if args.workers < 0:
-        raise InputError("--workers: give a number of processes, or 0 for one for each core")
 
     from kitsjax.check.check_cases import check_cases
     from kitsjax.check.findings import ERROR
     from kitsjax.check.tables import describe_totals, fault_lines
     from kitsjax.check.write_check import PAGE_NAME, TABLE_NAME, write_check
-    from kitsjax.data.kits import find_cases, note_other_folders
+    from kitsjax.data.require_files import note_other_folders
     from kitsjax.files import check_folder
 
     check_folder(args.output, "--output", (TABLE_NAME, PAGE_NAME))
-    cases = find_cases(args.dataset, images=False)
+    cases, scheme = open_cases(args)
     note_other_folders(args.dataset, cases)
     start = time.perf_counter()
-    checked = check_cases(cases, args.output, args.workers)
+    checked = check_cases(cases, args.output, args.workers, scheme=scheme)
     seconds = time.perf_counter() - start
-    page = write_check(checked, args.output, Path(args.dataset).resolve().name)
+    page = write_check(checked, args.output, Path(args.dataset).resolve().name, scheme)
     print("\n".join(["", *fault_lines(checked), "", describe_totals(checked)]))
     print(f"{seconds / len(cases):.2g} s a case, {seconds:.0f} s in all; page: {page.resolve()}")
     return ERROR_STATUS if any(case.grade == ERROR for case in checked) else 0

@@ -1,31 +1,26 @@
-"""Score a folder of predicted masks against a KiTS21, KiTS23 or KiTS19 folder.
+"""Score a folder of predicted masks against the labels of a data set.
 
 python bin/evaluate.py --predictions masks/ --dataset /data/kits21 --output scores/
 """
 
 from pathlib import Path
 
-from kitsjax.command import exit_with, make_parser, report_failures, run_command
-from kitsjax.errors import USAGE_STATUS, InputError
+from kitsjax.command import exit_with, make_dataset_parser, open_cases, report_failures, run_command
+from kitsjax.errors import USAGE_STATUS
 
 
 def main() -> int:
     """Score the predictions, write the tables and print the means."""
-    parser = make_parser(__doc__)
+    parser = make_dataset_parser(__doc__)
     parser.add_argument("--predictions", required=True, metavar="FOLDER", help="<case id>.nii.gz")
-    parser.add_argument("--dataset", required=True, metavar="FOLDER", help="folder of case_XXXXX")
     parser.add_argument("--output", required=True, metavar="FOLDER", help="folder for the tables")
     truths = ("both", "majority", "individual")
     parser.add_argument("--against", choices=truths, default="both", help="true labels")
     parser.add_argument("--split", metavar="FILE", help="score only this split's held-out cases")
     parser.add_argument("--allow-missing", action="store_true", help="score what is there")
     parser.add_argument("--write-samples", metavar="FOLDER", help="folder for annotation samples")
-    parser.add_argument("--workers", type=int, default=0, help="processes; 0: one for each core")
     args = parser.parse_args()
-    if args.workers < 0:
-        raise InputError("--workers: give a number of processes, or 0 for one for each core")
 
-    from kitsjax.data.kits import find_cases
     from kitsjax.data.split import read_split
     from kitsjax.evaluate.evaluation import BOTH, evaluate
     from kitsjax.evaluate.write_results import FILE_NAMES, write_evaluation
@@ -36,12 +31,13 @@ def main() -> int:
     check_folder(args.output, "--output", FILE_NAMES)
     if samples := args.write_samples:
         check_folder(samples, "--write-samples")
-    cases = find_cases(args.dataset, images=False)
+    cases, scheme = open_cases(args)
     ids = [case.case_id for case in cases]
     asked = read_split(args.split, ids).held_out if args.split else ids
     cases = [case for case in cases if case.case_id in asked]
     against = BOTH if args.against == "both" else (args.against,)
-    found = evaluate(cases, args.predictions, against, args.workers, samples, ids, args.output)
+    wanted = against, args.workers, samples, ids, args.output, scheme
+    found = evaluate(cases, args.predictions, *wanted)
     place = Path(args.output).resolve() if found.scores else "nothing is written"
     if found.scores:
         write_evaluation(args.output, found)

@@ -36,13 +36,14 @@ def main() -> int:
     if args.format == "bundle" and output.suffix != ".safetensors":
         raise InputError(f"--output {output}: a model file's name must end in .safetensors")
 
-    from kitsjax.infer.bundle import load_model, read_bundle, save_bundle
+    from kitsjax.infer.bundle import read_bundle, save_bundle
+    from kitsjax.infer.ensemble import load_ensemble
     from kitsjax.infer.export import DESCRIPTION_NAME, EXPORTED_NAME, save_exported_model
     from kitsjax.train.run_folder import read_provenance
 
     if args.format == "stablehlo":
         check_folder(output, "--output", (EXPORTED_NAME, DESCRIPTION_NAME))
-        models = [load_model(path) for path in args.model]
+        models = load_ensemble(*args.model)
         predict = models[0].predict.model_copy(update={"mirror": args.mirror})
         models[0] = replace(models[0], predict=predict)
         save_exported_model(output, models, dtype=args.dtype)

@@ -1,4 +1,4 @@
-"""Segment CTs with a trained model: a file, a folder of files, a KiTS or a DICOM folder.
+"""Segment CTs with a trained model: a file, a folder of files, a data set or a DICOM folder.
 
 python bin/predict.py --model runs/phantom --input scan.nii.gz --output masks/
 """
@@ -13,8 +13,7 @@ from kitsjax.errors import InputError
 def main() -> int:
     """Write a mask for every CT; return 2 if one of them failed."""
     parser = make_parser(__doc__)
-    parser.add_argument("--model", required=True, nargs="+", metavar="PATH",
-        help="run folder or model file (.safetensors); several are averaged")  # fmt: skip
+    parser.add_argument("--model", required=True, nargs="+", metavar="PATH", help="runs or models")
     parser.add_argument("--input", required=True, metavar="PATH", help="CT file, or folder of CTs")
     parser.add_argument("--output", required=True, metavar="FOLDER", help="folder for the masks")
     parser.add_argument("--probabilities", action="store_true", help="also write probabilities")
@@ -32,6 +31,7 @@ def main() -> int:
     from kitsjax.devices import start_devices
     from kitsjax.files import check_folder
     from kitsjax.infer.bundle import make_model, read_bundle
+    from kitsjax.infer.ensemble import find_models
     from kitsjax.infer.find_inputs import find_inputs
     from kitsjax.infer.predict_files import best_cpu_devices, predict_files
     from kitsjax.processes import take_shard
@@ -40,7 +40,7 @@ def main() -> int:
     # The model's own [run] describes the machine that trained it; this one may differ.
     own = [f"run.cpu_devices={best_cpu_devices()}", *(o for o in args.overrides if o[:4] == "run.")]
     start_devices(here := load_settings(overrides=own).run)
-    bundles = [read_bundle(path) for path in args.model]
+    bundles = [read_bundle(file) for path in args.model for file in find_models(path)]
     trained = bundles[0].settings.model_copy(update={"run": here})
     settings = override_settings(trained, args.overrides)
     if args.print_config:

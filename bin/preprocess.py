@@ -1,4 +1,4 @@
-"""Preprocess the cases of a KiTS folder that are missing or out of date.
+"""Preprocess the cases of a data set that are missing or out of date.
 
 python bin/preprocess.py --config configs/kits21_paper.toml --set data.root=/data/kits21
 python bin/preprocess.py --config configs/kits21_paper.toml --shard $SLURM_ARRAY_TASK_ID/100
@@ -23,7 +23,9 @@ def main() -> int:
 
     from kitsjax.prepare import describe_preparation, prepare_data
 
-    data_set = prepare_data(settings.data, settings.phantom, settings.preprocess, args.shard)
+    data_set = prepare_data(
+        settings.data, settings.phantom, settings.preprocess, args.shard, settings.labels
+    )
     print(describe_preparation(data_set))
     return report_failures(f"{case}: {message}" for case, message in data_set.report.failures)
 

@@ -23,7 +23,7 @@ def main() -> int:
         help=f"run folder whose {LOG_NAME} Figure 2 draws; default: the folder above --scores",
     )  # fmt: skip
     parser.add_argument("--predictions", metavar="FOLDER", help="predictions, if they have moved")
-    parser.add_argument("--dataset", metavar="FOLDER", help="KiTS folder, if it has moved")
+    parser.add_argument("--dataset", metavar="FOLDER", help="data set, if it has moved")
     args = parser.parse_args()
 
     from kitsjax.errors import InputError

@@ -1,8 +1,9 @@
-"""Train on a KiTS folder, then segment and score the held-out cases.
+"""Train on a data set, then segment and score the held-out cases.
 
 python bin/train.py --config configs/phantom.toml
 python bin/train.py --config configs/kits21_paper.toml --set data.root=/data/kits21 --resume
-python bin/train.py --config configs/kits21_paper.toml --plan --target v5e:2x2
+python bin/train.py --config configs/kits21.toml --set data.folds=5 --fold all --resume
+python bin/train.py --config configs/kits21_paper.toml --plan --target h100
 """
 
 from kitsjax.command import exit_with, resolve_settings, run_command, settings_parser
@@ -16,20 +17,23 @@ def main() -> int:
         help="go on with the run in run.folder; its numbers are those of an unbroken run",
     )  # fmt: skip
     parser.add_argument(
+        "--fold", metavar="K|all", help="train fold K of data.folds, or all: in run.folder/fold_K"
+    )
+    parser.add_argument(
         "--plan", action="store_true",
         help="train nothing; print whether the run fits in memory and a bound on its speed; exit "
         "status 1 if it does not fit",
     )  # fmt: skip
     parser.add_argument(
-        "--target", metavar="SLICE",
-        help="with --plan: the TPU slice to plan for, such as v5e:2x2, which need not be in this "
-        "machine; needs libtpu and takes minutes",
+        "--target", metavar="DEVICES",
+        help="with --plan: the TPU slice or GPUs to plan for, such as v5e:2x2, h100 or h100x8, "
+        "which need not be in this machine; needs their compiler and takes minutes",
     )  # fmt: skip
     args = parser.parse_args()
     if args.target is not None and not args.plan:
         parser.error("--target goes with --plan")
-    if args.plan and args.resume:
-        parser.error("--plan trains nothing: leave out --resume")
+    if args.plan and (args.resume or args.fold):
+        parser.error("--plan trains nothing: leave out --resume and --fold")
     settings = resolve_settings(args)
     # Worker processes import this file again, so modules that load JAX are imported in main.
     if args.plan:
@@ -42,8 +46,11 @@ def main() -> int:
         print(describe_plan(found, settings))
         return 0 if found.fits else 1
     from kitsjax.plan.describe import describe_run
+    from kitsjax.train.fold_runs import run_folds
     from kitsjax.train.run import run
 
+    if args.fold:
+        return run_folds(settings, args.fold, resume=args.resume, describe_run=describe_run)
     return run(settings, resume=args.resume, describe_run=describe_run)
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # the aliases tell type checkers that these names are public
     from kitsjax.image.volume import make_volume as make_volume
     from kitsjax.image.write_nifti import write_volume as write_volume
     from kitsjax.infer.bundle import load_model as load_model
+    from kitsjax.infer.ensemble import load_ensemble as load_ensemble
     from kitsjax.infer.predict import probabilities as probabilities
     from kitsjax.infer.predict import segment as segment
     from kitsjax.infer.trained_model import Model as Model
@@ -34,6 +35,7 @@ _MODULES = {  # public name -> module that defines it
     "TrainState": "train.state",
     "Volume": "image.volume",
     "init_state": "train.state",
+    "load_ensemble": "infer.ensemble",
     "load_model": "infer.bundle",
     "make_volume": "image.volume",
     "preprocess": "data.preprocess",

@@ -10,15 +10,17 @@ import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import NoReturn, get_args
 
 from tqdm import tqdm
 
 from kitsjax.config import load_settings, to_toml
+from kitsjax.data.case import Case
 from kitsjax.errors import USAGE_STATUS, InputError
 from kitsjax.files import remove_unfinished
+from kitsjax.labels import LabelScheme
 from kitsjax.processes import Shard, end_now
-from kitsjax.settings import Settings
+from kitsjax.settings import DataSettings, Settings
 from kitsjax.signals import STOPPED_STATUSES, Stopped, ignore_signals, stop_on_signals
 
 _ADVICE = {
@@ -63,6 +65,39 @@ def add_shard(parser: argparse.ArgumentParser) -> None:
         help="do only the I-th of N equal shares of the cases, I from 0 to N - 1: "
         "--shard $SLURM_ARRAY_TASK_ID/100 in an array job of 100",
     )  # fmt: skip
+
+
+def make_dataset_parser(doc: str | None) -> argparse.ArgumentParser:
+    """Make a parser with the arguments of commands that read a data set without a run.
+
+    `doc` is the command's docstring, as in `make_parser`.
+    """
+    parser = make_parser(doc)
+    parser.add_argument("--dataset", required=True, metavar="FOLDER", help="folder of the cases")
+    choices = get_args(DataSettings.model_fields["layout"].annotation)
+    parser.add_argument("--layout", choices=choices, default="auto", help="layout of the data set")
+    parser.add_argument(
+        "--config", metavar="FILE",
+        help="settings whose [labels] name the labels; default: as the data set does, or KiTS's",
+    )  # fmt: skip
+    parser.add_argument("--workers", type=int, default=0, help="processes; 0: one for each core")
+    return parser
+
+
+def open_cases(args: argparse.Namespace) -> tuple[list[Case], LabelScheme]:
+    """List the cases of the data set that `make_dataset_parser` asked for, and make its scheme.
+
+    Raises:
+        InputError: The data set or the settings cannot be read, they name other labels, or the
+            number of workers is negative.
+    """
+    if args.workers < 0:
+        raise InputError("--workers: give a number of processes, or 0 for one for each core")
+    from kitsjax.data.open_dataset import open_dataset, resolve_scheme
+
+    labels = load_settings(args.config).labels
+    found = open_dataset(args.dataset, args.layout, complete=False)
+    return found.cases, resolve_scheme(labels, found)
 
 
 def _parse_shard(text: str) -> Shard:

@@ -11,7 +11,9 @@ from pydantic import ValidationError
 
 from kitsjax.errors import InputError
 from kitsjax.input_file import advise_reading
-from kitsjax.settings import Section, Settings
+from kitsjax.labels import KITS, LabelScheme
+from kitsjax.make_scheme import make_scheme
+from kitsjax.settings import EvaluationSettings, Section, Settings
 
 
 def load_settings(path: str | Path | None = None, overrides: Iterable[str] = ()) -> Settings:
@@ -24,7 +26,7 @@ def load_settings(path: str | Path | None = None, overrides: Iterable[str] = ())
     Raises:
         InputError: The file cannot be read, a field is unknown or renamed (the message gives the
             right name), a value has a wrong type or is out of range, or intensities are given that
-            training is to measure.
+            training is to measure, or labels are named and other settings do not fit them.
     """
     settings = Settings() if path is None else parse_settings(_read_text(Path(path)), str(path))
     settings = override_settings(settings, overrides)
@@ -34,6 +36,9 @@ def load_settings(path: str | Path | None = None, overrides: Iterable[str] = ())
             'preprocess.intensities: with normalize = "foreground" training measures them; leave '
             'them out, or write normalize = "fixed"'
         )
+    if settings.labels.names:
+        # Without names the data set may have a scheme of its own, to which the rest belongs.
+        choose_scheme(settings)
     return settings
 
 
@@ -83,6 +88,32 @@ def override_settings(settings: Settings, overrides: Iterable[str]) -> Settings:
     return _validate(tree, "--set")
 
 
+def choose_scheme(settings: Settings, own: LabelScheme = KITS) -> LabelScheme:
+    """Make the label scheme of a run, and check that the other settings fit it.
+
+    Args:
+        settings: all settings of the run; those of a model file are complete without `own`.
+        own: the data set's own scheme, which holds where [labels] has no names.
+
+    Raises:
+        InputError: [labels], `sampling.class_weights` or `loss.regions` does not fit.
+    """
+    scheme = make_scheme(settings.labels, own)
+    weights = settings.sampling.class_weights
+    if weights and len(weights) != len(scheme.foreground):
+        raise InputError(
+            f"sampling.class_weights = {list(weights)}: give one for each of the labels "
+            f"{', '.join(scheme.names[1:])}, or []"
+        )
+    if settings.loss.regions and not scheme.nested_labels:
+        raise InputError(
+            f"loss.regions = true: the evaluation classes {', '.join(scheme.evaluation_keys)} are "
+            "no regions, which begin with the union of all labels and lose one label each; write "
+            "such a chain in labels.evaluation, or loss.regions = false"
+        )
+    return scheme
+
+
 def to_toml(settings: Settings) -> str:
     """Write settings as TOML, which `load_settings` reads back to the same settings."""
     return tomli_w.dumps(settings.model_dump(mode="json"))
@@ -90,6 +121,7 @@ def to_toml(settings: Settings) -> str:
 
 RENAMED = {
     "network.heads": "network.deep_supervision",
+    "predict.least_kidney_ml": "predict.least_organ_ml",
     "predict.step": "predict.step_size",
     "train.accumulate": "train.accumulation_steps",
 }
@@ -150,6 +182,8 @@ def _explain(error: ValidationError) -> str:
 def _nearest(path: str) -> str:
     section, _, field = path.rpartition(".")
     names = {s: list(get_section(s).model_fields) for s in Settings.model_fields}
+    if section.startswith("labels.evaluation."):
+        names[section] = list(EvaluationSettings.model_fields)
     if section in names:
         known = [f"{section}.{name}" for name in names[section]]
         # A right name in the wrong section is nearer than a wrong name in the right one.

@@ -14,9 +14,10 @@ MAJORITY, INDIVIDUAL = "majority", "individual"
 
 _PALETTE = (
     "#d62728", "#2ca02c", "#1f77b4", "#ff7f0e", "#9467bd",
-    "#8c564b", "#e377c2", "#bcbd22", "#17becf", "#7f7f7f",
+    "#8c564b", "#e377c2", "#bcbd22", "#17becf", "#f0e442",
 )  # fmt: skip
-"""Colors of labels that bring none: matplotlib's, red first, and over again after the last."""
+"""Colors of labels that bring none: matplotlib's, red first, with yellow in place of gray, which a
+CT hides; over again after the last."""
 
 
 class Code(NamedTuple):
@@ -101,6 +102,20 @@ class LabelScheme:
         """Names of the evaluation classes in tables and figures, by key."""
         return {each.key: each.title for each in self.evaluation}
 
+    @property
+    def nested_labels(self) -> tuple[int, ...]:
+        """The label that each evaluation class has and the next one lacks, class by class.
+
+        Empty unless the classes are such a chain, from the union of all labels to a single one.
+        """
+        unions = [frozenset(each.labels) for each in self.evaluation]
+        smaller = [*unions[1:], frozenset()]
+        own = [union - inner for union, inner in zip(unions, smaller, strict=True)]
+        is_chain = all(inner < union for union, inner in zip(unions, smaller, strict=True))
+        if not is_chain or len(unions) != len(self.foreground) or any(len(o) != 1 for o in own):
+            return ()
+        return tuple(label for (label,) in own)
+
     def find_class(self, key: str) -> EvaluationClass:
         """Return the evaluation class with this key.
 
@@ -115,6 +130,11 @@ class LabelScheme:
     def color(self, value: int) -> str:
         """Return the color of a label value from 1."""
         return self.colors[value - 1]
+
+    @property
+    def is_kits(self) -> bool:
+        """Whether the labels are KiTS's: those that annotators and publications of KiTS name."""
+        return self.names == KITS.names
 
     def _find_problem(self) -> str:
         """Say what is wrong with the attributes; empty if nothing is."""
@@ -172,14 +192,3 @@ KITS = LabelScheme(
     region_code=Code("64033007", "Kidney"),
 )
 """The labels of KiTS21, with the three hierarchical evaluation classes of the challenge."""
-
-# Names from before the schemes. They go as their users take a scheme instead.
-CLASSES = KITS.names
-FOREGROUND = KITS.foreground
-PAINT_ORDER = KITS.paint_order
-EVALUATION_CLASSES = {each.key: each for each in KITS.evaluation}
-EVALUATION_NAMES = KITS.titles
-REGIONS = KITS.evaluation_keys
-COLORS = {value: KITS.color(value) for value in KITS.foreground}
-CODES = {value: KITS.codes[value - 1] for value in KITS.foreground}
-REGION_CODE = Code("64033007", "Kidney")

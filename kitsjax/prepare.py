@@ -7,19 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kitsjax.data.cache import cache_folder, count_others, locate_case
+from kitsjax.data.case import Case
 from kitsjax.data.instances import annotator_numbers
-from kitsjax.data.kits import Case, find_cases
 from kitsjax.data.label_source import annotator_number
 from kitsjax.data.normalization import measure_intensities
+from kitsjax.data.open_dataset import RawDataset, open_dataset, resolve_scheme
 from kitsjax.data.preprocess_cases import PreprocessReport, preprocess_cases
 from kitsjax.data.preprocessed_case import PreprocessedCase
 from kitsjax.errors import InputError
 from kitsjax.failures import catch
 from kitsjax.files import check_folder
-from kitsjax.labels import CLASSES, FOREGROUND, MAJORITY
+from kitsjax.labels import KITS, MAJORITY, LabelScheme
+from kitsjax.make_scheme import make_scheme
 from kitsjax.phantom.dataset import make_phantom
 from kitsjax.processes import Shard, take_shard
-from kitsjax.settings import DataSettings, PhantomSettings, PreprocessSettings
+from kitsjax.settings import DataSettings, LabelSettings, PhantomSettings, PreprocessSettings
 
 _logger = logging.getLogger(__name__)
 
@@ -32,11 +34,13 @@ class DataSet:
         cases: its cases, sorted by id.
         folder: the folder of their preprocessed cases.
         report: what preprocessing did.
+        scheme: what the values of their labels mean.
     """
 
     cases: list[Case]
     folder: Path
     report: PreprocessReport
+    scheme: LabelScheme = KITS
 
     @property
     def preprocessed(self) -> dict[str, PreprocessedCase]:
@@ -49,34 +53,40 @@ def prepare_data(
     phantom: PhantomSettings,
     preprocess: PreprocessSettings,
     shard: Shard = (0, 1),
+    labels: LabelSettings = LabelSettings(),  # noqa: B008 (it is frozen)
 ) -> DataSet:
     """Make the phantom's missing cases if asked for, then preprocess what is not up to date.
 
     Cases that fail are listed in the report; all others are ready.
 
     Args:
-        data, phantom, preprocess: sections of the settings.
+        data, phantom, preprocess, labels: sections of the settings.
         shard: only this shard of the cases is preprocessed, and is in the report.
 
     Raises:
         InputError: A folder cannot be written, which is tested before any work; the data folder is
-            missing or has another layout; or no case has an annotation by the annotator that
-            `data.label_source` names.
+            missing or has another layout; no case has an annotation by the annotator that
+            `data.label_source` names; or the labels do not fit each other or `data.label_source`.
     """
     # The resolved name: "." and links say nothing of the data set.
     root = Path(os.path.realpath(data.root))
-    folder = cache_folder(data.cache or root.parent / "preprocessed" / root.name, preprocess)
-    if not folder.exists():
-        # One that is there may be complete, and then need not be writable.
-        check_folder(folder, "data.cache")
-    cases = find_data(data, phantom)
+    cache = data.cache or root.parent / "preprocessed" / root.name
+    _check_cache(Path(cache))
+    if data.make_phantom:
+        # Before the work of making it; a phantom has KiTS's labels.
+        _check_cache(cache_folder(cache, preprocess, make_scheme(labels)))
+    found = find_data(data, phantom)
+    scheme = resolve_scheme(labels, found)
+    _check_label_source(data, scheme)
+    folder = cache_folder(cache, preprocess, scheme)
+    _check_cache(folder)
+    own = take_shard(found.cases, shard)
     annotations = data.label_source != MAJORITY
-    own = take_shard(cases, shard)
-    report = preprocess_cases(own, folder, preprocess, data.workers, annotations)
-    return DataSet(cases, folder, report)
+    report = preprocess_cases(own, folder, preprocess, data.workers, annotations, scheme)
+    return DataSet(found.cases, folder, report, scheme)
 
 
-def find_data(data: DataSettings, phantom: PhantomSettings) -> list[Case]:
+def find_data(data: DataSettings, phantom: PhantomSettings) -> RawDataset:
     """Find the cases of a data set; make the phantom's missing ones before, if asked for.
 
     Raises:
@@ -88,9 +98,18 @@ def find_data(data: DataSettings, phantom: PhantomSettings) -> list[Case]:
             data.root, phantom.cases, phantom.matrix, phantom.seed, data.workers,
             domain=phantom.domain,
         )  # fmt: skip
-    cases = find_cases(data.root)
-    _check_annotator(data, cases)
-    return cases
+    found = open_dataset(data.root, data.layout)
+    _check_annotator(data, found.cases)
+    return found
+
+
+def _check_cache(folder: Path) -> None:
+    """Test that a folder of preprocessed cases can be written, unless it is there.
+
+    One that is there may be complete, and then need not be writable.
+    """
+    if not folder.is_dir():
+        check_folder(folder, "data.cache")
 
 
 def fill_intensities(
@@ -145,7 +164,10 @@ def _locate_all(data_set: DataSet) -> Iterator[PreprocessedCase]:
 
 
 def check_classes(
-    root: str, train: Sequence[PreprocessedCase], held_out: Sequence[PreprocessedCase]
+    root: str,
+    train: Sequence[PreprocessedCase],
+    held_out: Sequence[PreprocessedCase],
+    scheme: LabelScheme,
 ) -> None:
     """Refuse training cases without any labeled voxel; note classes that no case of a side has.
 
@@ -155,12 +177,13 @@ def check_classes(
         root: the data set, for messages.
         train: the cases to train on.
         held_out: the cases held out; may be empty.
+        scheme: the scheme that they were preprocessed with.
 
     Raises:
         InputError: The labels of all training cases are empty.
     """
-    if absent := _absent_classes(train):
-        if len(absent) == len(FOREGROUND):
+    if absent := _absent_classes(train, scheme):
+        if len(absent) == len(scheme.foreground):
             raise InputError(
                 f"{root}: the labels of all {len(train)} training cases are empty, so there is "
                 "nothing to learn; check that data.root has the right labels"
@@ -169,17 +192,29 @@ def check_classes(
             "%s: no training case has any voxel of %s, so the network cannot learn it",
             root, " or ".join(absent),
         )  # fmt: skip
-    if held_out and (absent := _absent_classes(held_out)):
+    if held_out and (absent := _absent_classes(held_out, scheme)):
         _logger.warning(
             "%s: no held-out case has any voxel of %s, so the scores cannot tell whether it is "
             "found", root, " or ".join(absent),
         )  # fmt: skip
 
 
-def _absent_classes(cases: Sequence[PreprocessedCase]) -> list[str]:
+def _absent_classes(cases: Sequence[PreprocessedCase], scheme: LabelScheme) -> list[str]:
     """Name the foreground classes that occur in none of the cases."""
     counts = [case.voxels for case in cases]
-    return [CLASSES[value] for value in FOREGROUND if not any(c[value] for c in counts)]
+    absent = (value for value in scheme.foreground if not any(c[value] for c in counts))
+    return [scheme.names[value] for value in absent]
+
+
+def _check_label_source(data: DataSettings, scheme: LabelScheme) -> None:
+    """Refuse individual annotations for other labels than KiTS's, or for unannotated voxels."""
+    known = scheme.names, scheme.ignore
+    if data.label_source != MAJORITY and known != (KITS.names, KITS.ignore):
+        raise InputError(
+            f"data.label_source = {data.label_source}: individual annotations are of "
+            f"{', '.join(KITS.names[1:])} in every voxel, and [labels] says otherwise; choose "
+            "majority, or leave out [labels]"
+        )
 
 
 def _check_annotator(data: DataSettings, cases: Sequence[Case]) -> None:

@@ -41,7 +41,13 @@ class Section(BaseModel):
 class DataSettings(Section):
     """Where cases come from and how they are divided."""
 
-    root: str = Field("data/kits21", description="folder of the data set, KiTS21's own layout")
+    root: str = Field("data/kits21", description="folder of the data set")
+    layout: Literal["auto", "kits", "nnunet", "decathlon", "pairs"] = Field(
+        "auto",
+        description="layout of root: folders case_XXXXX as in KiTS; nnU-Net's raw imagesTr, "
+        "labelsTr and dataset.json; the Decathlon's dataset.json; or images/ and labels/ with the "
+        "same names; auto: the one that is there",
+    )
     cache: str = Field(
         "",
         description="folder of preprocessed cases; empty: preprocessed/<its name> beside root",
@@ -54,7 +60,17 @@ class DataSettings(Section):
     )
     split: str = Field(
         "",
-        description="JSON file {'train': [...], 'held_out': [...]}; empty: a seeded random split",
+        description="JSON file {'train': [...], 'held_out': [...]}, or nnU-Net's "
+        "splits_final.json; empty: a seeded random split",
+    )
+    folds: int = Field(
+        0,
+        ge=0,
+        description="number of folds of a cross-validation, which bin/train.py --fold trains; each "
+        "holds out another share of the cases, in place of held_out; 0 or 1: none",
+    )
+    fold: int = Field(
+        -1, ge=-1, description="the fold that is held out; bin/train.py --fold sets it; -1: none"
     )
     split_seed: int = Field(
         0,
@@ -90,6 +106,78 @@ class PhantomSettings(Section):
         description="plain: contrast-enhanced abdomens, each with kidneys and a tumor, after KiTS; "
         "wide: any body part, phase, patient and scanner, to train on for real CTs",
     )
+
+
+class EvaluationSettings(Section):
+    """A class that is scored: a union of labels, a table [labels.evaluation.<key>]."""
+
+    title: str = Field("", description="name in tables and figures; empty: its key")
+    labels: tuple[str, ...] = Field(min_length=1, description="names of the labels that it unites")
+    tolerance_mm: float = Field(
+        1.0,
+        gt=0,
+        le=100,
+        description="tolerance of its surface Dice, mm: how far apart two experts draw the same "
+        "surface. KiTS21's annotators are 1.03 to 1.15 mm apart, about the edge of a CT's voxel",
+    )
+
+
+class LabelSettings(Section):
+    """What the values of the label maps mean; `make_scheme` makes a label scheme of it."""
+
+    names: tuple[str, ...] = Field(
+        (),
+        max_length=254,
+        description="names of the labels by value from 1, since 0 is the background; []: the data "
+        "set's own, which are KiTS's kidney, tumor and cyst if it names none",
+    )
+    lesions: tuple[str, ...] = Field(
+        (), description="names of the labels whose connected components are counted as lesions"
+    )
+    ignore: bool = Field(
+        False,
+        description="the value after the last label means that nobody annotated a voxel: it counts "
+        "in no loss, no sampling and no score",
+    )
+    colors: tuple[str, ...] = Field(
+        (), description='color of each label from 1, such as "#d62728"; []: a palette\'s'
+    )
+    evaluation: dict[str, EvaluationSettings] = Field(
+        {},
+        description="classes to score, the most inclusive first, each {title, labels, tolerance_mm}"
+        " by its key; {}: each label by itself, after the union of all if there are several",
+    )
+
+    @field_validator("names")
+    @classmethod
+    def _labels_have_names(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            _check_name(name)
+        if len({name.lower() for name in names} | {"background"}) <= len(names):
+            raise ValueError("every label needs a name of its own, other than background")
+        return names
+
+    @field_validator("colors")
+    @classmethod
+    def _colors_are_hexadecimal(cls, colors: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(re.fullmatch("#[0-9a-fA-F]{6}", color) for color in colors):
+            raise ValueError('must be colors such as "#d62728"')
+        return colors
+
+    @field_validator("evaluation")
+    @classmethod
+    def _classes_have_keys(
+        cls, classes: dict[str, EvaluationSettings]
+    ) -> dict[str, EvaluationSettings]:
+        for key in classes:
+            _check_name(key)
+        return classes
+
+
+def _check_name(name: str) -> None:
+    """Refuse a name that files and tables cannot show."""
+    if not name.isprintable() or name != name.strip() or not name:
+        raise ValueError(f"{name!r} is no name; write printable text without spaces around it")
 
 
 class PreprocessSettings(Section):
@@ -165,10 +253,11 @@ class SamplingSettings(Section):
     foreground_fraction: Probability = Field(
         1 / 3, description="least share of each batch's patches that are centered on foreground"
     )
-    class_weights: tuple[_Weight, _Weight, _Weight] = Field(
-        (1.0, 1.0, 1.0),
-        description="weights of kidney, tumor and cyst: a foreground patch is centered on a class "
-        "drawn with them among those that its case has; 0: never",
+    class_weights: tuple[_Weight, ...] = Field(
+        (),
+        description="weight of each label from 1, for KiTS kidney, tumor and cyst: a foreground "
+        "patch is centered on a label drawn with them among those that its case has; 0: never; "
+        "[]: all are equal",
     )
     threads: int = Field(2, ge=1, le=256, description="threads that read patches")
     prefetch: int = Field(4, ge=1, le=1024, description="batches read in advance")
@@ -176,7 +265,7 @@ class SamplingSettings(Section):
     @field_validator("class_weights")
     @classmethod
     def _a_class_has_weight(cls, weights: tuple[float, ...]) -> tuple[float, ...]:
-        if not any(weights):
+        if weights and not any(weights):
             raise ValueError(
                 "at least one must be above 0; for no such patches use foreground_fraction = 0"
             )
@@ -241,8 +330,9 @@ class LossSettings(Section):
 
     regions: bool = Field(
         False,
-        description="predict kidney+masses, masses and tumor as overlapping regions, each by a "
-        "sigmoid with binary cross-entropy and soft Dice, instead of labels by a softmax",
+        description="predict the evaluation classes (KiTS: kidney+masses, masses and tumor) as "
+        "overlapping regions, each by a sigmoid with binary cross-entropy and soft Dice, instead "
+        "of labels by a softmax; each class must unite the next one and one label more",
     )
     dice_weight: float = Field(1.0, ge=0, description="factor of the soft Dice loss")
     cross_entropy_weight: float = Field(1.0, ge=0, description="factor of the cross-entropy")
@@ -339,11 +429,33 @@ class PredictSettings(Section):
         description="way back to the CT's own grid; label: nearest neighbor; probability: class "
         "probabilities linearly, then the most probable class: smoother surfaces",
     )
-    least_kidney_ml: float = Field(
+    lesions_touch_organ: bool = Field(
+        False,
+        description="post-processing: remove lesions (tumors and cysts) that touch no voxel of the "
+        "organ (the kidney)",
+    )
+    least_lesion_ml: float = Field(
         0.0,
         ge=0,
-        description="remove connected components of labeled voxels with less kidney than this, ml, "
-        "since a renal mass is part of a kidney; 0: remove none",
+        description="post-processing: turn lesions smaller than this, ml, into the organ where "
+        "they touch it, else into background; 0: none",
+    )
+    least_organ_ml: float = Field(
+        0.0,
+        ge=0,
+        description="post-processing: remove connected components of labeled voxels with less of "
+        "the organ than this, ml, since a renal mass is part of a kidney; 0: remove none",
+    )
+    largest_components: int = Field(
+        0,
+        ge=0,
+        description="post-processing: keep so many of the largest components of labeled voxels, "
+        "such as 2 for two kidneys; 0: keep all",
+    )
+    fill_holes: Literal["", "slices", "volume"] = Field(
+        "",
+        description="post-processing: label the background that labeled voxels enclose like most "
+        "of its surface, slice by slice or in the volume; empty: leave it",
     )
     batch_size: int = Field(
         0, ge=0, description="windows per forward pass; 0: two on a GPU, one elsewhere"
@@ -385,6 +497,7 @@ class Settings(Section):
     """Every setting of a run."""
 
     data: DataSettings = DataSettings()
+    labels: LabelSettings = LabelSettings()
     phantom: PhantomSettings = PhantomSettings()
     preprocess: PreprocessSettings = PreprocessSettings()
     sampling: SamplingSettings = SamplingSettings()

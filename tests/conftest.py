@@ -33,6 +33,7 @@ install_import_hook(
         "kitsjax.infer.slab_sums",
         "kitsjax.infer.sliding_window",
         "kitsjax.infer.window_probabilities",
+        "kitsjax.infer.window_program",
     ],
     "beartype.beartype",
 )

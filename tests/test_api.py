@@ -108,7 +108,7 @@ def test_score_takes_arrays_and_volumes():
     label[4:6, 4:6, 4:6] = labels.TUMOR
     moved = np.roll(label, 1, 2)
     found = kitsjax.score(moved, label, (3, 1, 1))
-    assert set(found) == set(labels.EVALUATION_CLASSES)
+    assert set(found) == set(labels.KITS.evaluation_keys)
     # Of five columns of voxels four are shared, of two of the tumor one.
     assert found["kidney_and_mass"].dice == pytest.approx(4 / 5)
     assert found["tumor"].dice == pytest.approx(1 / 2)

@@ -10,11 +10,11 @@ ROOT = Path(__file__).parents[1]
 # A layer may import itself and every layer of a lower rank.
 RANK = {
     "cores": 0, "errors": 0, "labels": 0, "processes": 0, "settings": 0, "types": 0, "files": 1,
-    "failures": 1, "input_file": 1, "signals": 1, "config": 2, "devices": 2, "host_end": 2,
-    "hosts": 2, "process_pool": 2, "run_lock": 2, "run_record": 2, "training_log": 2,
-    "host_watch": 3, "image": 3, "data": 4, "dicom": 4, "model": 4, "phantom": 5, "download": 5,
-    "evaluate": 5, "infer": 5, "report": 6, "prepare": 6, "check": 7, "train": 8, "plan": 9,
-    "command": 10,
+    "failures": 1, "input_file": 1, "make_scheme": 1, "signals": 1, "config": 2, "devices": 2,
+    "host_end": 2, "hosts": 2, "process_pool": 2, "run_lock": 2, "run_record": 2,
+    "training_log": 2, "host_watch": 3, "image": 3, "data": 4, "dicom": 4, "model": 4,
+    "phantom": 5, "download": 5, "evaluate": 5, "infer": 5, "report": 6, "prepare": 6, "check": 7,
+    "tune": 7, "train": 8, "plan": 9, "command": 10,
 }  # fmt: skip
 
 
@@ -53,6 +53,71 @@ def test_only_top_packages_see_all_settings():
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ImportFrom) and node.module == "kitsjax.settings":
                 assert "Settings" not in {alias.name for alias in node.names}, path
+
+
+KITS_IN = {
+    "kitsjax/config.py": "the labels of a data set that names none",
+    "kitsjax/make_scheme.py": "the same",
+    "kitsjax/prepare.py": "the same; and individual annotations are KiTS21's",
+    "kitsjax/data/cache.py": "names of folders from before there were other schemes",
+    "kitsjax/data/preprocess_case.py": "the default of an argument",
+    "kitsjax/data/preprocess_cases.py": "the default of an argument",
+    "kitsjax/data/instances.py": "individual annotations are KiTS21's",
+    "kitsjax/data/annotation_samples.py": "individual annotations are KiTS21's",
+    "kitsjax/data/paint_instances.py": "individual annotations are KiTS21's",
+    "kitsjax/model/losses.py": "the default of an argument, for a reader's own loop",
+    "kitsjax/data/dataset_json.py": "labels of KiTS's names have KiTS's evaluation classes",
+    "kitsjax/data/open_dataset.py": "the labels of a data set that names none",
+    "kitsjax/model/unet.py": "the default of an argument, for a reader's own loop",
+    "kitsjax/train/step.py": "the default of an argument, for a reader's own loop",
+    "kitsjax/infer/trained_model.py": "the default of an argument",
+    "kitsjax/infer/current_masks.py": "keys from before there were other schemes",
+    "kitsjax/evaluate/evaluation.py": "the default of an argument",
+    "kitsjax/evaluate/hu_threshold.py": "the default of an argument",
+    "kitsjax/evaluate/score_volumes.py": "the default of an argument",
+    "kitsjax/evaluate/results.py": "the default of an attribute",
+    "kitsjax/evaluate/read_results.py": "scores from before there were other schemes",
+    "kitsjax/report/definitions.py": "tolerances that KiTS21 publishes",
+    "kitsjax/report/mean_scores.py": "scores that were published of KiTS21",
+    "kitsjax/report/result_tables.py": "the default of an argument",
+    "kitsjax/report/slices.py": "the paper's colors in words",
+    "kitsjax/check/check_cases.py": "the default of an argument",
+    "kitsjax/check/write_check.py": "the default of an argument",
+}
+"""Modules that know KiTS's label scheme, and why; the others of these rooms take a scheme."""
+
+OWN_TO_KITS = {"KIDNEY", "TUMOR", "CYST"}
+"""Names of `kitsjax.labels` that are true of KiTS alone."""
+
+
+def test_rooms_know_no_labels():
+    """From the settings to the report the labels come from a scheme."""
+    rooms = [
+        "settings",
+        "config",
+        "make_scheme",
+        "prepare",
+        "data",
+        "model",
+        "infer",
+        "train",
+        "tune",
+        "plan",
+        "evaluate",
+        "report",
+        "check",
+        "dicom",
+    ]
+    paths = [p for room in rooms for p in (ROOT / "kitsjax").glob(f"{room}.py")]
+    paths += [p for room in rooms for p in (ROOT / "kitsjax" / room).rglob("*.py")]
+    users = set()
+    for path in sorted(paths):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module == "kitsjax.labels":
+                names = {alias.name for alias in node.names}
+                assert not names & OWN_TO_KITS, path
+                users |= {path.relative_to(ROOT).as_posix()} if "KITS" in names else set()
+    assert users == set(KITS_IN)
 
 
 def test_commands_are_short():

@@ -4,6 +4,7 @@ import pytest
 
 from kitsjax.config import (
     RENAMED,
+    choose_scheme,
     get_section,
     load_settings,
     override_settings,
@@ -12,6 +13,8 @@ from kitsjax.config import (
     to_toml,
 )
 from kitsjax.errors import InputError
+from kitsjax.labels import KITS
+from kitsjax.make_scheme import make_scheme
 from kitsjax.settings import Settings
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.toml"))
@@ -39,7 +42,7 @@ def test_paper_config_is_the_paper():
     assert (paper.preprocess.normalize, paper.preprocess.intensities) == ("case", ())
     assert (paper.preprocess.lower_percentile, paper.preprocess.upper_percentile) == (0.5, 99.5)
     assert (paper.train.ema_decay, paper.loss.regions) == (0, False)
-    assert paper.sampling.class_weights == (1, 1, 1)
+    assert (paper.sampling.class_weights, choose_scheme(paper)) == ((), KITS)
     draws = paper.augment
     assert {draws.mirror, draws.rotate, draws.scale} == {0.4}
     assert {draws.brightness, draws.contrast, draws.gamma} == {0.4}
@@ -65,7 +68,16 @@ def test_paper_config_is_the_paper():
         ("preprocess.normalize=percentiles", "'case', 'foreground' or 'fixed'"),
         ("preprocess.normalize=fixed", "must be [low, high, mean, deviation] in HU"),
         ("preprocess.intensities=[-79,304,101,77]", 'must be [] with normalize = "case"'),
-        ("sampling.class_weights=[1,1]", "setting 'sampling.class_weights"),
+        ("labels.names=liver", "setting 'labels.names' = 'liver'"),
+        ("labels.names=['liver','Liver']", "a name of its own"),
+        ("labels.names=['background']", "other than background"),
+        ("labels.names=[' liver']", "without spaces around it"),
+        ("labels.names=['']", "write printable text"),
+        ("labels.colors=['red']", 'must be colors such as "#d62728"'),
+        ("labels.evaluation={liver={}}", "setting 'labels.evaluation.liver.labels'"),
+        ("labels.evaluation={liver={labels=[]}}", "setting 'labels.evaluation.liver.labels'"),
+        ("labels.evaluation={a={labels=['a'],name='A'}}", "did you mean 'labels.evaluation.a"),
+        ("labels.evaluation={' '={labels=['a']}}", "' ' is no name"),
         ("sampling.class_weights=[1,-1,1]", "setting 'sampling.class_weights"),
         ("sampling.class_weights=[0,0,0]", "at least one must be above 0"),
         ("train.ema_decay=1", "less than 1"),
@@ -146,12 +158,14 @@ def test_stored_settings_keep_their_meaning():
 heads = 3
 [predict]
 step = 0.25
+least_kidney_ml = 1.0
 [train]
 accumulate = 2
 """
     assert parse_stored_settings(old, "here") == load_settings(
         overrides=["network.deep_supervision=3", "predict.step_size=0.25",
-                   "train.accumulation_steps=2", "preprocess.hu_range=[]"]
+                   "predict.least_organ_ml=1.0", "train.accumulation_steps=2",
+                   "preprocess.hu_range=[]"]
     )  # fmt: skip
     for text in ("", "[preprocess]\nspacing_mm = 3.0"):
         preprocess = parse_stored_settings(text, "here").preprocess
@@ -211,3 +225,64 @@ def test_renamed_setting_names_the_new_one(old, new):
     assert field in get_section(section).model_fields
     with pytest.raises(InputError, match=f"'{old}' was renamed; write '{new}'"):
         load_settings(None, [f"{old}=1"])
+
+
+LIVER = """
+[labels]
+names = ["liver", "tumor"]
+lesions = ["tumor"]
+ignore = true
+colors = ["#000000", "#ffffff"]
+
+[labels.evaluation.liver]
+title = "Liver + Tumor"
+labels = ["tumor", "liver"]
+
+[labels.evaluation.tumor]
+labels = ["tumor"]
+tolerance_mm = 2.0
+
+[loss]
+regions = true
+
+[sampling]
+class_weights = [1.0, 2.0]
+"""
+
+
+def test_another_organ_makes_a_round_trip(tmp_path):
+    (tmp_path / "liver.toml").write_text(LIVER)
+    settings = load_settings(tmp_path / "liver.toml")
+    assert parse_stored_settings(to_toml(settings), "here").labels == settings.labels
+    scheme = choose_scheme(settings)
+    assert (scheme.names, scheme.ignore) == (("background", "liver", "tumor"), 3)
+    assert scheme.nested_labels == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("[1.0, 2.0]", "[1.0, 2.0, 1.0]", "sampling.class_weights = .*: .* labels liver, tumor"),
+        ('["tumor", "liver"]', '["liver"]', "loss.regions = true: .* liver, tumor are no regions"),
+        ('= ["tumor"]\ni', '= ["cyst"]\ni', "labels.lesions: 'cyst' is no label; .* liver, tumor"),
+    ],
+)  # fmt: skip
+def test_settings_that_do_not_fit_the_labels(tmp_path, old, new, message):
+    assert old in LIVER
+    (tmp_path / "liver.toml").write_text(LIVER.replace(old, new))
+    with pytest.raises(InputError, match=message) as error:
+        load_settings(tmp_path / "liver.toml")
+    assert "\n" not in str(error.value)
+
+
+def test_without_names_the_data_set_tells_them():
+    """The weights of another data set's labels are checked when its scheme is known."""
+    settings = load_settings(overrides=["sampling.class_weights=[1,2]"])
+    with pytest.raises(InputError, match="of the labels kidney, tumor, cyst"):
+        choose_scheme(settings)
+    assert choose_scheme(settings, make_scheme(parse_settings(LIVER, "here").labels)).ignore == 3
+
+
+def test_old_settings_with_three_weights_load():
+    stored = parse_stored_settings("[sampling]\nclass_weights = [1.0, 1.0, 1.0]", "here")
+    assert choose_scheme(stored) == KITS

@@ -61,3 +61,20 @@ def test_contradictions_are_refused(changes, problem):
     fields = {"colors": ()} | {"paint_order": ()} | changes
     with pytest.raises(ValueError, match=problem):
         replace(LIVER, **fields)
+
+
+@pytest.mark.parametrize(
+    ("unions", "own"),
+    [
+        (((1, 2), (2,)), (1, 2)),
+        (((1, 2), (1,)), (2, 1)),
+        (((1, 2),), ()),
+        (((1, 2), (1,), (2,)), ()),
+        (((2,), (1, 2)), ()),
+        (((1,), (1,)), ()),
+    ],
+)
+def test_nested_classes_lose_one_label_each(unions, own):
+    classes = tuple(EvaluationClass(str(n), "", union, 1.0) for n, union in enumerate(unions))
+    assert replace(LIVER, evaluation=classes).nested_labels == own
+    assert KITS.nested_labels == (KIDNEY, CYST, TUMOR)

@@ -8,8 +8,9 @@ import pytest
 
 from kitsjax.data.preprocessed_case import PreprocessedCase
 from kitsjax.errors import InputError
+from kitsjax.labels import KITS
 from kitsjax.prepare import check_classes, describe_preparation, fill_intensities, prepare_data
-from kitsjax.settings import DataSettings, PhantomSettings, PreprocessSettings
+from kitsjax.settings import DataSettings, LabelSettings, PhantomSettings, PreprocessSettings
 
 
 def test_unknown_annotator_is_refused(tmp_path):
@@ -41,13 +42,13 @@ def made(tmp_path):
 
 def test_empty_labels_of_all_cases_are_refused(made):
     with pytest.raises(InputError, match="data/kits: the labels of all 2 training cases are empty"):
-        check_classes("data/kits", made((0, 0, 0), (0, 0, 0)), [])
+        check_classes("data/kits", made((0, 0, 0), (0, 0, 0)), [], KITS)
 
 
 def test_classes_that_are_nowhere_are_noted(made, caplog):
     """KiTS19 has no cysts; and chance may hold out cases without any tumor."""
     cases = made((5, 1, 0), (0, 2, 0), (9, 0, 0))
-    check_classes("data/kits", cases[:2], cases[2:])
+    check_classes("data/kits", cases[:2], cases[2:], KITS)
     train, held_out = (record.getMessage() for record in caplog.records)
     assert train.startswith("data/kits: no training case has any voxel of cyst,")
     assert held_out.startswith("data/kits: no held-out case has any voxel of tumor or cyst,")
@@ -55,8 +56,8 @@ def test_classes_that_are_nowhere_are_noted(made, caplog):
 
 def test_whole_cases_are_not_noted(made, caplog):
     cases = made((5, 1, 2), (1, 1, 1))
-    check_classes("data/kits", cases[:1], cases[1:])
-    check_classes("data/kits", cases, [])
+    check_classes("data/kits", cases[:1], cases[1:], KITS)
+    check_classes("data/kits", cases, [], KITS)
     assert caplog.records == []
 
 
@@ -85,7 +86,7 @@ def test_places_are_tested_before_any_work(tmp_path, monkeypatch):
     """The message names the setting that moves the cache, or the phantom's folder."""
     work = []
     monkeypatch.setattr("kitsjax.prepare.make_phantom", lambda *_: work.append("phantom"))
-    monkeypatch.setattr("kitsjax.prepare.find_cases", lambda *_: work.append("cases"))
+    monkeypatch.setattr("kitsjax.prepare.open_dataset", lambda *_: work.append("cases"))
     (tmp_path / "file").touch()
     taken, free = str(tmp_path / "file"), str(tmp_path / "free")
     places = [("data.cache", free, taken), ("data.root", taken, free)]
@@ -131,3 +132,15 @@ def test_other_shards_are_no_older_versions(tmp_path):
         assert describe_preparation(data).endswith(f"; {data.folder}")
     os.utime(tmp_path / "data" / "case_00000" / "imaging.nii.gz")
     assert " (1 more there, of older versions " in describe_preparation(data)
+
+
+@pytest.mark.parametrize("labels", [{"names": ("liver", "tumor")}, {"ignore": True}])
+def test_annotations_are_of_kits_alone(tmp_path, labels):
+    (tmp_path / "case_00000").mkdir()
+    for name in ("imaging", "aggregated_MAJ_seg"):
+        (tmp_path / "case_00000" / f"{name}.nii.gz").touch()
+    asked = DataSettings(root=str(tmp_path), label_source="sample")
+    parts = PhantomSettings(), PreprocessSettings()
+    with pytest.raises(InputError, match="of kidney, tumor, cyst in every voxel") as error:
+        prepare_data(asked, *parts, labels=LabelSettings(**labels))
+    assert "\n" not in str(error.value)

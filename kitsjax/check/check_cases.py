@@ -8,14 +8,19 @@ from pathlib import Path
 from kitsjax.check.checked_case import CheckedCase, sort_cases
 from kitsjax.check.examine_case import examine_case
 from kitsjax.check.findings import Finding, sort_findings
-from kitsjax.data.kits import Case
+from kitsjax.data.case import Case
 from kitsjax.errors import InputError
 from kitsjax.failures import describe_failure
+from kitsjax.labels import KITS, LabelScheme
 from kitsjax.process_pool import map_cases
 
 
 def check_cases(
-    cases: Sequence[Case], folder: str | Path, workers: int = 0, progress: bool = True
+    cases: Sequence[Case],
+    folder: str | Path,
+    workers: int = 0,
+    progress: bool = True,
+    scheme: LabelScheme = KITS,
 ) -> list[CheckedCase]:
     """Check cases, several at once, and return them, the worst first.
 
@@ -26,12 +31,13 @@ def check_cases(
         folder: gets the log of tracebacks if something unforeseen happens.
         workers: number of processes; 0: one for each core.
         progress: show a progress bar.
+        scheme: the label scheme of the data set.
     """
     checked = []
-    examine = partial(examine_case, folder=Path(folder))
+    examine = partial(examine_case, folder=Path(folder), scheme=scheme)
     for case, result in map_cases(examine, cases, workers, "checking", progress):
         if isinstance(result, InputError):
-            text = describe_failure(result, case.folder, folder)
+            text = describe_failure(result, case.place, folder)
             result = CheckedCase(case.case_id, (Finding("unreadable file", text),))
         checked.append(result)
     return sort_cases(_mark_duplicates(checked))

@@ -28,10 +28,12 @@ class LabelFacts(NamedTuple):
     Attributes:
         volumes_cm3: volume by name of the label.
         lesions_cm3: volumes of the lesions, falling, by name of the labels that have lesions.
+        ignored: share of the voxels that the label ignores, 0..1.
     """
 
     volumes_cm3: dict[str, float]
     lesions_cm3: dict[str, list[float]]
+    ignored: float = 0.0
 
 
 class AnnotatorFacts(NamedTuple):

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -13,13 +14,15 @@ from kitsjax.check.judge_image import judge_field, judge_hu
 from kitsjax.check.measure import measure_agreement, measure_image, measure_label, round_hu
 from kitsjax.check.notes import collected_notes, describe_notes
 from kitsjax.check.second_phase import find_second_phase
+from kitsjax.data.case import Case
 from kitsjax.data.instances import read_instances
-from kitsjax.data.kits import IMAGE_NAME, LABEL_NAMES, Case
+from kitsjax.data.kits import LABEL_NAMES
 from kitsjax.data.normalization import count_hu
 from kitsjax.errors import GridError, InputError, LabelError, NotFiniteError
 from kitsjax.failures import catch, describe_failure
 from kitsjax.image.read_nifti import read_grid, read_label, read_volume
 from kitsjax.image.volume import Grid, Volume, check_same_grid
+from kitsjax.labels import LabelScheme
 
 LEAST_AGREEMENT = 0.5
 """An instance whose annotators agree less, by their mean Dice, is worth a look."""
@@ -35,30 +38,38 @@ Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
 
-def examine_case(case: Case, folder: Path) -> CheckedCase:
+def examine_case(case: Case, folder: Path, scheme: LabelScheme) -> CheckedCase:
     """Read a case's image, label and annotations, and collect its facts and faults.
 
     Args:
         case: the case; files may be missing or broken.
         folder: gets the log of tracebacks if something unforeseen happens.
+        scheme: the label scheme of the data set.
     """
     with collected_notes() as notes:
-        examination = _Examination(case, folder)
+        examination = _Examination(case, folder, scheme)
         checked = examination.examine()
     texts = [Finding("note on a file", text) for text in describe_notes(notes)]
     # Messages name whole paths; the findings stand beside the case's name.
     found = (
-        finding._replace(text=finding.text.replace(f"{case.folder}{os.sep}", ""))
+        finding._replace(text=_shorten(finding.text, case.folder))
         for finding in (*examination.findings, *texts)
     )
     return CheckedCase(case.case_id, sort_findings(found), *checked)
 
 
+def _shorten(text: str, folder: Path) -> str:
+    """Name files from the case's folder, and the folder by its name."""
+    for place in (folder, folder.parent):
+        text = text.replace(f"{place}{os.sep}", "")
+    return text
+
+
 class _Examination:
     """The examination of a case, with the faults found so far."""
 
-    def __init__(self, case: Case, folder: Path) -> None:
-        self.case, self.folder = case, folder
+    def __init__(self, case: Case, folder: Path, scheme: LabelScheme) -> None:
+        self.case, self.folder, self.scheme = case, folder, scheme
         self.findings: list[Finding] = []
 
     def examine(
@@ -67,10 +78,12 @@ class _Examination:
         """Read all files, and return the facts of a `CheckedCase`."""
         case = self.case
         if case.problem:
-            self._add("unreadable file", case.problem)
+            self._add("unreadable case", case.problem)
             return None, None, None, None
-        image = self._read(case.image, IMAGE_NAME, read_volume)
-        label = self._read(case.label, " or ".join(LABEL_NAMES), read_label)
+        image = self._read(case.image, case.image.name, read_volume)
+        names = [case.label.name] if case.dataset else LABEL_NAMES
+        read = partial(read_label, labels=self.scheme.values)
+        label = self._read(case.label, " or ".join(names), read)
         # The header may be readable though the voxels are not.
         header = image.grid if image else catch(read_grid, case.image)
         grid = None if isinstance(header, InputError) else header
@@ -115,20 +128,22 @@ class _Examination:
         """Judge an image; `label` is the label map (z, y, x) on its grid, if there is one."""
         hu = round_hu(image)
         histogram = count_hu(hu)
-        self.findings += judge_hu(histogram, None if label is None else hu[label > 0])
+        labeled = None if label is None else hu[(label > 0) & (label != self.scheme.ignore)]
+        self.findings += judge_hu(histogram, labeled)
         if label is not None:
             self.findings += find_second_phase(hu, label, image.spacing_mm)
-        return measure_image(image, hu, histogram, label)
+        return measure_image(image, hu, histogram, label, self.scheme)
 
     def _examine_label(self, label: Volume) -> LabelFacts:
-        if not label.array.any():
+        facts = measure_label(label, self.scheme)
+        if not any(facts.volumes_cm3.values()):
             self._add("empty label", f"{label.grid.name}: no voxel is labeled; restore it")
-        return measure_label(label)
+        return facts
 
     def _examine_annotations(self, grid: Grid | None) -> AnnotatorFacts | None:
-        """Compare the annotators; every annotation must lie on the grid."""
+        """Compare the annotators; every annotation must lie on the grid. Only KiTS21 has them."""
         folder = self.case.annotations
-        if folder is None or grid is None:
+        if folder is None or grid is None or not self.scheme.is_kits:
             return None
         instances = self._attempt(folder, read_instances, folder, grid)
         if isinstance(instances, InputError):

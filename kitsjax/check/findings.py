@@ -11,6 +11,7 @@ ERROR, WARNING, CLEAN = "error", "warning", "clean"
 """Grades of a fault, and of a case by its worst fault; a case without any is clean."""
 
 GRADES = {
+    "unreadable case": ERROR,
     "unreadable file": ERROR,
     "missing file": ERROR,
     "grid mismatch": ERROR,

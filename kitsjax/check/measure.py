@@ -12,8 +12,9 @@ from kitsjax.data.instances import Instance
 from kitsjax.data.normalization import LARGEST_HU, Histogram, percentile
 from kitsjax.evaluate.components import find_components
 from kitsjax.evaluate.lesions import LEAST_MM3
+from kitsjax.evaluate.scoring import union_mask
 from kitsjax.image.volume import Volume
-from kitsjax.labels import CLASSES, CYST, FOREGROUND, TUMOR
+from kitsjax.labels import LabelScheme
 
 
 def round_hu(image: Volume) -> np.ndarray:
@@ -25,7 +26,11 @@ def round_hu(image: Volume) -> np.ndarray:
 
 
 def measure_image(
-    image: Volume, hu: np.ndarray, histogram: Histogram, label: np.ndarray | None
+    image: Volume,
+    hu: np.ndarray,
+    histogram: Histogram,
+    label: np.ndarray | None,
+    scheme: LabelScheme,
 ) -> ImageFacts:
     """Measure an image and draw its pictures.
 
@@ -34,6 +39,7 @@ def measure_image(
         hu: the same from `round_hu`.
         histogram: of `hu`.
         label: label map (z, y, x) on the image's grid; None if there is none.
+        scheme: its label scheme.
     """
     digest = hashlib.blake2b(repr(image.shape).encode(), digest_size=16)
     digest.update(hu.data)
@@ -41,25 +47,27 @@ def measure_image(
     return ImageFacts(
         (float(histogram.hu[0]), low, high, float(histogram.hu[-1])),
         digest.hexdigest(),
-        draw_case(image, label),
+        draw_case(image, label, scheme),
     )
 
 
-def measure_label(label: Volume) -> LabelFacts:
-    """Measure the volumes of the labels, and of the tumors and cysts.
+def measure_label(label: Volume, scheme: LabelScheme) -> LabelFacts:
+    """Measure the volumes of the labels and of their lesions, and what is ignored.
 
     Lesions are connected components, as in scoring: tiny ones do not count.
     """
-    array, voxel_cm3 = label.array, label.grid.voxel_mm3 / 1000
-    voxels = np.nonzero((array == TUMOR) | (array == CYST))
+    array, names, voxel_cm3 = label.array, scheme.names, label.grid.voxel_mm3 / 1000
+    voxels = np.nonzero(union_mask(array, scheme.lesions))
     least = LEAST_MM3 / label.grid.voxel_mm3
-    lesions = find_components(array[voxels], voxels, label.shape, least)
+    found = find_components(array[voxels], voxels, label.shape, least, scheme.lesions)
+    ignored = 0 if scheme.ignore is None else np.count_nonzero(array == scheme.ignore)
     return LabelFacts(
-        {CLASSES[v]: float(np.count_nonzero(array == v) * voxel_cm3) for v in FOREGROUND},
+        {names[v]: float(np.count_nonzero(array == v) * voxel_cm3) for v in scheme.foreground},
         {
-            CLASSES[v]: [float(n * voxel_cm3) for n in lesions.sizes[lesions.labels == v]]
-            for v in (TUMOR, CYST)
+            names[v]: [float(n * voxel_cm3) for n in found.sizes[found.labels == v]]
+            for v in scheme.lesions
         },
+        float(ignored / array.size),
     )
 
 

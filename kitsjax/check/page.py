@@ -7,13 +7,17 @@ from kitsjax.check.checked_case import CheckedCase
 from kitsjax.check.findings import CLEAN, ERROR, GRADES, WARNING, Finding
 from kitsjax.check.tables import describe_totals
 from kitsjax.image.volume import axis_codes
-from kitsjax.labels import CLASSES, COLORS, FOREGROUND
+from kitsjax.labels import LabelScheme
 from kitsjax.report.names import count
 from kitsjax.report.table_format import number
 from kitsjax.report.template import embed_image, render_template
+from kitsjax.report.views import shown_labels
 
 MOST_LESIONS = 3
 """So many lesions of a label are listed with their volumes, the largest first."""
+
+MOST_OTHERS = 2
+"""So many labels are named that decide which slice is shown if the first one is not there."""
 
 _NOTHING = "–"
 
@@ -71,7 +75,7 @@ class Card(NamedTuple):
     labels: list[LabelRow]
 
 
-def render_page(cases: Sequence[CheckedCase], dataset: str) -> str:
+def render_page(cases: Sequence[CheckedCase], dataset: str, scheme: LabelScheme) -> str:
     """Render the page: HTML without scripts, which loads nothing else.
 
     Every text that comes from files is escaped.
@@ -79,14 +83,19 @@ def render_page(cases: Sequence[CheckedCase], dataset: str) -> str:
     Args:
         cases: the cases in the order of the page.
         dataset: name of the data set.
+        scheme: its label scheme.
     """
+    first, *others = (scheme.names[value] for value in shown_labels(scheme))
     return render_template(
         "check/page.html.j2",
         title=dataset,
         lead=f"{describe_totals(cases)}.",
         filters=_make_filters(cases),
-        cards=[_make_card(case) for case in cases],
-        colors={CLASSES[value]: COLORS[value] for value in FOREGROUND},
+        cards=[_make_card(case, scheme) for case in cases],
+        colors={scheme.names[value]: scheme.color(value) for value in scheme.foreground},
+        shown=(first, ", ".join(f"else {name}" for name in others[:MOST_OTHERS])),
+        has_lesions=bool(scheme.lesions),
+        has_annotators=scheme.is_kits,
     )
 
 
@@ -114,7 +123,7 @@ def _classes(case: CheckedCase) -> list[str]:
     return [*(grades or [CLEAN]), *names]
 
 
-def _make_card(case: CheckedCase) -> Card:
+def _make_card(case: CheckedCase, scheme: LabelScheme) -> Card:
     counts = [
         count(len(case.fault_names(grade)), grade)
         for grade in (ERROR, WARNING)
@@ -131,13 +140,13 @@ def _make_card(case: CheckedCase) -> Card:
             (plane, embed_image(picture, "jpeg"))
             for plane, picture in zip(("Axial", "Coronal"), pictures, strict=False)
         ],
-        _list_facts(case),
+        _list_facts(case, scheme),
         f"agreement of {case.annotators.number}" if case.annotators else "agreement",
         _list_labels(case),
     )
 
 
-def _list_facts(case: CheckedCase) -> list[tuple[str, str]]:
+def _list_facts(case: CheckedCase, scheme: LabelScheme) -> list[tuple[str, str]]:
     facts = []
     if case.grid:
         facts = [
@@ -148,6 +157,8 @@ def _list_facts(case: CheckedCase) -> list[tuple[str, str]]:
     if case.image:
         least, low, high, most = (number(value, 0) for value in case.image.hu)
         facts.append(("HU", f"{least} to {most}; 99 % from {low} to {high}"))
+    if case.label and scheme.ignore is not None:
+        facts.append(("ignored", f"{number(100 * case.label.ignored, 1)} % of the voxels"))
     return facts
 
 

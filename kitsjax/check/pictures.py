@@ -7,7 +7,7 @@ from scipy import ndimage
 
 from kitsjax.image.resample import interpolate_linear, linear_neighbors, resample_nearest
 from kitsjax.image.volume import Volume
-from kitsjax.labels import COLORS
+from kitsjax.labels import LabelScheme
 from kitsjax.report.slice_panels import WINDOW_HU
 from kitsjax.report.views import best_slice
 
@@ -18,30 +18,33 @@ QUALITY = 75
 """JPEG's quality: 300 cases stay below 10 MB."""
 
 
-def draw_case(image: Volume, label: np.ndarray | None) -> tuple[bytes, ...]:
-    """Draw the axial and the coronal slice that show most of a lesion, or else of a kidney.
+def draw_case(image: Volume, label: np.ndarray | None, scheme: LabelScheme) -> tuple[bytes, ...]:
+    """Draw the axial and the coronal slice that show most of a lesion, or else of another label.
 
     The patient's right is on the left; anterior, and in the coronal slice superior, is up.
 
     Args:
         image: CT in HU.
         label: label map (z, y, x) on the image's grid; None for middle slices without contours.
+        scheme: its label scheme.
 
     Returns:
         The two pictures as JPEG files.
     """
     drawn = np.zeros(image.shape, np.uint8) if label is None else label
-    z = best_slice(drawn, drawn)
+    z = best_slice(drawn, drawn, scheme)
     from_front = drawn.transpose(1, 0, 2)
-    y = best_slice(from_front, from_front)
+    y = best_slice(from_front, from_front, scheme)
     mm_z, mm_y, mm_x = image.spacing_mm
     return (
-        _draw(image.array[z], drawn[z], (mm_y, mm_x)),
-        _draw(image.array[:, y], drawn[:, y], (mm_z, mm_x)),
+        _draw(image.array[z], drawn[z], (mm_y, mm_x), scheme),
+        _draw(image.array[:, y], drawn[:, y], (mm_z, mm_x), scheme),
     )
 
 
-def _draw(plane: np.ndarray, labels: np.ndarray, spacing_mm: tuple[float, float]) -> bytes:
+def _draw(
+    plane: np.ndarray, labels: np.ndarray, spacing_mm: tuple[float, float], scheme: LabelScheme
+) -> bytes:
     """Draw a plane with the contours of its labels, in square pixels, as a JPEG file."""
     from matplotlib.colors import to_rgb
     from matplotlib.image import imsave
@@ -58,9 +61,9 @@ def _draw(plane: np.ndarray, labels: np.ndarray, spacing_mm: tuple[float, float]
     neighbors = [linear_neighbors(*sizes) for sizes in zip(smooth.shape, shape, strict=True)]
     shown = np.repeat(interpolate_linear(smooth, neighbors)[0, ..., None], 3, axis=-1)
     small = resample_nearest(labels[None], shape)[0]
-    for value, color in COLORS.items():
+    for value in scheme.foreground:
         mask = small == value
-        shown[mask & ~ndimage.binary_erosion(mask)] = to_rgb(color)
+        shown[mask & ~ndimage.binary_erosion(mask)] = to_rgb(scheme.color(value))
     picture = BytesIO()
     # Without subsampling, which would smear the colors of the thin contours.
     options = {"quality": QUALITY, "subsampling": 0, "optimize": True}

@@ -16,7 +16,7 @@ from kitsjax.data.paint_instances import paint_sample
 from kitsjax.files import atomic_write
 from kitsjax.image.volume import Grid
 from kitsjax.image.write_nifti import write_label
-from kitsjax.labels import CLASSES, PAINT_ORDER
+from kitsjax.labels import KITS
 
 GROUPS = 5
 """KiTS21's starter code draws this many groups of samples for each case."""
@@ -89,9 +89,9 @@ def write_samples(
 def _file_name(instances: Sequence[Instance], choice: Sequence[int]) -> str:
     """Return a sample's file name: all kinds in painting order, also those without instances."""
     parts = []
-    for label in PAINT_ORDER:
-        parts.append(CLASSES[label])
+    for label in KITS.paint_order:
+        parts.append(KITS.names[label])
         for instance, index in zip(instances, choice, strict=True):
-            if instance.kind == CLASSES[label]:
+            if instance.kind == KITS.names[label]:
                 parts.append(f"i{instance.number}a{instance.annotation_numbers[index]}")
     return "_".join(parts) + ".nii.gz"

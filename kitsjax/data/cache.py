@@ -2,11 +2,11 @@
 
     <cache>/<spacing>mm-<key>/case_00000-<stamp>/annotations-<stamp>
 
-The key stands for the settings that stored cases depend on: spacing, range of HU and the number of
-foreground voxels. Normalization is no part of it, since cases are stored in HU. The stamp of a case
-stands for the files that it was made from: when one of them changes, the case gets another folder.
-So a preprocessed case never changes once it is made; runs that read it go on reading it, and data
-sets that share a cache do not replace each other's cases.
+The key stands for the settings that stored cases depend on: spacing, range of HU, the number of
+foreground voxels, and which values labels have. Normalization is no part of it, since cases are
+stored in HU. The stamp of a case stands for the files that it was made from: when one of them
+changes, the case gets another folder. So a preprocessed case never changes once it is made; runs
+that read it go on reading it, and data sets that share a cache do not replace each other's cases.
 """
 
 import hashlib
@@ -14,21 +14,31 @@ import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
-from kitsjax.data.kits import Case, list_annotation_files
+from kitsjax.data.case import Case
+from kitsjax.data.kits import list_annotation_files
 from kitsjax.data.preprocessed_case import CASE_RECORD, HISTOGRAM, PreprocessedCase
 from kitsjax.data.stored_instances import INSTANCES_FOLDER, INSTANCES_RECORD
 from kitsjax.errors import InputError
+from kitsjax.image.file_format import list_folder
 from kitsjax.input_file import advise_reading
+from kitsjax.labels import KITS, LabelScheme
 from kitsjax.settings import PreprocessSettings
 
 FORMAT = 3
 """Version of the stored files; raised when their meaning changes, so that cases are made anew."""
 
 
-def cache_folder(cache: str | Path, settings: PreprocessSettings) -> Path:
+def cache_folder(
+    cache: str | Path, settings: PreprocessSettings, scheme: LabelScheme = KITS
+) -> Path:
     """Return the folder under `cache` of the cases that are preprocessed with these settings."""
-    stored = [settings.spacing_mm, settings.hu_range, settings.foreground_voxels]
+    stored: list[Any] = [settings.spacing_mm, settings.hu_range, settings.foreground_voxels]
+    values = [len(scheme.names), scheme.ignore]
+    # Cases with as many labels as KiTS have the key from before there were other schemes.
+    if values != [len(KITS.names), KITS.ignore]:
+        stored += values
     key = _hash(json.dumps([FORMAT, *stored]))
     return Path(cache) / f"{settings.spacing_mm:g}mm-{key}"
 
@@ -93,7 +103,7 @@ def count_others(folder: Path, cases: Iterable[PreprocessedCase]) -> int:
         folder: folder of the preprocessed cases.
         cases: those of the data set.
     """
-    others = set(folder.glob("case_*"))
+    others = {path for path in list_folder(folder) if path.is_dir()}
     # Before format 3 a case was stored in another folder, normalized and without a histogram.
     stored = folder.parent.glob("*mm-*/case_*")
     others.update(case for case in stored if not (case / HISTOGRAM).is_file())

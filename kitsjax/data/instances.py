@@ -16,7 +16,7 @@ from kitsjax.errors import InputError
 from kitsjax.image.file_format import nifti_stem, note_passed_over
 from kitsjax.image.read_nifti import read_label
 from kitsjax.image.volume import Grid, check_same_grid
-from kitsjax.labels import CLASSES, FOREGROUND
+from kitsjax.labels import KITS
 from kitsjax.types import Box
 
 _STEM = re.compile(
@@ -59,7 +59,7 @@ def count_instances(folder: str | Path) -> dict[str, int]:
         InputError: The folder is missing, or a file does not have the name of an annotation.
     """
     kinds = [kind for kind, _ in _group_files(Path(folder))]
-    return {CLASSES[label]: kinds.count(CLASSES[label]) for label in FOREGROUND}
+    return {name: kinds.count(name) for name in KITS.names[1:]}
 
 
 def annotator_numbers(folder: Path) -> set[int]:
@@ -105,10 +105,10 @@ def _group_files(folder: Path) -> dict[tuple[str, int], dict[int, Path]]:
                 "cyst_...); rename it, or move it out of the folder"
             )
         kind, instance, annotation = name.groups()
-        found.append((CLASSES.index(kind.lower()), int(instance), int(annotation), path))
+        found.append((KITS.names.index(kind.lower()), int(instance), int(annotation), path))
     files: dict[tuple[str, int], dict[int, Path]] = {}
     for label, number, annotation, path in sorted(found):
-        of_instance = files.setdefault((CLASSES[label], number), {})
+        of_instance = files.setdefault((KITS.names[label], number), {})
         if annotation in of_instance:
             raise InputError(
                 f"{of_instance[annotation]} and {path.name} are of one annotation; keep one of them"

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from kitsjax.data.instances import Instance
-from kitsjax.labels import CLASSES, PAINT_ORDER
+from kitsjax.labels import KITS
 from kitsjax.types import Shape
 
 
@@ -64,8 +64,8 @@ def _paint_agreed(instances: Sequence[Instance], least: Sequence[int], shape: Sh
 def _paint(instances: Sequence[Instance], masks: Sequence[np.ndarray], shape: Shape) -> np.ndarray:
     """Paint one mask for each instance, given within the instance's region."""
     painted = np.zeros(shape, np.uint8)
-    for label in PAINT_ORDER:
+    for label in KITS.paint_order:
         for instance, mask in zip(instances, masks, strict=True):
-            if instance.kind == CLASSES[label]:
+            if instance.kind == KITS.names[label]:
                 painted[instance.region][mask] = label
     return painted

@@ -19,7 +19,6 @@ import numpy as np
 
 from kitsjax.data.normalization import normalize
 from kitsjax.data.preprocessed_case import PreprocessedCase
-from kitsjax.labels import FOREGROUND
 from kitsjax.types import Index, Shape
 
 
@@ -43,7 +42,7 @@ def draw_start(
     case: PreprocessedCase,
     patch_shape: Shape,
     foreground: bool,
-    class_weights: Sequence[float] = (1.0, 1.0, 1.0),
+    class_weights: Sequence[float] = (),
 ) -> Index:
     """Draw the start (z, y, x) of a random patch; negative where it overhangs the volume.
 
@@ -57,15 +56,12 @@ def draw_start(
         case: the case that the patch is of.
         patch_shape: (z, y, x) in voxels.
         foreground: whether it is a foreground patch.
-        class_weights: weight of each foreground class in the draw, kidney, tumor, cyst; a class of
-            weight 0 is never drawn.
+        class_weights: weight of each label value from 1 in the draw; a class of weight 0 is never
+            drawn. Empty: all are equal.
     """
     positions = case.foreground if foreground else {}
-    weights = {
-        value: weight
-        for value, weight in zip(FOREGROUND, class_weights, strict=True)
-        if weight and value in positions
-    }
+    weights = {value: class_weights[value - 1] if class_weights else 1.0 for value in positions}
+    weights = {value: weight for value, weight in weights.items() if weight}
     if weights:
         value = _draw_class(rng, weights)
         center = rng.choice(positions[value])
@@ -101,8 +97,9 @@ def read_patch(
     voxels as they are.
 
     Zero is the mean of a normalized image, and background in a label. The label is padded with
-    background rather than with a value that the loss ignores, because whole-volume prediction pads
-    its windows with the same zeros: the network must have learned that nothing is there.
+    background, also where the scheme has a value that the loss ignores, because whole-volume
+    prediction pads its windows with the same zeros: the network must have learned that nothing is
+    there.
     """
     patch = np.zeros(shape, array.dtype if table is None else table.dtype)
     # The part of the patch within the volume, in voxels of the volume and then of the patch.

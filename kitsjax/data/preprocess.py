@@ -8,6 +8,7 @@ rounding to half precision included.
 import logging
 import math
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 
@@ -60,9 +61,25 @@ def preprocess(volume: Volume, settings: PreprocessSettings) -> np.ndarray:
         InputError: See `resample_hu`; or `settings.normalize` is "foreground", and the settings
             have no intensities, since they are no model's.
     """
-    hu = resample_hu(volume, settings)
-    normalization = choose_normalization(settings, lambda: count_hu(hu))
-    return normalize(hu, make_table(normalization, settings.dtype))
+    image: np.ndarray = preprocess_images(volume, [settings])[0]
+    return image
+
+
+def preprocess_images(volume: Volume, settings: Sequence[PreprocessSettings]) -> np.ndarray:
+    """Make one image for each of several settings that differ in the normalization alone.
+
+    The CT is resampled once. Errors are those of `preprocess`.
+
+    Returns:
+        (image, z, y, x) of `dtype`.
+    """
+    hu = resample_hu(volume, settings[0])
+    # Percentiles of the case need its histogram, which is then the same for all.
+    count = cache(lambda: count_hu(hu))
+    images = np.empty((len(settings), *hu.shape), settings[0].dtype)
+    for own, image in zip(settings, images, strict=True):
+        normalize(hu, make_table(choose_normalization(own, count), own.dtype), image)
+    return images
 
 
 def resample_hu(volume: Volume, settings: PreprocessSettings) -> np.ndarray:

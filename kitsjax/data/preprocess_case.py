@@ -5,13 +5,14 @@ A preprocessed case is a folder:
     image.npy         (z, y, x) int16, HU
     histogram.npy     (3, n) int64: HU, and how many voxels, and labeled voxels, have it
     label.npy         (z, y, x) uint8, the majority label
-    foreground_1.npy  (n, 3) int32 positions of some voxels of label value 1; likewise 2 and 3
+    foreground_1.npy  (n, 3) int32 positions of some voxels of label value 1; likewise the others
     case.json         its shapes and spacings, and its number of voxels
     annotations-*/    if asked for: its instances (`kitsjax.data.stored_instances`)
 
 The folder is written atomically and does not change afterwards.
 
-The foreground positions are those of the majority label, whatever label is trained on.
+The foreground positions are those of the majority label, whatever label is trained on. The label
+keeps the value of voxels that nobody annotated; no position is theirs, and they are not labeled.
 """
 
 import json
@@ -20,8 +21,9 @@ from pathlib import Path
 import numpy as np
 
 from kitsjax.data.cache import annotations_stamp, case_stamp
+from kitsjax.data.case import Case
 from kitsjax.data.instances import read_instances
-from kitsjax.data.kits import ANNOTATIONS_NAME, Case
+from kitsjax.data.kits import ANNOTATIONS_NAMES
 from kitsjax.data.normalization import count_hu
 from kitsjax.data.preprocess import resample_hu
 from kitsjax.data.preprocessed_case import CASE_RECORD, HISTOGRAM, PreprocessedCase
@@ -32,22 +34,24 @@ from kitsjax.files import move_new, temporary_beside
 from kitsjax.image.read_nifti import read_grid, read_label, read_volume
 from kitsjax.image.resample import resample_nearest, resampled_spacing
 from kitsjax.image.volume import check_same_grid
-from kitsjax.labels import FOREGROUND
+from kitsjax.labels import KITS, LabelScheme
 from kitsjax.settings import PreprocessSettings
 
 
-def preprocess_case(case: Case, folder: Path, settings: PreprocessSettings) -> bool:
+def preprocess_case(
+    case: Case, folder: Path, settings: PreprocessSettings, scheme: LabelScheme = KITS
+) -> bool:
     """Write the preprocessed case into `folder`; if another process did so meanwhile, that stays.
 
     Returns:
         Whether it is this call's folder that is there.
 
     Raises:
-        InputError: A file is bad, image and label lie on different grids, or the folder cannot be
-            written.
+        InputError: A file is bad, the label has values beyond the scheme, image and label lie on
+            different grids, or the folder cannot be written.
     """
     stamp = case_stamp(case)
-    volume, label = read_volume(case.image), read_label(case.label)
+    volume, label = read_volume(case.image), read_label(case.label, scheme.values)
     check_same_grid(volume.grid, label.grid)
     image = resample_hu(volume, settings)
     resampled = resample_nearest(label.array, image.shape)
@@ -58,16 +62,16 @@ def preprocess_case(case: Case, folder: Path, settings: PreprocessSettings) -> b
         "spacing_mm": resampled_spacing(volume.shape, volume.spacing_mm, image.shape),
         "native_shape": volume.shape,
         "native_spacing_mm": [float(s) for s in volume.spacing_mm],
-        "voxels": {str(v): int((resampled == v).sum()) for v in FOREGROUND},
+        "voxels": {str(v): int((resampled == v).sum()) for v in scheme.foreground},
     }
     with temporary_beside(folder) as temporary:
         temporary.mkdir()
         np.save(temporary / "image.npy", image)
-        np.save(temporary / HISTOGRAM, _count_voxels(image, resampled))
+        np.save(temporary / HISTOGRAM, _count_voxels(image, resampled, scheme))
         np.save(temporary / "label.npy", resampled)
-        for value in FOREGROUND:
+        for value in scheme.foreground:
             positions = foreground_positions(
-                resampled, value, settings.foreground_voxels, case.number
+                resampled, value, settings.foreground_voxels, case.seed
             )
             np.save(temporary / f"foreground_{value}.npy", positions)
         _require_unchanged(case, stamp, case_stamp(case))
@@ -106,8 +110,8 @@ def require_annotations(case: Case) -> Path:
     """
     if case.annotations is None:
         raise InputError(
-            f"{case.folder}: has no individual annotations ({ANNOTATIONS_NAME}); add KiTS21's, or "
-            "train on its one label with data.label_source=majority"
+            f"{case.place}: has no individual annotations ({ANNOTATIONS_NAMES[0]}); add KiTS21's, "
+            "or train on its one label with data.label_source=majority"
         )
     return case.annotations
 
@@ -116,13 +120,14 @@ def _require_unchanged(case: Case, before: str, after: str) -> None:
     """Refuse a case whose files another program wrote while they were read."""
     if after != before:
         raise InputError(
-            f"{case.folder}: its files changed while they were read; run again when they are whole"
+            f"{case.place}: its files changed while they were read; run again when they are whole"
         )
 
 
-def _count_voxels(image: np.ndarray, label: np.ndarray) -> np.ndarray:
+def _count_voxels(image: np.ndarray, label: np.ndarray, scheme: LabelScheme) -> np.ndarray:
     """Count the HU of all voxels and of the labeled ones: the rows of the file `HISTOGRAM`."""
-    whole, labeled = count_hu(image), image[label > 0]
+    # The value of voxels that nobody annotated is the highest.
+    whole, labeled = count_hu(image), image[(label > 0) & (label < len(scheme.names))]
     foreground = np.bincount(labeled.astype(np.int64) - whole.hu[0], minlength=len(whole.hu))
     return np.stack([whole.hu, whole.counts, foreground])
 

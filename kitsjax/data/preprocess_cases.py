@@ -9,13 +9,14 @@ from functools import partial
 from pathlib import Path
 
 from kitsjax.data.cache import is_stored, is_whole, locate_case
-from kitsjax.data.kits import Case
+from kitsjax.data.case import Case
 from kitsjax.data.preprocess_case import annotate_case, preprocess_case, require_annotations
 from kitsjax.data.preprocessed_case import CASE_RECORD, PreprocessedCase
 from kitsjax.data.stored_instances import INSTANCES_RECORD
 from kitsjax.errors import InputError
 from kitsjax.failures import describe_failure
 from kitsjax.files import check_folder, remove_leftovers, temporary_beside
+from kitsjax.labels import KITS, LabelScheme
 from kitsjax.process_pool import map_cases
 from kitsjax.processes import own_order
 from kitsjax.settings import PreprocessSettings
@@ -46,6 +47,7 @@ def preprocess_cases(
     settings: PreprocessSettings,
     workers: int = 0,
     annotations: bool = False,
+    scheme: LabelScheme = KITS,
 ) -> PreprocessReport:
     """Preprocess the cases whose present files have no preprocessed case in `folder`.
 
@@ -58,6 +60,7 @@ def preprocess_cases(
         settings: preprocessing settings; those of a cache folder never change.
         workers: number of processes, each with one case at a time; 0: one a core.
         annotations: True also stores the instances. A case that lacks only these gets only these.
+        scheme: what the values of the labels mean; that of a cache folder never changes.
 
     Raises:
         InputError: A case is to be made, and `folder` cannot be written.
@@ -71,12 +74,12 @@ def preprocess_cases(
     made, peak = 0, 0.0
     # Isolated: this process's own peak memory is not that of preprocessing.
     results = map_cases(
-        partial(_update_case, folder, settings, annotations),
+        partial(_update_case, folder, settings, annotations, scheme),
         todo, workers, "preprocess", isolated=True,
     )  # fmt: skip
     for case, result in results:
         if isinstance(result, InputError):
-            failures.append((case.case_id, describe_failure(result, case.folder, folder)))
+            failures.append((case.case_id, describe_failure(result, case.place, folder)))
         else:
             stored[case.case_id], own, memory = result
             made, peak = made + own, max(peak, memory)
@@ -95,7 +98,11 @@ def _find_stored(case: Case, folder: Path, annotations: bool) -> PreprocessedCas
 
 
 def _update_case(
-    folder: Path, settings: PreprocessSettings, annotations: bool, case: Case
+    folder: Path,
+    settings: PreprocessSettings,
+    annotations: bool,
+    scheme: LabelScheme,
+    case: Case,
 ) -> tuple[PreprocessedCase, bool, float]:
     """Bring one case up to date, unless another process has done so since.
 
@@ -109,7 +116,7 @@ def _update_case(
     stored, made = locate_case(case, folder, annotations), False
     if not is_whole(stored.folder / CASE_RECORD):
         _remove_damaged(stored.folder, CASE_RECORD)
-        made = preprocess_case(case, stored.folder, settings)
+        made = preprocess_case(case, stored.folder, settings, scheme)
     if stored.annotations:
         # Whoever completes the case has made it, so that two runs do not count it twice.
         made = False

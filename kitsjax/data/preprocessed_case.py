@@ -9,7 +9,6 @@ import numpy as np
 
 from kitsjax.data.normalization import Histogram
 from kitsjax.data.stored_arrays import map_stored
-from kitsjax.labels import FOREGROUND
 from kitsjax.types import Shape
 
 CASE_RECORD = "case.json"
@@ -45,9 +44,9 @@ class PreprocessedCase:
 
     @property
     def voxels(self) -> dict[int, int]:
-        """The number of voxels of each foreground value in the majority label."""
+        """The number of voxels of each foreground value in the majority label, by value."""
         stored = json.loads((self.folder / CASE_RECORD).read_text())["voxels"]
-        return {value: stored[str(value)] for value in FOREGROUND}
+        return {int(value): count for value, count in stored.items()}
 
     @property
     def foreground(self) -> dict[int, np.ndarray]:
@@ -56,8 +55,14 @@ class PreprocessedCase:
         They are memory-mapped and not kept, so that the memory of training does not grow with the
         number of cases.
         """
-        lists = {v: self._map(f"foreground_{v}.npy") for v in FOREGROUND}
-        return {v: positions for v, positions in lists.items() if len(positions)}
+        lists = {value: self._map(f"foreground_{value}.npy") for value in self._values}
+        return {value: positions for value, positions in lists.items() if len(positions)}
+
+    @cached_property
+    def _values(self) -> list[int]:
+        """The foreground values of the label scheme that the case was preprocessed with."""
+        names = (path.stem for path in self.folder.glob("foreground_*.npy"))
+        return sorted(int(name.removeprefix("foreground_")) for name in names)
 
     # Every read maps the file again. An open map holds a file descriptor, and a process has few of
     # them (1024 by default); the system's page cache keeps the pages either way.

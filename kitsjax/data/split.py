@@ -4,9 +4,10 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from kitsjax.errors import InputError
 from kitsjax.files import write_text
@@ -30,6 +31,20 @@ class _SplitFile(BaseModel):
     held_out: list[str]
 
 
+class _Fold(BaseModel):
+    """A fold of nnU-Net's `splits_final.json`; other keys are ignored."""
+
+    model_config = ConfigDict(strict=True)
+
+    train: list[str]
+    held_out: list[str] = Field(alias="val")
+
+
+_CONTENT: TypeAdapter[_SplitFile | list[_Fold]] = TypeAdapter(
+    _SplitFile | Annotated[list[_Fold], Field(min_length=1)]
+)
+
+
 def split_cases(case_ids: Sequence[str], held_out: int, seed: int) -> Split:
     """Hold out `held_out` cases at random without replacement, the same ones for the same seed.
 
@@ -48,17 +63,33 @@ def split_cases(case_ids: Sequence[str], held_out: int, seed: int) -> Split:
 
 
 def read_split(path: str | Path, case_ids: Sequence[str] | None = None) -> Split:
-    """Read a split file and check it.
+    """Read a split file, or a file of one fold, and check it; see `read_splits`.
+
+    Raises:
+        InputError: As `read_splits`, or the file has several folds.
+    """
+    splits = read_splits(path, case_ids)
+    if len(splits) > 1:
+        raise InputError(
+            f"{path}: holds {len(splits)} folds; choose one with bin/train.py --fold, or give a "
+            "file of one"
+        )
+    return splits[0]
+
+
+def read_splits(path: str | Path, case_ids: Sequence[str] | None = None) -> list[Split]:
+    """Read and check the folds of a file in nnU-Net's form, or the one split of a split file.
 
     Args:
-        path: JSON file.
-        case_ids: ids of the cases in the data folder; None: the split may name any case.
+        path: JSON file: {"train": [...], "held_out": [...]}, or a list of {"train": [...], "val":
+            [...]}.
+        case_ids: ids of the cases in the data folder; None: the splits may name any case.
 
     Raises:
         InputError: The file cannot be read or is no split, or as `check_split`.
     """
     try:
-        content = _SplitFile.model_validate_json(Path(path).read_bytes())
+        content = _CONTENT.validate_json(Path(path).read_bytes())
     except OSError as error:
         raise InputError(
             f"{path}: cannot read the split ({error.strerror}); "
@@ -66,11 +97,14 @@ def read_split(path: str | Path, case_ids: Sequence[str] | None = None) -> Split
         ) from None
     except ValidationError:
         raise InputError(
-            f'{path}: not a split; write {{"train": ["case_00000", ...], "held_out": [...]}}'
+            f'{path}: not a split; write {{"train": ["case_00000", ...], "held_out": [...]}}, or '
+            'folds as [{"train": [...], "val": [...]}, ...]'
         ) from None
-    split = Split(tuple(sorted(content.train)), tuple(sorted(content.held_out)))
-    check_split(split, case_ids, path)
-    return split
+    found = content if isinstance(content, list) else [content]
+    splits = [Split(tuple(sorted(one.train)), tuple(sorted(one.held_out))) for one in found]
+    for fold, split in enumerate(splits):
+        check_split(split, case_ids, f"{path}, fold {fold}" if len(splits) > 1 else path)
+    return splits
 
 
 def check_split(split: Split, case_ids: Sequence[str] | None, source: str | Path) -> None:

@@ -16,10 +16,17 @@ from kitsjax.files import atomic_write
 from kitsjax.image.file_format import nifti_stem
 from kitsjax.image.read_nifti import read_label
 from kitsjax.image.volume import check_same_grid
-from kitsjax.labels import CLASSES, CODES, COLORS, FOREGROUND, REGION_CODE
+from kitsjax.labels import Code, LabelScheme
 
 SUFFIX = ".seg.dcm"
 """Ending of a DICOM SEG's name, in place of the mask's .nii.gz."""
+
+TISSUE = Code("85756007", "Tissue")
+"""Category and type of a label without codes, as DICOM's context groups 7150 and 7166 list them. It
+claims nothing that is not known, and is 3D Slicer's default."""
+
+_LONGEST_LABEL = 64
+"""DICOM's limit for the characters of a segment's name."""
 
 _SERIES_NUMBER = 9001
 """Segmentations come after the scanner's own series in a viewer's list."""
@@ -34,7 +41,7 @@ _EXPECTED = ("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "Stud
 
 
 def check_referable(series: Series) -> None:
-    """Check that a DICOM SEG can refer to the images of a series, before any prediction.
+    """Check that a DICOM SEG can refer to the images of a series, before its prediction.
 
     Raises:
         InputError: An image lacks a UID, or highdicom is not installed.
@@ -54,37 +61,43 @@ def segmentation_path(mask: Path) -> Path:
     return mask.with_name(f"{nifti_stem(mask.name) or mask.name}{SUFFIX}")
 
 
-def convert_mask(mask: Path, series: Series) -> None:
+def convert_mask(mask: Path, series: Series, scheme: LabelScheme) -> None:
     """Write the DICOM SEG of a mask beside it, unless it is there and current.
 
     Args:
         mask: a mask that prediction wrote for the series. The SEG's UID is made of the key in its
             header, which stands for everything that its voxels depend on.
         series: the series, whose images the SEG refers to.
+        scheme: the mask's label scheme, which gives the segments their names, colors and codes.
 
     Raises:
         InputError: The mask cannot be read, the images lack what a SEG needs, or it cannot be
             written.
     """
     path = segmentation_path(mask)
-    label = read_label(mask)
+    label = read_label(mask, range(len(scheme.names)))
     assert label.header is not None
     key = bytes(label.header.nifti["descrip"].item()).rstrip(b"\0").decode("ascii", "replace")
     uid = _make_uid(key)
     if not _has_uid(path, uid):
         check_same_grid(series.stack.grid, label.grid)
-        dataset = _make_dataset(label.array, series, uid, _make_uid(f"{key} series"))
+        series_uid = _make_uid(f"{key} series")
+        dataset = _make_dataset(label.array, series, uid, series_uid, scheme)
         with atomic_write(path) as temporary:
             dataset.save_as(temporary)
 
 
 def _make_dataset(
-    label: UInt8[np.ndarray, "z y x"], series: Series, uid: str, series_uid: str
+    label: UInt8[np.ndarray, "z y x"],
+    series: Series,
+    uid: str,
+    series_uid: str,
+    scheme: LabelScheme,
 ) -> Any:
     """Make a binary DICOM SEG with a segment for each label that is no background."""
     highdicom = load_highdicom(series)
     with _naming(series):
-        segments = [_describe_segment(highdicom, value) for value in FOREGROUND]
+        segments = [_describe_segment(highdicom, value, scheme) for value in scheme.foreground]
         dataset = highdicom.seg.Segmentation(
             source_images=[_source(series, source) for source in _paths(series)],
             pixel_array=_frames(series, label),
@@ -100,7 +113,7 @@ def _make_dataset(
             device_serial_number="none",
             # A file without a frame is none: where nothing was found, all are stored.
             omit_empty_frames=bool(label.any()),
-            content_label="KIDNEYS",
+            content_label="KIDNEYS" if scheme.is_kits else "SEGMENTATION",
             series_description="Segmentation by kitsjax",
         )
     # The standard wants it there; nobody but the program made the segmentation.
@@ -127,25 +140,28 @@ def _make_uid(key: str) -> str:
     return str(generate_uid(entropy_srcs=[key]))
 
 
-def _describe_segment(highdicom: Any, value: int) -> Any:
+def _describe_segment(highdicom: Any, value: int, scheme: LabelScheme) -> Any:
     """Describe the segment of a label: name, codes, color, and that it was found by a network."""
     from pydicom.sr.codedict import codes
-    from pydicom.sr.coding import Code
+    from pydicom.sr.coding import Code as Concept
 
     algorithm = highdicom.AlgorithmIdentificationSequence(
         name="kitsjax", version=kitsjax.__version__, family=codes.cid7162.ArtificialIntelligence
     )
-    category, kind = (Code(code, "SCT", meaning) for code, meaning in CODES[value])
-    region = Code(REGION_CODE[0], "SCT", REGION_CODE[1])
+    own = scheme.codes[value - 1] if scheme.codes else (TISSUE, TISSUE)
+    category, kind = (Concept(code.value, "SCT", code.meaning) for code in own)
+    regions = []
+    if scheme.region_code and scheme.region_code != own[1]:
+        regions.append(Concept(scheme.region_code.value, "SCT", scheme.region_code.meaning))
     return highdicom.seg.SegmentDescription(
         segment_number=value,
-        segment_label=CLASSES[value],
+        segment_label=scheme.names[value][:_LONGEST_LABEL],
         segmented_property_category=category,
         segmented_property_type=kind,
         algorithm_type=highdicom.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
         algorithm_identification=algorithm,
-        anatomic_regions=None if kind == region else [region],
-        display_color=highdicom.color.CIELabColor.from_string(COLORS[value]),
+        anatomic_regions=regions or None,
+        display_color=highdicom.color.CIELabColor.from_string(scheme.color(value)),
     )
 
 

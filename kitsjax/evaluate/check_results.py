@@ -1,46 +1,47 @@
 """Values that an evaluation can hold: of each field of a row, and of the tables together.
 
-Functions on one row return {field: whether its value is possible}. Functions on whole tables raise
-a ValueError that names the rows.
+Functions on one row return {field: whether its value is possible} in a label scheme. Functions on
+whole tables raise a ValueError that names the rows.
 """
 
 import math
 from collections import Counter
 from collections.abc import Iterable
 
-from kitsjax.evaluate.lesions import OUTCOMES
+from kitsjax.evaluate.outcomes import list_outcomes
 from kitsjax.evaluate.results import Lesion, Score
-from kitsjax.labels import CLASSES, CYST, EVALUATION_CLASSES, INDIVIDUAL, MAJORITY, TUMOR
+from kitsjax.labels import INDIVIDUAL, MAJORITY, LabelScheme
 
 SLACK = 1e-9
 """A share may exceed 1 by this much, since sums are rounded."""
 
 
-def check_mean(score: Score) -> dict[str, bool]:
+def check_mean(score: Score, scheme: LabelScheme) -> dict[str, bool]:
     """Tell for each field of a row of scores.csv whether its value is possible."""
-    return {**_check_score(score), "against": score.against in (MAJORITY, INDIVIDUAL)}
+    return {**_check_score(score, scheme), "against": score.against in (MAJORITY, INDIVIDUAL)}
 
 
-def check_sample(score: Score) -> dict[str, bool]:
+def check_sample(score: Score, scheme: LabelScheme) -> dict[str, bool]:
     """Tell for each field of a row of samples.csv whether its value is possible."""
-    return {**_check_score(score), "against": score.against not in ("", MAJORITY, INDIVIDUAL)}
+    is_sample = score.against not in ("", MAJORITY, INDIVIDUAL)
+    return {**_check_score(score, scheme), "against": is_sample}
 
 
-def _check_score(score: Score) -> dict[str, bool]:
+def _check_score(score: Score, scheme: LabelScheme) -> dict[str, bool]:
     return {
         "case_id": bool(score.case_id.strip()),
-        "evaluation_class": score.evaluation_class in EVALUATION_CLASSES,
+        "evaluation_class": score.evaluation_class in scheme.evaluation_keys,
         "samples": score.samples > 0,
         "dice": _is_share(score.dice),
         "surface_dice": _is_share(score.surface_dice),
         "hausdorff95_mm": math.isnan(score.hausdorff95_mm) or _is_size(score.hausdorff95_mm),
         "prediction_cm3": _is_size(score.prediction_cm3),
         "truth_cm3": _is_size(score.truth_cm3),
-        "tumors": score.tumors >= 0,
+        "lesions": score.lesions >= 0,
     }
 
 
-def check_lesion(lesion: Lesion) -> dict[str, bool]:
+def check_lesion(lesion: Lesion, scheme: LabelScheme) -> dict[str, bool]:
     """Tell for each field of a row of lesions.csv whether its value is possible."""
     shares = {name: getattr(lesion, name) for name in ("covered", "excess", "misclassified")}
     is_false_positive = lesion.outcome == "false positive"
@@ -48,10 +49,10 @@ def check_lesion(lesion: Lesion) -> dict[str, bool]:
     return {
         "case_id": bool(lesion.case_id.strip()),
         "source": lesion.source in ("truth", "prediction"),
-        "label": lesion.label in (CLASSES[TUMOR], CLASSES[CYST]),
+        "label": lesion.label in [scheme.names[label] for label in scheme.lesions],
         "number": lesion.number > 0,
         "volume_cm3": _is_size(lesion.volume_cm3),
-        "outcome": lesion.outcome in OUTCOMES and is_false_positive == is_predicted,
+        "outcome": lesion.outcome in list_outcomes(scheme) and is_false_positive == is_predicted,
         **{name: math.isnan(share) or _is_share(share) for name, share in shares.items()},
         "slice": lesion.slice >= 0,
     }
@@ -65,7 +66,7 @@ def _is_size(value: float) -> bool:
     return 0 <= value < math.inf
 
 
-def check_complete(scores: Iterable[Score]) -> None:
+def check_complete(scores: Iterable[Score], scheme: LabelScheme) -> None:
     """Refuse a case that lacks a class, or the majority score where other cases have it.
 
     Only the individual score may be missing, namely of a case without individual annotations.
@@ -74,7 +75,7 @@ def check_complete(scores: Iterable[Score]) -> None:
     for score in scores:
         classes.setdefault((score.case_id, score.against), set()).add(score.evaluation_class)
     for (case_id, against), present in classes.items():
-        for name in EVALUATION_CLASSES:
+        for name in scheme.evaluation_keys:
             if name not in present:
                 raise ValueError(f"no row of {case_id}, {name}, {against}")
     cases = {

@@ -1,19 +1,19 @@
-"""Connected components of tumors and of cysts, with their sizes."""
+"""Connected components of the labels that are lesions, with their sizes."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from kitsjax.image.connect_voxels import Voxels, connect_voxels
-from kitsjax.labels import CYST, TUMOR
 from kitsjax.types import Shape
 
 
 class Components(NamedTuple):
-    """Components of a label map: tumors, then cysts, each by falling size.
+    """Components of a label map: those of the first label, then of the next, each by falling size.
 
     Attributes:
-        labels: (components,) label value, TUMOR or CYST.
+        labels: (components,) label value.
         sizes: (components,) number of voxels.
         slices: (components,) axial slice with most of the component's voxels.
         of_voxel: (n,) component that each voxel belongs to; -1 for none.
@@ -26,20 +26,26 @@ class Components(NamedTuple):
 
 
 def find_components(
-    labels: np.ndarray, voxels: Voxels, shape: Shape, min_voxels: float
+    labels: np.ndarray,
+    voxels: Voxels,
+    shape: Shape,
+    min_voxels: float,
+    lesions: Sequence[int],
 ) -> Components:
-    """Find the components of tumor voxels and those of cyst voxels.
+    """Find the connected components of each label that is a lesion.
 
     Args:
-        labels: (n,) label value of each listed voxel; other values than TUMOR and CYST are ignored.
+        labels: (n,) label value of each listed voxel; values that are no lesions are passed over.
         voxels: The listed voxels.
         shape: Shape (z, y, x) of the volume.
         min_voxels: Smaller components are left out.
+        lesions: Label values of lesions, from `LabelScheme.lesions`.
     """
     of_voxel = np.full(len(labels), -1)
-    component_labels, component_sizes = [], []
+    component_labels: list[int] = []
+    component_sizes = [np.zeros(0, int)]
     first = 0
-    for label in (TUMOR, CYST):
+    for label in lesions:
         here = np.flatnonzero(labels == label)
         component = connect_voxels(tuple(axis[here] for axis in voxels), shape)
         # The stable sort leaves components of equal size in the order of their first voxels.

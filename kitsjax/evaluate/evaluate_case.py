@@ -7,16 +7,17 @@ from typing import NamedTuple
 import numpy as np
 
 from kitsjax.data.annotation_samples import draw_samples, write_samples
+from kitsjax.data.case import Case
 from kitsjax.data.instances import Instance, count_instances, read_instances
-from kitsjax.data.kits import Case
 from kitsjax.data.paint_instances import majority_label
 from kitsjax.errors import InputError
+from kitsjax.evaluate.ignored import remove_ignored
 from kitsjax.evaluate.lesions import find_lesions
 from kitsjax.evaluate.results import Lesion, Score
 from kitsjax.evaluate.scoring import ClassScore, measure_label, score_case, score_samples
 from kitsjax.image.read_nifti import read_label
 from kitsjax.image.volume import LARGEST_TILT_DEG, Grid, Volume, check_same_grid
-from kitsjax.labels import CLASSES, EVALUATION_CLASSES, FOREGROUND, INDIVIDUAL, MAJORITY
+from kitsjax.labels import INDIVIDUAL, MAJORITY, LabelScheme
 
 
 class CaseEvaluation(NamedTuple):
@@ -28,7 +29,7 @@ class CaseEvaluation(NamedTuple):
 
 
 def evaluate_case(
-    against: Sequence[str], samples_folder: Path | None, job: tuple[Case, Path]
+    against: Sequence[str], samples_folder: Path | None, scheme: LabelScheme, job: tuple[Case, Path]
 ) -> CaseEvaluation:
     """Score one case.
 
@@ -36,6 +37,7 @@ def evaluate_case(
         against: MAJORITY, INDIVIDUAL or both.
         samples_folder: The annotation samples are written to a folder of the case in here; None
             writes none.
+        scheme: The label scheme.
         job: The case, and the file of its predicted label map.
 
     Raises:
@@ -44,30 +46,30 @@ def evaluate_case(
     """
     case, path = job
     _check_truth(case, path, against)
-    prediction = read_label(path)
+    prediction = read_label(path, range(len(scheme.names)))
     _check_straight(prediction.grid)
     spacing_mm = prediction.spacing_mm
-    truth, instances = _read_truth(case, prediction, INDIVIDUAL in against)
-    lesions = find_lesions(case.case_id, prediction.array, truth, prediction.grid.voxel_mm3)
-    tumors = _count_tumors(case, lesions)
-    predicted = measure_label(prediction.array, spacing_mm)
+    truth, instances = read_truth(case, prediction, INDIVIDUAL in against, scheme)
+    seen, truth, ignored = remove_ignored(prediction.array, truth, scheme)
+    lesions = find_lesions(case.case_id, seen, truth, prediction.grid.voxel_mm3, scheme)
+    number = _count_lesions(case, lesions, scheme)
+    predicted = measure_label(seen, spacing_mm, scheme, ignored)
     found = CaseEvaluation([], [], lesions)
     if MAJORITY in against:
-        for name, score in score_case(
-            predicted, measure_label(truth, spacing_mm), spacing_mm
-        ).items():
-            found.scores.append(Score(case.case_id, name, MAJORITY, 1, *score, tumors))
+        true = measure_label(truth, spacing_mm, scheme, ignored)
+        for name, score in score_case(predicted, true, spacing_mm, scheme).items():
+            found.scores.append(Score(case.case_id, name, MAJORITY, 1, *score, number))
     if INDIVIDUAL in against:
-        samples = draw_samples(case.number, instances)
+        samples = draw_samples(case.seed, instances)
         if samples_folder is not None:
             write_samples(samples_folder / case.case_id, instances, samples, prediction.grid)
-        by_sample = score_samples(predicted, instances, samples, spacing_mm)
+        by_sample = score_samples(predicted, instances, samples, spacing_mm, scheme)
         for sample, scores in zip(samples, by_sample, strict=True):
             for name, score in scores.items():
-                found.samples.append(Score(case.case_id, name, sample.name, 1, *score, tumors))
-        for name in EVALUATION_CLASSES:
+                found.samples.append(Score(case.case_id, name, sample.name, 1, *score, number))
+        for name in scheme.evaluation_keys:
             mean = _mean([scores[name] for scores in by_sample])
-            row = Score(case.case_id, name, INDIVIDUAL, len(samples), *mean, tumors)
+            row = Score(case.case_id, name, INDIVIDUAL, len(samples), *mean, number)
             found.scores.append(row)
     return found
 
@@ -78,11 +80,11 @@ def _check_truth(case: Case, path: Path, against: Sequence[str]) -> None:
         raise InputError(case.problem)
     if not case.has_truth:
         raise InputError(
-            f"{case.folder}: has neither label nor annotations; add them, or move {path} away"
+            f"{case.place}: has neither label nor annotations; add them, or move {path} away"
         )
     if case.annotations is None and INDIVIDUAL in against:
         raise InputError(
-            f"{case.folder}: has no individual annotations; add them, or score against the majority"
+            f"{case.place}: has no individual annotations; add them, or score against the majority"
         )
 
 
@@ -95,8 +97,8 @@ def _check_straight(grid: Grid) -> None:
         )
 
 
-def _read_truth(
-    case: Case, prediction: Volume, individual: bool
+def read_truth(
+    case: Case, prediction: Volume, individual: bool, scheme: LabelScheme
 ) -> tuple[np.ndarray, list[Instance]]:
     """Read the majority label (or the single label of KiTS23 and KiTS19) and the instances.
 
@@ -105,7 +107,7 @@ def _read_truth(
     """
     truth = None
     if case.has_label:
-        label = read_label(case.label)
+        label = read_label(case.label, scheme.values)
         check_same_grid(prediction.grid, label.grid)
         truth = label.array
     instances: list[Instance] = []
@@ -114,29 +116,35 @@ def _read_truth(
     if truth is None:
         return majority_label(instances, prediction.shape), instances
     if instances:
-        _check_complete(case, instances, truth)
+        _check_complete(case, instances, truth, scheme)
     return truth, instances
 
 
-def _check_complete(case: Case, instances: Sequence[Instance], majority: np.ndarray) -> None:
+def _check_complete(
+    case: Case, instances: Sequence[Instance], majority: np.ndarray, scheme: LabelScheme
+) -> None:
     """Refuse annotations that have no instance of a class which the majority label has."""
     kinds = {instance.kind for instance in instances}
-    lost = [v for v in FOREGROUND if CLASSES[v] not in kinds and np.any(majority == v)]
+    names = scheme.names
+    lost = [v for v in scheme.foreground if names[v] not in kinds and np.any(majority == v)]
     if lost:
         raise InputError(
-            f"{case.annotations}: holds no {CLASSES[lost[0]]}, though {case.label.name} does; get "
+            f"{case.annotations}: holds no {names[lost[0]]}, though {case.label.name} does; get "
             "its files again"
         )
 
 
-def _count_tumors(case: Case, lesions: Sequence[Lesion]) -> int:
-    """Count the annotated tumors, or without annotations the connected ones of the truth.
+def _count_lesions(case: Case, lesions: Sequence[Lesion], scheme: LabelScheme) -> int:
+    """Count the annotated lesions of the first lesion label, or else the connected true ones.
 
-    The annotations come first because a majority vote may split a tumor.
+    The annotations come first because a majority vote may split a lesion.
     """
+    if not scheme.lesions:
+        return 0
+    first = scheme.names[scheme.lesions[0]]
     if case.annotations:
-        return count_instances(case.annotations)["tumor"]
-    return sum(lesion.source == "truth" and lesion.label == "tumor" for lesion in lesions)
+        return count_instances(case.annotations)[first]
+    return sum(lesion.source == "truth" and lesion.label == first for lesion in lesions)
 
 
 def _mean(scores: Sequence[ClassScore]) -> ClassScore:

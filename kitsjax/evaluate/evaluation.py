@@ -1,19 +1,21 @@
-"""Score a folder of predictions against a KiTS folder, cases in parallel processes."""
+"""Score a folder of predictions against a data set, cases in parallel processes."""
 
 import os
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
-from kitsjax.data.kits import Case
+from kitsjax.data.case import Case
 from kitsjax.errors import InputError
 from kitsjax.evaluate.evaluate_case import CaseEvaluation, evaluate_case
 from kitsjax.evaluate.results import Evaluation, Failure
 from kitsjax.failures import describe_failure
-from kitsjax.image.file_format import PROBABILITIES, list_nifti, nifti_stem, note_passed_over
+from kitsjax.image.case_names import find_named
+from kitsjax.image.file_format import PROBABILITIES, image_stem, list_images, note_passed_over
 from kitsjax.input_file import check_is_folder, reading
-from kitsjax.labels import INDIVIDUAL, MAJORITY
+from kitsjax.labels import INDIVIDUAL, KITS, MAJORITY, LabelScheme
 from kitsjax.process_pool import map_cases
 
 BOTH = (MAJORITY, INDIVIDUAL)
@@ -30,19 +32,24 @@ def evaluate(
     samples_folder: str | Path | None = None,
     others: Collection[str] = (),
     log_folder: str | Path | None = None,
+    scheme: LabelScheme = KITS,
 ) -> Evaluation:
     """Score native-space predictions of cases, with a progress bar.
 
     MAJORITY scores a case against its majority label, which is made from its annotations if the
     file is missing; INDIVIDUAL against its official annotation samples. If no case has individual
-    annotations, as in KiTS23 and KiTS19, BOTH scores against the single labels as MAJORITY.
+    annotations, as in KiTS23 and KiTS19, BOTH scores against the single labels as MAJORITY. So it
+    does with other labels than KiTS's, since annotation samples are KiTS21's alone.
+
+    Voxels whose true value is `scheme.ignore` count in no score; see `ignored`.
 
     A missing, unreadable or misplaced file fails its case alone, as does a prediction without a
     case. A note names what else is in the folder.
 
     Args:
         cases: The cases to score. One without any truth fails only if it has a prediction.
-        predictions: Folder of label maps <case id>.nii.gz (or .nii) on the grids of their cases.
+        predictions: Folder of label maps <case id>.nii.gz (or <case id>_0000.nii.gz, as nnU-Net
+            names a CT) on the grids of their cases.
         against: MAJORITY, INDIVIDUAL or both.
         workers: Number of processes; 1 scores in this one, 0 starts one for each core.
         samples_folder: The annotation samples are written to <case id>/group_0/... in this folder;
@@ -50,23 +57,23 @@ def evaluate(
         others: Ids of cases that are not to be scored; their predictions are ignored.
         log_folder: Folder of `errors.log`, with the traceback of an unforeseen error; None: the
             folder of predictions.
+        scheme: Label scheme of predictions and truth.
 
     Returns:
         Scores, lesions and failures in the order of the case ids.
 
     Raises:
-        InputError: The folder of predictions is missing, or holds none.
+        InputError: The folder of predictions is missing, or holds none; or only INDIVIDUAL is asked
+            for, with other labels than KiTS's.
     """
+    cases, wanted = _choose_truths(cases, against, scheme)
     folder = Path(predictions)
     files = find_predictions(folder)
-    note_passed_over(folder, list_nifti(folder))
+    note_passed_over(folder, list_images(folder))
     jobs, unpaired = _pair_files(cases, files, others)
-    wanted = tuple(against)
-    if MAJORITY in wanted and not any(case.annotations for case in cases):
-        wanted = (MAJORITY,)
     scored, failed = _score_cases(
         jobs, wanted, Path(samples_folder) if samples_folder else None, workers,
-        Path(log_folder or folder),
+        Path(log_folder or folder), scheme,
     )  # fmt: skip
     in_order = [scored[case_id] for case_id in sorted(scored)]
     return Evaluation(
@@ -75,16 +82,39 @@ def evaluate(
         lesions=tuple(lesion for case in in_order for lesion in case.lesions),
         failures=tuple(sorted(unpaired + failed)),
         missing=tuple(
-            case.case_id for case in cases if case.has_truth and case.case_id not in files
+            case.case_id
+            for case in cases
+            if case.has_truth and not find_named(files, case.case_id)[1]
         ),
         predictions=os.path.realpath(folder),
-        dataset=os.path.realpath(cases[0].folder.parent) if cases else "",
+        dataset=os.path.realpath(cases[0].root) if cases else "",
         versions={name: version(name) for name in ("kitsjax", "numpy", "scipy", "nibabel")},
+        scheme=scheme,
     )
 
 
+def _choose_truths(
+    cases: Sequence[Case], against: Sequence[str], scheme: LabelScheme
+) -> tuple[Sequence[Case], tuple[str, ...]]:
+    """Return the cases, without annotations that are not of their labels, and what truths to take.
+
+    Raises:
+        InputError: Only annotation samples are asked for, and they are not of these labels.
+    """
+    if not scheme.is_kits:
+        if MAJORITY not in against:
+            raise InputError(
+                "annotation samples are made of KiTS21's labels only; score other labels against "
+                "the majority"
+            )
+        cases = [replace(case, annotations=None) for case in cases]
+    if MAJORITY in against and not any(case.annotations for case in cases):
+        return cases, (MAJORITY,)
+    return cases, tuple(against)
+
+
 def find_predictions(folder: str | Path) -> dict[str, list[Path]]:
-    """Find the files <name>.nii.gz and <name>.nii of a folder, as {name in lower case: files}.
+    """Find the label maps of a folder, such as <name>.nii.gz, as {name in lower case: files}.
 
     A probability file, <name>_probabilities.nii.gz, is left out where <name> is there as well.
 
@@ -96,9 +126,9 @@ def find_predictions(folder: str | Path) -> dict[str, list[Path]]:
     check_is_folder(folder, "no such folder of predictions", advice)
     found: dict[str, list[Path]] = {}
     with reading(folder):
-        files = list_nifti(folder)
+        files = list_images(folder)
     for path in files:
-        name = str(nifti_stem(path.name)).lower()
+        name = str(image_stem(path.name)).lower()
         found.setdefault(name, []).append(path)
     for name in [name for name in found if name + PROBABILITIES in found]:
         del found[name + PROBABILITIES]
@@ -111,7 +141,8 @@ def _pair_files(
     cases: Sequence[Case], files: dict[str, list[Path]], others: Collection[str]
 ) -> tuple[list[_Job], list[Failure]]:
     """Pair each case with its prediction; fail predictions without a case and pairs of one case."""
-    known = {case.case_id for case in cases}
+    ids = [*(case.case_id for case in cases), *others]
+    known = {find_named(files, case_id)[0] for case_id in ids}
     failures = [
         Failure(
             case_id,
@@ -119,11 +150,11 @@ def _pair_files(
             "or move it away",
         )
         for case_id, paths in files.items()
-        if case_id not in known and case_id not in others
+        if case_id not in known
     ]
     jobs = []
     for case in cases:
-        paths = files.get(case.case_id, [])
+        _, paths = find_named(files, case.case_id)
         if len(paths) > 1:
             message = f"{paths[0]} and {paths[1].name} are of one case; keep one of them"
             failures.append(Failure(case.case_id, message))
@@ -138,9 +169,10 @@ def _score_cases(
     samples_folder: Path | None,
     workers: int,
     log_folder: Path,
+    scheme: LabelScheme,
 ) -> tuple[dict[str, CaseEvaluation], list[Failure]]:
     """Score cases in parallel, as {case id: result}, and list those that failed."""
-    work = partial(evaluate_case, against, samples_folder)
+    work = partial(evaluate_case, against, samples_folder, scheme)
     scored: dict[str, CaseEvaluation] = {}
     failures: list[Failure] = []
     for (case, path), result in map_cases(work, jobs, workers, "score"):

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
+from kitsjax.evaluate.ignored import remove_ignored
 from kitsjax.evaluate.scoring import ClassScore, measure_label, measure_mask, score_case
-from kitsjax.labels import CLASSES, EVALUATION_CLASSES
+from kitsjax.labels import KITS, LabelScheme
 from kitsjax.types import Spacing
 
 LOWEST_HU, HIGHEST_HU = -1024, 3071
@@ -21,7 +22,9 @@ Window = tuple[int, int]
 _BINS = HIGHEST_HU - LOWEST_HU + 1
 
 
-def fit_windows(cases: Iterable[tuple[np.ndarray, np.ndarray]]) -> dict[str, Window]:
+def fit_windows(
+    cases: Iterable[tuple[np.ndarray, np.ndarray]], scheme: LabelScheme = KITS
+) -> dict[str, Window]:
     """Fit the window with the best pooled Dice for each evaluation class.
 
     Pooled means that the voxels of all cases are counted together. HU are rounded to whole numbers,
@@ -29,26 +32,32 @@ def fit_windows(cases: Iterable[tuple[np.ndarray, np.ndarray]]) -> dict[str, Win
 
     Args:
         cases: Image (z, y, x) in HU and label map of the same shape, for each case. They are
-            consumed one at a time.
+            consumed one at a time. Voxels that the truth ignores do not count.
+        scheme: The label scheme.
 
     Returns:
         {class: window}. Of equally good windows it is the one with the highest lower end, then
         with the lowest upper end. A class without any voxel gets (3071, -1024), an empty window.
     """
-    counts = np.zeros((len(CLASSES), _BINS), np.int64)
+    counts = np.zeros((len(scheme.values), _BINS), np.int64)
     for image, label in cases:
         # Plane by plane, since counting needs 8 bytes for each voxel.
         for plane, labels in zip(image, label, strict=True):
             joint = labels.astype(np.int64) * _BINS + _bin(plane)
             counts += np.bincount(joint.ravel(), minlength=counts.size).reshape(counts.shape)
+    known = counts[: len(scheme.names)].sum(axis=0)
     return {
-        name: _best_window(counts[list(labels)].sum(axis=0), counts.sum(axis=0))
-        for name, _, labels, _ in EVALUATION_CLASSES.values()
+        each.key: _best_window(counts[list(each.labels)].sum(axis=0), known)
+        for each in scheme.evaluation
     }
 
 
 def threshold_scores(
-    image: np.ndarray, truth: np.ndarray, spacing_mm: Spacing, windows: Mapping[str, Window]
+    image: np.ndarray,
+    truth: np.ndarray,
+    spacing_mm: Spacing,
+    windows: Mapping[str, Window],
+    scheme: LabelScheme = KITS,
 ) -> dict[str, ClassScore]:
     """Score the prediction of each class by its HU window.
 
@@ -57,12 +66,18 @@ def threshold_scores(
         truth: Label map of the same shape.
         spacing_mm: Voxel edges (z, y, x).
         windows: Window of each evaluation class, from `fit_windows`.
+        scheme: The label scheme.
     """
-    prediction = {
-        name: measure_mask(_threshold(image, window), spacing_mm)
-        for name, window in windows.items()
-    }
-    return score_case(prediction, measure_label(truth, spacing_mm), spacing_mm)
+    _, truth, ignored = remove_ignored(truth, truth, scheme)
+    prediction = {}
+    for name, window in windows.items():
+        mask = _threshold(image, window)
+        if ignored is not None:
+            mask &= ~ignored
+        prediction[name] = measure_mask(mask, spacing_mm, ignored=ignored)
+    return score_case(
+        prediction, measure_label(truth, spacing_mm, scheme, ignored), spacing_mm, scheme
+    )
 
 
 def _bin(image: np.ndarray) -> np.ndarray:

@@ -1,29 +1,21 @@
-"""Lesion by lesion: which tumors and cysts a prediction found, and how it failed on the others.
+"""Lesion by lesion: which a prediction found, and how it failed on the others.
 
-A lesion is a connected component of tumor voxels or of cyst voxels, in the truth or in the
-prediction. A mass is either of the two.
+A lesion is a connected component of one of the scheme's lesion labels, in the truth or in the
+prediction; with KiTS's labels, of tumor voxels or of cyst voxels. A mass is a voxel of any of them.
 """
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 
 from kitsjax.evaluate.components import Components, find_components
+from kitsjax.evaluate.outcomes import MISCLASSIFIED
 from kitsjax.evaluate.results import Lesion
-from kitsjax.labels import CLASSES, CYST, TUMOR
-
-OUTCOMES = {
-    "detected": "found, under its own label, and neither far too small nor far too large",
-    "under-segmented": "less than half of it is predicted as a mass",
-    "over-segmented": "more than half of what was found for it lies outside every true mass",
-    "misclassified": "most of what was found of it has the other mass's label",
-    "missed": "no predicted lesion matches it, or less than a tenth of it is predicted as a mass",
-    "false positive": "a predicted lesion that matches no true one",
-}
-"""Each outcome and its meaning. Only the last one is an outcome of predicted lesions."""
+from kitsjax.evaluate.scoring import union_mask
+from kitsjax.labels import LabelScheme
 
 LEAST_SHARED = 0.1
 """Lesions match if they share this part of the smaller one's voxels. Neighbors that only graze each
@@ -47,9 +39,6 @@ LEAST_MM3 = 1.99**3
 network cannot mean anything smaller, nor can an annotator; majority votes and resampling leave such
 specks."""
 
-_MAX_NAMED = 3
-"""A caption names at most this many lesions, so that it stays short."""
-
 
 class _Verdict(NamedTuple):
     """Outcome of a lesion and the three shares of `Lesion` that it follows from."""
@@ -64,45 +53,56 @@ _FALSE_POSITIVE = _Verdict("false positive", math.nan, math.nan, math.nan)
 
 
 def find_lesions(
-    case_id: str, prediction: np.ndarray, truth: np.ndarray, voxel_mm3: float
+    case_id: str,
+    prediction: np.ndarray,
+    truth: np.ndarray,
+    voxel_mm3: float,
+    scheme: LabelScheme,
 ) -> list[Lesion]:
     """List every true lesion with its outcome, then every false positive.
 
-    A true and a predicted lesion, of either label, match if they share `LEAST_SHARED` of the
+    A true and a predicted lesion, of any lesion label, match if they share `LEAST_SHARED` of the
     smaller one. A matched true lesion has the first of these outcomes that applies: misclassified,
     under-segmented, over-segmented, detected. A prediction that merges true lesions is not
     over-segmented for that reason: only voxels outside every true mass are excess.
 
     Args:
         case_id: Copied to every row.
-        prediction: Predicted label map (z, y, x), values of `kitsjax.labels`.
-        truth: True label map of the same shape.
+        prediction: Predicted label map (z, y, x), values of the scheme.
+        truth: True label map of the same shape; 0 where it is ignored, as the prediction.
         voxel_mm3: Volume of a voxel, from `Grid.voxel_mm3`.
+        scheme: The label scheme.
 
     Returns:
-        True lesions, then false positives; of each kind first tumors, then cysts, each by falling
-        volume. Empty if there are none.
+        True lesions, then false positives; of each kind in the order of `scheme.lesions` (tumors,
+        then cysts), each by falling volume. Empty if there are none.
 
     Raises:
         ValueError: The label maps differ in shape.
     """
     if prediction.shape != truth.shape:
         raise ValueError(f"label maps differ in shape: {prediction.shape} and {truth.shape}")
-    # Tumor and cyst are the highest label values, so one comparison finds both, in both maps.
-    places = np.flatnonzero(np.maximum(prediction, truth) >= TUMOR)
+    if not scheme.lesions:
+        return []
+    # One comparison finds the lesions in both maps, and perhaps labels above the lowest of theirs.
+    places = np.flatnonzero(np.maximum(prediction, truth) >= min(scheme.lesions))
     voxels = np.unravel_index(places, truth.shape)
     predicted_labels, true_labels = prediction[voxels], truth[voxels]
     true, predicted = (
-        find_components(labels, voxels, truth.shape, LEAST_MM3 / voxel_mm3)
+        find_components(labels, voxels, truth.shape, LEAST_MM3 / voxel_mm3, scheme.lesions)
         for labels in (true_labels, predicted_labels)
     )
     pairs = _match(true, predicted)
-    verdicts = _judge(true, predicted, pairs, true_labels, predicted_labels)
+    true_mass, predicted_mass = (
+        union_mask(labels, scheme.lesions) for labels in (true_labels, predicted_labels)
+    )
+    is_other = predicted_mass & (predicted_labels != true_labels)
+    verdicts = _judge(true, predicted, pairs, true_mass, predicted_mass, is_other)
     unmatched = sorted(set(range(len(predicted.sizes))).difference(pairs[1].tolist()))
     false_positives = dict.fromkeys(unmatched, _FALSE_POSITIVE)
     return [
-        *_list_rows(case_id, "truth", true, dict(enumerate(verdicts)), voxel_mm3),
-        *_list_rows(case_id, "prediction", predicted, false_positives, voxel_mm3),
+        *_list_rows(case_id, "truth", true, dict(enumerate(verdicts)), voxel_mm3, scheme),
+        *_list_rows(case_id, "prediction", predicted, false_positives, voxel_mm3, scheme),
     ]
 
 
@@ -123,15 +123,22 @@ def _judge(
     true: Components,
     predicted: Components,
     pairs: tuple[np.ndarray, np.ndarray],
-    true_labels: np.ndarray,
-    predicted_labels: np.ndarray,
+    is_true_mass: np.ndarray,
+    is_predicted_mass: np.ndarray,
+    is_other: np.ndarray,
 ) -> list[_Verdict]:
-    """Judge each true lesion by its matches and by the label values of the listed voxels."""
-    is_covered = predicted_labels >= TUMOR
-    covered = _count(true, is_covered)
-    mistaken = _count(true, is_covered & (predicted_labels != true_labels))
+    """Judge each true lesion by its matches and by the listed voxels.
+
+    Args:
+        true, predicted: Lesions of both label maps.
+        pairs: Matches from `_match`.
+        is_true_mass, is_predicted_mass: (n,) whether each voxel is of a lesion label.
+        is_other: (n,) whether it is predicted with a lesion label that is not its true one.
+    """
+    covered = _count(true, is_predicted_mass)
+    mistaken = _count(true, is_other)
     # Add up the sizes of all predicted lesions that match a true one, and their voxels outside.
-    outside = _count(predicted, true_labels < TUMOR)
+    outside = _count(predicted, ~is_true_mass)
     matched_outside, matched = (
         np.bincount(pairs[0], weights=counts[pairs[1]], minlength=len(true.sizes))
         for counts in (outside, predicted.sizes)
@@ -149,7 +156,7 @@ def _name_outcome(
         return _Verdict("missed", covered_share, math.nan, math.nan)
     excess, misclassified = matched_outside / matched, mistaken / covered
     if misclassified > MOST_MISCLASSIFIED:
-        outcome = "misclassified"
+        outcome = MISCLASSIFIED
     elif covered_share < LEAST_COVERED:
         outcome = "under-segmented"
     elif excess > MOST_EXCESS:
@@ -167,58 +174,23 @@ def _count(lesions: Components, selected: np.ndarray) -> np.ndarray:
 
 
 def _list_rows(
-    case_id: str, source: str, lesions: Components, verdicts: dict[int, _Verdict], voxel_mm3: float
+    case_id: str,
+    source: str,
+    lesions: Components,
+    verdicts: dict[int, _Verdict],
+    voxel_mm3: float,
+    scheme: LabelScheme,
 ) -> Iterator[Lesion]:
     """Yield the rows of the lesions that have a verdict, numbered within each label."""
-    numbers = {label: itertools.count(1) for label in (TUMOR, CYST)}
+    numbers = {label: itertools.count(1) for label in scheme.lesions}
     for index, verdict in verdicts.items():
         label = int(lesions.labels[index])
         yield Lesion(
             case_id,
             source,
-            CLASSES[label],
+            scheme.names[label],
             number=next(numbers[label]),
             volume_cm3=float(lesions.sizes[index] * voxel_mm3 / 1000),
             **verdict._asdict(),
             slice=int(lesions.slices[index]),
         )
-
-
-def count_outcomes(lesions: Iterable[Lesion]) -> dict[str, dict[str, int]]:
-    """Count the lesions of each label and outcome, as {label: {outcome: number}}.
-
-    Both labels and every outcome are there, in the order of `OUTCOMES`, also with number 0.
-    """
-    counts = {CLASSES[label]: dict.fromkeys(OUTCOMES, 0) for label in (TUMOR, CYST)}
-    for lesion in lesions:
-        counts[lesion.label][lesion.outcome] += 1
-    return counts
-
-
-def describe_case(lesions: Sequence[Lesion]) -> str:
-    """Describe for a caption what went wrong in one case; "no failure" if nothing did.
-
-    The largest failures of true lesions are named, the others and the false positives counted:
-    "tumor 2.1 cm³ missed; cyst 0.4 cm³ misclassified as tumor; 1 false-positive tumor".
-    """
-    failed = [lesion for lesion in lesions if lesion.outcome not in ("detected", "false positive")]
-    failed.sort(key=lambda lesion: -lesion.volume_cm3)
-    parts = [_describe_lesion(lesion) for lesion in failed[:_MAX_NAMED]]
-    if len(failed) > _MAX_NAMED:
-        parts.append(_in_words(len(failed) - _MAX_NAMED, "smaller failure"))
-    for label, counts in count_outcomes(lesions).items():
-        if counts["false positive"]:
-            parts.append(_in_words(counts["false positive"], f"false-positive {label}"))
-    return "; ".join(parts) or "no failure"
-
-
-def _in_words(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' if number > 1 else ''}"
-
-
-def _describe_lesion(lesion: Lesion) -> str:
-    digits = 1 if lesion.volume_cm3 >= 0.1 else 2
-    text = f"{lesion.label} {lesion.volume_cm3:.{digits}f} cm³ {lesion.outcome}"
-    if lesion.outcome != "misclassified":
-        return text
-    return f"{text} as {'cyst' if lesion.label == 'tumor' else 'tumor'}"

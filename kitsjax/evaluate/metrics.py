@@ -34,7 +34,8 @@ class SurfaceScore(NamedTuple):
 
     Attributes:
         surface_dice: Share of both surfaces' area within the tolerance of the other surface, 0..1.
-        hausdorff95_mm: Robust Hausdorff distance; nan if either surface is empty.
+        hausdorff95_mm: Robust Hausdorff distance; nan if either surface is empty, or no element is
+            measured.
     """
 
     surface_dice: float
@@ -61,7 +62,8 @@ def compare_surfaces(a: Surface, b: Surface, tolerance_mm: float) -> SurfaceScor
     Returns:
         The share of both surfaces' area that lies within the tolerance of the other surface, and
         the larger of the two distances (mm) that 95 % of a surface's area does not exceed. Two
-        empty surfaces score 1 and exactly one 0 (KiTS21's convention), both with distance nan.
+        empty surfaces score 1 and exactly one 0 (KiTS21's convention), both with distance nan; so
+        do two of which no element is measured (see `Surface`), with score 1.
 
     Raises:
         ValueError: The surfaces differ in spacing.
@@ -73,6 +75,8 @@ def compare_surfaces(a: Surface, b: Surface, tolerance_mm: float) -> SurfaceScor
         return SurfaceScore(1.0 if elements == (0, 0) else 0.0, np.nan)
     (near_a, far_a), (near_b, far_b) = (_measure(*s, tolerance_mm) for s in ((a, b), (b, a)))
     area = a.areas_mm2.sum() + b.areas_mm2.sum()
+    if not area:
+        return SurfaceScore(1.0, np.nan)
     return SurfaceScore(float((near_a + near_b) / area), max(far_a, far_b))
 
 
@@ -102,6 +106,8 @@ def _measure(surface: Surface, other: Surface, tolerance_mm: float) -> tuple[flo
         of its area lies.
     """
     areas = surface.areas_mm2
+    if not areas.any():
+        return 0.0, 0.0
     distances, reach_mm = _look_up(surface, other, tolerance_mm)
     # A tolerance beyond the reach of the look-up needs every distance.
     if tolerance_mm >= reach_mm:

@@ -5,12 +5,13 @@ A refusal is one line that names the file, the line or field, and its value.
 
 import csv
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from io import StringIO
 from itertools import zip_longest
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
 
@@ -24,9 +25,17 @@ from kitsjax.evaluate.check_results import (
     check_scored,
 )
 from kitsjax.evaluate.results import FORMAT, Evaluation, Failure, Lesion, Score
+from kitsjax.evaluate.stored_scheme import scheme_from_json, scheme_to_json
 from kitsjax.input_file import advise_reading
+from kitsjax.labels import KITS
 
 _Record = TypeVar("_Record", Score, Lesion)
+
+_KITS_FORMAT = 2
+"""The format of files without a label scheme, which are of KiTS's labels."""
+
+_OLD_NAMES = {"lesions": "tumors"}
+"""What files of that format call a field of `Score`."""
 
 
 class _Versioned(BaseModel):
@@ -45,11 +54,13 @@ class _FailedCase(BaseModel):
 class _About(_Versioned):
     """Content of evaluation.json."""
 
+    labels: dict[str, Any]
     predictions: str
     dataset: str
     missing: list[str]
     failures: list[_FailedCase]
     versions: dict[str, str]
+    notes: list[str] = []
 
 
 def read_evaluation(folder: str | Path) -> Evaluation:
@@ -57,7 +68,7 @@ def read_evaluation(folder: str | Path) -> Evaluation:
 
     Raises:
         InputError: The folder is missing, one of its files is missing or was not written by
-            evaluate.py, or the files have another format than this version's.
+            evaluate.py, or the files have a format that this version does not read.
     """
     folder = Path(folder)
     path = folder / "evaluation.json"
@@ -66,11 +77,18 @@ def read_evaluation(folder: str | Path) -> Evaluation:
             f"{folder}: holds no evaluation.json; give the folder that evaluate.py wrote"
         )
     about = _read_about(path)
-    scores = _read_table(folder / "scores.csv", Score, 3, check_mean)
-    samples = _read_table(folder / "samples.csv", Score, 3, check_sample)
-    lesions = _read_table(folder / "lesions.csv", Lesion, 4, check_lesion)
+    with _name_file(path):
+        scheme = scheme_from_json(about.labels)
+    rename = _OLD_NAMES if about.format == _KITS_FORMAT else {}
+    scores, samples = (
+        _read_table(folder / name, Score, 3, partial(check, scheme=scheme), rename)
+        for name, check in (("scores.csv", check_mean), ("samples.csv", check_sample))
+    )
+    lesions = _read_table(
+        folder / "lesions.csv", Lesion, 4, partial(check_lesion, scheme=scheme), {}
+    )
     with _name_file(folder / "scores.csv"):
-        check_complete(scores)
+        check_complete(scores, scheme)
     with _name_file(folder / "samples.csv"):
         check_samples(scores, samples)
     with _name_file(folder / "lesions.csv"):
@@ -78,7 +96,7 @@ def read_evaluation(folder: str | Path) -> Evaluation:
     failures = tuple(Failure(case.case_id, case.message) for case in about.failures)
     return Evaluation(
         scores, samples, lesions, failures, tuple(about.missing),
-        about.predictions, about.dataset, about.versions,
+        about.predictions, about.dataset, about.versions, scheme, tuple(about.notes),
     )  # fmt: skip
 
 
@@ -109,6 +127,8 @@ def _explain(error: ValidationError) -> str:
     name = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "missing":
         return f"no {name}"
+    if problem["type"] == "value_error":
+        return str(problem["ctx"]["error"])
     return f"{name} is {_show(problem['input'])}" if name else "line 1: no object in braces"
 
 
@@ -123,7 +143,9 @@ def _read_about(path: Path) -> _About:
         content = json.loads(path.read_bytes().decode())
         # Another format may have other fields, so its number is checked before them.
         number = _Versioned.model_validate(content).format
-        if number != FORMAT:
+        if number == _KITS_FORMAT:
+            content["labels"] = scheme_to_json(KITS)
+        elif number != FORMAT:
             age, remedy = ("newer", "update kitsjax")
             if number < FORMAT:
                 age, remedy = ("older", "run bin/evaluate.py again")
@@ -134,7 +156,11 @@ def _read_about(path: Path) -> _About:
 
 
 def _read_table(
-    path: Path, kind: type[_Record], keys: int, check: Callable[[_Record], dict[str, bool]]
+    path: Path,
+    kind: type[_Record],
+    keys: int,
+    check: Callable[[_Record], dict[str, bool]],
+    rename: Mapping[str, str],
 ) -> tuple[_Record, ...]:
     """Read the rows of a table.
 
@@ -143,12 +169,13 @@ def _read_table(
         kind: Type of a row.
         keys: The first so many fields differ between any two rows.
         check: Tells for each field of a row whether its value is possible.
+        rename: What the head calls some fields.
     """
     lines: dict[tuple[object, ...], int] = {}
     rows = []
     with _name_file(path):
         reader = csv.reader(StringIO(path.read_bytes().decode(), newline=""))
-        _check_head(next(reader, []), kind)
+        _check_head(next(reader, []), [rename.get(name, name) for name in kind._fields])
         for cells in reader:
             number = reader.line_num
             row = _parse_row(kind, cells, number)
@@ -162,8 +189,8 @@ def _read_table(
     return tuple(rows)
 
 
-def _check_head(head: list[str], kind: type[_Record]) -> None:
-    for place, (found, name) in enumerate(zip_longest(head, kind._fields), 1):
+def _check_head(head: list[str], names: list[str]) -> None:
+    for place, (found, name) in enumerate(zip_longest(head, names), 1):
         if found != name:
             raise ValueError(f"line 1: column {place} is {_show(found or '')}, not {name}")
 

@@ -7,12 +7,13 @@ them back.
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from kitsjax.labels import EVALUATION_CLASSES, INDIVIDUAL, MAJORITY
+from kitsjax.labels import INDIVIDUAL, KITS, MAJORITY, LabelScheme
 
-FORMAT = 2
+FORMAT = 3
 """Version of the written files. It rises when files of an earlier version could be misread.
 
-Format 1 named the lesion outcomes differently: omitted, confused, false.
+Format 1 named the lesion outcomes differently: omitted, confused, false. Format 2 had no label
+scheme, since all labels were KiTS's, and called the number of lesions `tumors`; it is read as well.
 """
 
 
@@ -21,7 +22,7 @@ class Score(NamedTuple):
 
     Attributes:
         case_id: The case, such as `case_00000`.
-        evaluation_class: Key of `EVALUATION_CLASSES`.
+        evaluation_class: Key of an evaluation class of the scheme.
         against: "majority", "individual" (the mean over all samples), or a sample's file name.
         samples: Number of truths that the numbers are the mean of.
         dice: Volumetric Dice, 0..1; 1 if both masks are empty, 0 if exactly one is.
@@ -30,7 +31,8 @@ class Score(NamedTuple):
             out samples without a distance.
         prediction_cm3: Volume of the predicted mask.
         truth_cm3: Volume of the true mask.
-        tumors: Number of tumors of the case.
+        lesions: Number of true lesions of the scheme's first lesion label, tumors in KiTS; 0 for a
+            scheme without lesions.
     """
 
     case_id: str
@@ -42,27 +44,27 @@ class Score(NamedTuple):
     hausdorff95_mm: float
     prediction_cm3: float
     truth_cm3: float
-    tumors: int
+    lesions: int
 
 
 class Lesion(NamedTuple):
-    """A tumor or cyst of the majority label, or a false positive of the prediction.
+    """A lesion of the truth (the majority label), or a false positive of the prediction.
 
-    `kitsjax.evaluate.lesions` defines the outcomes.
+    `kitsjax.evaluate.outcomes` defines the outcomes.
 
     Attributes:
         case_id: The case, such as `case_00000`.
         source: "truth", or "prediction" for a false positive.
-        label: "tumor" or "cyst".
+        label: Name of a lesion label of the scheme, "tumor" or "cyst" in KiTS.
         number: Rank by falling volume within case, source and label; the largest is 1.
         volume_cm3: Volume of the lesion.
-        outcome: Key of `lesions.OUTCOMES`.
-        covered: Share of the true lesion's voxels that are predicted as a mass (tumor or cyst),
-            0..1; nan for a false positive.
+        outcome: Key of `outcomes.OUTCOMES`.
+        covered: Share of the true lesion's voxels that are predicted as a mass, which is any
+            lesion label, 0..1; nan for a false positive.
         excess: Share of the matching predicted lesions' voxels that lie outside every true mass,
             0..1; nan for a missed lesion and for a false positive.
         misclassified: Share of the mass voxels predicted inside the true lesion that have the
-            other mass's label, 0..1; nan for a missed lesion and for a false positive.
+            label of another kind of mass, 0..1; nan for a missed lesion and for a false positive.
         slice: Axial slice, from 0, with most of the lesion's voxels.
     """
 
@@ -102,6 +104,8 @@ class Evaluation:
         predictions: Absolute path of the folder of predictions.
         dataset: Absolute path of the data set.
         versions: Version of each package that the numbers depend on.
+        scheme: Label scheme of predictions and truth.
+        notes: What a reader should know of these scores, a sentence each.
     """
 
     scores: tuple[Score, ...] = ()
@@ -112,6 +116,8 @@ class Evaluation:
     predictions: str = ""
     dataset: str = ""
     versions: dict[str, str] = field(default_factory=dict)
+    scheme: LabelScheme = KITS
+    notes: tuple[str, ...] = ()
 
     @property
     def case_ids(self) -> list[str]:
@@ -133,5 +139,9 @@ class Evaluation:
         rows = [score for score in self.scores if score.against == against]
         return {
             name: {s.case_id: getattr(s, column) for s in rows if s.evaluation_class == name}
-            for name in EVALUATION_CLASSES
+            for name in self.scheme.evaluation_keys
         }
+
+    def scored(self, against: str) -> set[str]:
+        """Return the ids of the cases that were scored against a kind of truth."""
+        return {score.case_id for score in self.scores if score.against == against}

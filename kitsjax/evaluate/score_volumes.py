@@ -4,6 +4,7 @@ import logging
 
 import numpy as np
 
+from kitsjax.evaluate.ignored import remove_ignored
 from kitsjax.evaluate.scoring import ClassScore, measure_label, score_case
 from kitsjax.image.volume import (
     LARGEST_EDGE_MM,
@@ -13,7 +14,7 @@ from kitsjax.image.volume import (
     check_same_grid,
     check_spacing,
 )
-from kitsjax.labels import CLASSES
+from kitsjax.labels import KITS, LabelScheme
 from kitsjax.types import Spacing
 
 _logger = logging.getLogger(__name__)
@@ -23,19 +24,24 @@ def score(
     prediction: np.ndarray | Volume,
     truth: np.ndarray | Volume,
     spacing_mm: Spacing | None = None,
+    scheme: LabelScheme = KITS,
 ) -> dict[str, ClassScore]:
-    """Score a predicted label map against the true one in KiTS21's evaluation classes.
+    """Score a predicted label map against the true one in the evaluation classes of a scheme.
 
-    The classes are "kidney_and_mass" (kidney, tumor and cyst), "mass" (tumor and cyst) and
-    "tumor". Nothing is resampled: the label maps are compared voxel by voxel.
+    KiTS21's classes are "kidney_and_mass" (kidney, tumor and cyst), "mass" (tumor and cyst) and
+    "tumor". Nothing is resampled: the label maps are compared voxel by voxel. Voxels whose true
+    value is `scheme.ignore` count in no score, nor do surfaces that touch them.
 
     Args:
         prediction: Predicted label map (z, y, x), an integer array or a `Volume`, with at least
-            one voxel. Values are 0 (background), 1 (kidney), 2 (tumor) and 3 (cyst); any of them
-            may be absent, and a map of background only is a prediction without any finding.
-        truth: True label map (z, y, x), likewise; on the same grid as the prediction.
+            one voxel. Values are those of the scheme; with KiTS21's 0 (background), 1 (kidney), 2
+            (tumor) and 3 (cyst). Any of them may be absent, and a map of background only is a
+            prediction without any finding.
+        truth: True label map (z, y, x), likewise; on the same grid as the prediction. It may also
+            hold the scheme's ignore value.
         spacing_mm: Voxel edges (z, y, x) in mm. None takes the spacing of a volume; two arrays
             have none, so it must be given.
+        scheme: The label scheme.
 
     Returns:
         The score of each class by its name, in the order above, also of classes that are absent.
@@ -67,14 +73,14 @@ def score(
         )
     if spacing_mm is None:
         raise ValueError("label maps have no spacing; give the spacing_mm of arrays as (z, y, x)")
-    for label in (predicted, true):
-        _check_label(label)
+    for label, values in ((predicted, len(scheme.names)), (true, len(scheme.values))):
+        _check_label(label, values)
     check_spacing(spacing_mm)
     if max(spacing_mm) > LARGEST_EDGE_MM:
         raise ValueError(f"a spacing of {spacing_mm} mm is above {LARGEST_EDGE_MM:g} mm; give mm")
-    scores = score_case(
-        measure_label(predicted, spacing_mm), measure_label(true, spacing_mm), spacing_mm
-    )
+    predicted, true, ignored = remove_ignored(predicted, true, scheme)
+    found, expected = (measure_label(v, spacing_mm, scheme, ignored) for v in (predicted, true))
+    scores = score_case(found, expected, spacing_mm, scheme)
     grids = [v.grid for v in (prediction, truth) if isinstance(v, Volume)]
     tilted = [grid for grid in grids if grid.tilt_deg > LARGEST_TILT_DEG]
     return _leave_out_surfaces(scores, tilted[0]) if tilted else scores
@@ -95,11 +101,11 @@ def _leave_out_surfaces(scores: dict[str, ClassScore], grid: Grid) -> dict[str, 
     }
 
 
-def _check_label(label: np.ndarray) -> None:
-    """Refuse an array that is no label map."""
+def _check_label(label: np.ndarray, values: int) -> None:
+    """Refuse an array that is no label map of so many values."""
     is_integer_volume = label.ndim == 3 and label.size and label.dtype.kind in "iu"
-    if not is_integer_volume or label.min() < 0 or label.max() >= len(CLASSES):
+    if not is_integer_volume or label.min() < 0 or label.max() >= values:
         raise ValueError(
-            f"a label map is (z, y, x) integers from 0 to {len(CLASSES) - 1}, not {label.dtype} "
+            f"a label map is (z, y, x) integers from 0 to {values - 1}, not {label.dtype} "
             f"{label.shape} of other values"
         )

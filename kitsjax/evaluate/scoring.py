@@ -14,7 +14,7 @@ import numpy as np
 
 from kitsjax.evaluate.metrics import compare_surfaces, dice
 from kitsjax.evaluate.surfaces import Block, Mask, Surface, cut_blocks, find_surface
-from kitsjax.labels import CLASSES, EVALUATION_CLASSES
+from kitsjax.labels import EvaluationClass, LabelScheme
 from kitsjax.types import Index, Spacing
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class ClassScore(NamedTuple):
         dice: Volumetric Dice 2 |P and T| / (|P| + |T|), 0..1; 1 if both masks are empty, 0 if
             exactly one is.
         surface_dice: Share of both surfaces' area that lies within the class's tolerance (about
-            1 mm, see `labels.EVALUATION_CLASSES`) of the other surface, 0..1; 1 if both masks are
+            1 mm, see `labels.EvaluationClass`) of the other surface, 0..1; 1 if both masks are
             empty, 0 if exactly one is.
         hausdorff95_mm: Robust Hausdorff distance in mm: the larger of the two distances that 95 %
             of a surface's area does not exceed; nan if either mask is empty.
@@ -53,49 +53,66 @@ class MeasuredMask(NamedTuple):
     surface: Surface
 
 
-def measure_label(label: np.ndarray, spacing_mm: Spacing) -> dict[str, MeasuredMask]:
+def measure_label(
+    label: np.ndarray,
+    spacing_mm: Spacing,
+    scheme: LabelScheme,
+    ignored: np.ndarray | None = None,
+) -> dict[str, MeasuredMask]:
     """Measure the mask of each evaluation class in a label map; the map itself is not kept.
 
     Args:
-        label: Label map (z, y, x) with the values of `kitsjax.labels`.
+        label: Label map (z, y, x) with the values of the scheme; 0 where the truth is ignored.
         spacing_mm: Voxel edges (z, y, x).
+        scheme: The label scheme.
+        ignored: Boolean volume (z, y, x) from `ignored.remove_ignored`; None for none.
     """
     blocks = list(cut_blocks(label))
     return {
-        name: _measure(
+        each.key: _measure(
             (
                 part
                 for array, origin in blocks
-                for part in cut_blocks(class_mask(array, name), origin)
+                for part in cut_blocks(union_mask(array, each.labels), origin)
             ),
             spacing_mm,
+            ignored,
         )
-        for name in EVALUATION_CLASSES
+        for each in scheme.evaluation
     }
 
 
-def measure_mask(mask: np.ndarray, spacing_mm: Spacing, origin: Index = (0, 0, 0)) -> MeasuredMask:
+def measure_mask(
+    mask: np.ndarray,
+    spacing_mm: Spacing,
+    origin: Index = (0, 0, 0),
+    ignored: np.ndarray | None = None,
+) -> MeasuredMask:
     """Measure one mask; the array itself is not kept.
 
     Args:
         mask: Boolean mask (z, y, x), part of a volume; it may be empty or have no voxels.
         spacing_mm: Voxel edges (z, y, x).
         origin: Voxel (z, y, x) of the volume at which the mask starts.
+        ignored: Boolean volume (z, y, x) from `ignored.remove_ignored`; None for none.
     """
-    return _measure(cut_blocks(mask, origin), spacing_mm)
+    return _measure(cut_blocks(mask, origin), spacing_mm, ignored)
 
 
-def class_mask(label: np.ndarray, name: str) -> np.ndarray:
-    """Return the boolean mask of an evaluation class in a label map."""
+def union_mask(label: np.ndarray, values: Iterable[int]) -> np.ndarray:
+    """Return the boolean mask of the voxels of a label map that have one of the values."""
     # np.isin would need nine bytes for each voxel.
     mask = np.zeros(label.shape, bool)
-    for value in EVALUATION_CLASSES[name].labels:
+    for value in values:
         mask |= label == value
     return mask
 
 
 def score_case(
-    prediction: Mapping[str, MeasuredMask], truth: Mapping[str, MeasuredMask], spacing_mm: Spacing
+    prediction: Mapping[str, MeasuredMask],
+    truth: Mapping[str, MeasuredMask],
+    spacing_mm: Spacing,
+    scheme: LabelScheme,
 ) -> dict[str, ClassScore]:
     """Score each evaluation class at its tolerance.
 
@@ -103,10 +120,11 @@ def score_case(
         prediction: Measured mask of each class, from `measure_label`.
         truth: The same of the truth, on the same grid.
         spacing_mm: Voxel edges (z, y, x) of the grid.
+        scheme: The label scheme.
     """
     return {
-        name: score_class(name, prediction[name], truth[name], spacing_mm)
-        for name in EVALUATION_CLASSES
+        each.key: score_class(each, prediction[each.key], truth[each.key], spacing_mm)
+        for each in scheme.evaluation
     }
 
 
@@ -115,6 +133,7 @@ def score_samples(
     instances: Sequence[Instance],
     samples: Sequence[Sample],
     spacing_mm: Spacing,
+    scheme: LabelScheme,
 ) -> list[dict[str, ClassScore]]:
     """Score a prediction against each annotation sample, in the samples' order.
 
@@ -126,10 +145,11 @@ def score_samples(
         instances: Annotated instances of the case, on the same grid.
         samples: Samples of these instances.
         spacing_mm: Voxel edges (z, y, x) of the grid.
+        scheme: The label scheme, whose names are the instances' kinds.
     """
     rows: list[dict[str, ClassScore]] = [{} for _ in samples]
-    for name, _, labels, _ in EVALUATION_CLASSES.values():
-        kinds = [CLASSES[label] for label in labels]
+    for each in scheme.evaluation:
+        kinds = [scheme.names[label] for label in each.labels]
         members = [i for i, instance in enumerate(instances) if instance.kind in kinds]
         # Samples that choose the same annotations of these instances have the same truth.
         known: dict[tuple[int, ...], ClassScore] = {}
@@ -137,28 +157,29 @@ def score_samples(
             choice = tuple(sample.choice[i] for i in members)
             if choice not in known:
                 truth = _unite([instances[i] for i in members], choice, spacing_mm)
-                known[choice] = score_class(name, prediction[name], truth, spacing_mm)
-            row[name] = known[choice]
+                known[choice] = score_class(each, prediction[each.key], truth, spacing_mm)
+            row[each.key] = known[choice]
     return rows
 
 
 def score_class(
-    name: str, prediction: MeasuredMask, truth: MeasuredMask, spacing_mm: Spacing
+    each: EvaluationClass, prediction: MeasuredMask, truth: MeasuredMask, spacing_mm: Spacing
 ) -> ClassScore:
     """Score one evaluation class at its tolerance."""
-    tolerance_mm = EVALUATION_CLASSES[name].tolerance_mm
     voxel_cm3 = float(np.prod(spacing_mm)) / 1000
     return ClassScore(
         dice(prediction.mask, truth.mask),
-        *compare_surfaces(prediction.surface, truth.surface, tolerance_mm),
+        *compare_surfaces(prediction.surface, truth.surface, each.tolerance_mm),
         prediction.mask.voxels * voxel_cm3,
         truth.mask.voxels * voxel_cm3,
     )
 
 
-def _measure(blocks: Iterable[Block], spacing_mm: Spacing) -> MeasuredMask:
+def _measure(
+    blocks: Iterable[Block], spacing_mm: Spacing, ignored: np.ndarray | None = None
+) -> MeasuredMask:
     mask = Mask(tuple(blocks))
-    return MeasuredMask(mask, find_surface(mask, spacing_mm))
+    return MeasuredMask(mask, find_surface(mask, spacing_mm, ignored))
 
 
 def _unite(

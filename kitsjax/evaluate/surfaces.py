@@ -80,7 +80,8 @@ class Surface:
     Attributes:
         corners: Voxel corner (z, y, x) of each element, int32 (3, n), in C order. Corner (0, 0, 0)
             is the outer corner of voxel (0, 0, 0) of the volume.
-        areas_mm2: Area of each element, float64 (n,).
+        areas_mm2: Area of each element, float64 (n,); 0 for one that is not measured, because it
+            touches an ignored voxel. Distances to it count all the same.
         spacing_mm: Voxel edges (z, y, x).
     """
 
@@ -113,7 +114,7 @@ def cut_blocks(array: np.ndarray, origin: Index = (0, 0, 0)) -> Iterator[Block]:
             yield Block(part.copy(), (z + planes.start, y + int(rows[0]), x + int(columns[0])))
 
 
-def find_surface(mask: Mask, spacing_mm: Spacing) -> Surface:
+def find_surface(mask: Mask, spacing_mm: Spacing, ignored: np.ndarray | None = None) -> Surface:
     """Find the surface elements of a mask; none if it is empty.
 
     Voxels outside the volume count as background.
@@ -121,6 +122,7 @@ def find_surface(mask: Mask, spacing_mm: Spacing) -> Surface:
     Args:
         mask: The mask.
         spacing_mm: Voxel edges (z, y, x).
+        ignored: Boolean volume (z, y, x), True at voxels without a known truth; None for none.
     """
     areas = _unit_areas() @ _facet_sizes(spacing_mm)
     corners, codes = [np.zeros((3, 0), np.int32)], [np.zeros(0, np.uint8)]
@@ -133,7 +135,20 @@ def find_surface(mask: Mask, spacing_mm: Spacing) -> Surface:
         place = np.array(np.unravel_index(here, cube_codes.shape), np.int32)
         corners.append(place + first)
         codes.append(cube_codes.ravel()[here])
-    return Surface(np.concatenate(corners, axis=1), areas[np.concatenate(codes)], spacing_mm)
+    places, sizes = np.concatenate(corners, axis=1), areas[np.concatenate(codes)]
+    if ignored is not None:
+        sizes[_touch(places, ignored)] = 0
+    return Surface(places, sizes, spacing_mm)
+
+
+def _touch(corners: np.ndarray, ignored: np.ndarray) -> np.ndarray:
+    """Tell which corners (3, n) have an ignored voxel among the eight around them, (n,)."""
+    padded = np.pad(ignored, 1)
+    around = (
+        padded[tuple(corners + np.reshape(step, (3, 1)))]
+        for step in itertools.product((0, 1), repeat=3)
+    )
+    return np.logical_or.reduce(list(around))
 
 
 def _cube_codes(blocks: Sequence[Block], start: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,20 +1,23 @@
 """Write an evaluation to a folder.
 
-- `evaluation.csv`, `evaluation_samples.csv`: KiTS21's own tables.
+- `evaluation.csv`, `evaluation_samples.csv`: KiTS21's own tables, for its evaluation classes.
 - `scores.csv`, `samples.csv`, `lesions.csv`: tidy tables, one observation a row.
-- `evaluation.json`: format, folders, failures, missing cases and versions.
+- `evaluation.json`: format, label scheme, folders, failures, missing cases, versions and notes.
 """
 
+import csv
 import json
 from collections.abc import Sequence
+from io import StringIO
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 
 from kitsjax.evaluate.results import FORMAT, Evaluation, Lesion, Score
+from kitsjax.evaluate.stored_scheme import scheme_to_json
 from kitsjax.files import remove_file, write_text
-from kitsjax.labels import EVALUATION_CLASSES, INDIVIDUAL, MAJORITY
+from kitsjax.labels import INDIVIDUAL, MAJORITY
 
 _OFFICIAL_FILES = {MAJORITY: "evaluation.csv", INDIVIDUAL: "evaluation_samples.csv"}
 FILE_NAMES = (
@@ -31,15 +34,15 @@ _Record = TypeVar("_Record", Score, Lesion)
 def write_evaluation(folder: str | Path, evaluation: Evaluation) -> None:
     """Write every file of an evaluation to a folder, each one atomically.
 
-    An official table is written only for a kind of truth that was scored. One that an earlier
-    evaluation left for another kind of truth is removed.
+    An official table is written only for KiTS21's evaluation classes and a kind of truth that was
+    scored. One that an earlier evaluation left is removed.
 
     Raises:
         InputError: The folder cannot be written.
     """
     folder = Path(folder)
     for against, name in _OFFICIAL_FILES.items():
-        if against in evaluation.against:
+        if against in evaluation.against and _is_official(evaluation):
             write_text(folder / name, _official_table(evaluation, against))
         else:
             remove_file(folder / name)
@@ -48,18 +51,24 @@ def write_evaluation(folder: str | Path, evaluation: Evaluation) -> None:
     _write_table(folder / "lesions.csv", Lesion, evaluation.lesions)
     about = {
         "format": FORMAT,
+        "labels": scheme_to_json(evaluation.scheme),
         "predictions": evaluation.predictions,
         "dataset": evaluation.dataset,
         "missing": evaluation.missing,
         "failures": [failure._asdict() for failure in evaluation.failures],
         "versions": evaluation.versions,
+        "notes": evaluation.notes,
     }
     write_text(folder / "evaluation.json", json.dumps(about, indent=1) + "\n")
 
 
+def _is_official(evaluation: Evaluation) -> bool:
+    return evaluation.scheme.evaluation_keys == tuple(_OFFICIAL_NAMES)
+
+
 def _official_table(evaluation: Evaluation, against: str) -> str:
     """Format KiTS21's table: one row a case, then the row `average`, eight decimals."""
-    names = [_OFFICIAL_NAMES[name] for name in EVALUATION_CLASSES]
+    names = _OFFICIAL_NAMES.values()
     lines = [",".join(["caseID", *(f"{s}_{name}" for s in ("Dice", "SD") for name in names)])]
     columns = [
         by_case
@@ -74,6 +83,8 @@ def _official_table(evaluation: Evaluation, against: str) -> str:
 
 def _write_table(path: Path, kind: type[_Record], rows: Sequence[_Record]) -> None:
     """Write rows under a head of field names, numbers with every digit."""
-    # str keeps every digit, so reading returns the written numbers. No field holds a comma.
+    # str keeps every digit, so reading returns the written numbers.
     lines: list[Sequence[object]] = [kind._fields, *rows]
-    write_text(path, "".join(",".join(str(value) for value in line) + "\n" for line in lines))
+    stream = StringIO()
+    csv.writer(stream, lineterminator="\n").writerows(map(str, line) for line in lines)
+    write_text(path, stream.getvalue())

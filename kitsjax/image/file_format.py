@@ -9,6 +9,9 @@ NIFTI_SUFFIXES = (".nii.gz", ".nii")
 """The suffixes of a NIfTI file, in any case. They find files in folders; the content decides how a
 file is read."""
 
+IMAGE_SUFFIXES = (*NIFTI_SUFFIXES, ".nrrd", ".nhdr", ".mha", ".mhd")
+"""The suffixes of the image files that are read, in any case."""
+
 PROBABILITIES = "_probabilities"
 """The name of a mask with this added is that of its probabilities, where prediction writes them."""
 
@@ -17,12 +20,13 @@ HEADER_BYTES = 540
 
 GZIP, NIFTI_1, NIFTI_2, UNKNOWN = "gzip", "NIfTI-1", "NIfTI-2", "unknown format"
 
-_IMAGE_ADVICE = "convert it to .nii.gz, for example with 3D Slicer"
+_UNPACK = "unpack it with gunzip"
+"""These are read unless the whole file is gzipped."""
 
 ADVICE = {
     "DICOM": "convert the series with dcm2niix",
-    "NRRD": _IMAGE_ADVICE,
-    "MetaImage": _IMAGE_ADVICE,
+    "NRRD": _UNPACK,
+    "MetaImage": _UNPACK,
     "half of a NIfTI pair": "convert the .hdr and .img files to one .nii.gz",
     "Analyze 7.5": "convert the .hdr and .img files to one .nii.gz, and check the orientation",
     "bzip2": "unpack it with bunzip2",
@@ -41,6 +45,7 @@ _FIRST_BYTES = {
     b"\x1f\x8b": GZIP,
     b"NRRD": "NRRD",
     b"ObjectType": "MetaImage",
+    b"NDims": "MetaImage",
     b"BZh": "bzip2",
     b"\x28\xb5\x2f\xfd": "zstd",
     b"\xfd7zXZ": "xz",
@@ -84,10 +89,12 @@ def tell_format(start: bytes) -> str:
 
 def nifti_stem(name: str) -> str | None:
     """Return a file name without its NIfTI suffix, whose case is ignored; None if it has none."""
-    for suffix in NIFTI_SUFFIXES:
-        if name.lower().endswith(suffix):
-            return name[: -len(suffix)]
-    return None
+    return _stem(name, NIFTI_SUFFIXES)
+
+
+def image_stem(name: str) -> str | None:
+    """Return a file name without its suffix of `IMAGE_SUFFIXES`; None if it has none."""
+    return _stem(name, IMAGE_SUFFIXES)
 
 
 def list_folder(folder: Path) -> list[Path]:
@@ -102,7 +109,12 @@ def list_nifti(folder: Path) -> list[Path]:
 
     A link to a missing file counts, so that reading it tells. A folder that is missing has none.
     """
-    return [path for path in list_folder(folder) if nifti_stem(path.name) and not path.is_dir()]
+    return [path for path in list_images(folder) if nifti_stem(path.name)]
+
+
+def list_images(folder: Path) -> list[Path]:
+    """List the files of a folder that are named like images that are read; see `list_nifti`."""
+    return [path for path in list_folder(folder) if image_stem(path.name) and not path.is_dir()]
 
 
 def find_nifti(folder: Path, stem: str) -> Path | None:
@@ -143,7 +155,8 @@ def advise_folder(folder: Path) -> str:
     for path in list_folder(folder):
         name = "" if path.is_dir() else tell_format(read_start(path))
         if name in ADVICE and name not in (UNKNOWN, "empty"):
-            return f"{path.name} is {name}: {ADVICE[name]}"
+            advice = "give the file itself" if ADVICE[name] == _UNPACK else ADVICE[name]
+            return f"{path.name} is {name}: {advice}"
     return ""
 
 
@@ -156,6 +169,13 @@ def read_start(path: Path) -> bytes:
             return stream.read(HEADER_BYTES)
     except OSError:
         return b""
+
+
+def _stem(name: str, suffixes: tuple[str, ...]) -> str | None:
+    for suffix in suffixes:
+        if name.lower().endswith(suffix):
+            return name[: -len(suffix)]
+    return None
 
 
 def _known_format(path: Path) -> str:

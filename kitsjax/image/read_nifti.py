@@ -1,35 +1,23 @@
-"""Read NIfTI files as arrays (z, y, x) in canonical orientation, however the files store them.
+"""Read images as arrays (z, y, x) in canonical orientation, however their files store them.
 
-A file is read in chunks, so that its voxels as stored (often float64) are never in memory at once.
+NIfTI, and with the extra `itk` NRRD and MetaImage: the content of a file decides, not its name.
 """
 
 import logging
-import math
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
 
 import nibabel as nib
 import numpy as np
 
 from kitsjax.errors import InputError, LabelError, NotFiniteError
-from kitsjax.image.byte_stream import (
-    UNPACKING_ERRORS,
-    largest_size,
-    open_unpacked,
-    read_first,
-    skip_bytes,
-)
-from kitsjax.image.file_format import HEADER_BYTES, advise_folder
-from kitsjax.image.header import NiftiHeader
-from kitsjax.image.parse_header import make_grid, parse_header
+from kitsjax.image.file_format import advise_folder
+from kitsjax.image.parse_header import make_grid
 from kitsjax.image.round_labels import describe_scaling, round_labels
+from kitsjax.image.stored_voxels import check_size, describe_claim, iterate_planes, read_header
 from kitsjax.image.volume import LARGEST_TILT_DEG, Grid, Volume, format_numbers
 from kitsjax.input_file import reading
-
-_CHUNK_BYTES = 2**25
-"""Chunks of a file hold about this much, uncompressed."""
 
 _logger = logging.getLogger(__name__)
 
@@ -37,12 +25,12 @@ _logger = logging.getLogger(__name__)
 def read_volume(path: str | Path) -> Volume:
     """Read an image as float32 with `scl_slope` and `scl_inter` applied (HU for a CT).
 
-    The file is gzipped or plain, whatever its name. Trailing axes of one are dropped. A note is
+    NIfTI is gzipped or plain, whatever its name. Trailing axes of one are dropped. A note is
     logged if the file does not say how the patient lies, or if its axes are not perpendicular.
 
     Raises:
-        InputError: The file is missing, damaged or not NIfTI, is not three-dimensional, has no
-            usable affine, or holds complex or RGB voxels.
+        InputError: The file is missing, damaged or of another format, is not three-dimensional, has
+            no usable affine, or holds complex or RGB voxels; or the extra is missing.
         NotFiniteError: Voxels are NaN or infinite.
     """
     grid = _read_grid(Path(path))
@@ -114,7 +102,7 @@ def check_whole(path: str | Path) -> None:
     """
     header = _read_grid(Path(path)).header
     assert header is not None
-    for _ in _chunks(header):
+    for _ in iterate_planes(header):
         pass
 
 
@@ -124,14 +112,7 @@ def _read_grid(path: Path) -> Grid:
         with reading(path):
             advice = advise_folder(path) or "give a NIfTI file (.nii.gz)"
         raise InputError(f"{path}: is a folder; {advice}")
-    try:
-        with open_unpacked(path) as stream:
-            start = read_first(stream, HEADER_BYTES)
-    except (OSError, *UNPACKING_ERRORS) as error:
-        raise InputError(
-            f"{path}: not a readable NIfTI file ({_reason(error)}); give a complete .nii.gz"
-        ) from None
-    return make_grid(parse_header(start, path))
+    return make_grid(read_header(path))
 
 
 def _check_scaling(grid: Grid) -> None:
@@ -160,16 +141,14 @@ def _note_orientation(grid: Grid) -> None:
 
 def _allocate(grid: Grid, dtype: type[np.generic]) -> np.ndarray:
     """Allocate an array of the grid's shape; refuse one that the file or memory cannot hold."""
-    header = grid.header
-    assert header is not None
-    claimed = f"{header.path}: its header claims {grid.shape} voxels"
-    size = header.offset + math.prod(grid.shape) * header.dtype.itemsize
-    if size > largest_size(Path(header.path)):
-        raise InputError(f"{claimed}, more than the file holds; get it again, or correct it")
+    assert grid.header is not None
+    check_size(grid.header)
     try:
         return np.empty(grid.shape, dtype)
     except (MemoryError, ValueError):
-        raise InputError(f"{claimed}, more than memory can hold; correct the header") from None
+        raise InputError(
+            f"{describe_claim(grid.header)}, more than memory can hold; correct the header"
+        ) from None
 
 
 def _blocks(grid: Grid, array: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -181,47 +160,13 @@ def _blocks(grid: Grid, array: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndar
     header = grid.header
     assert header is not None
     in_file_order = header.to_file(array)
-    for planes, stored in _chunks(header):
+    for planes, stored in iterate_planes(header):
         target = header.to_canonical(in_file_order[:, :, planes])
         voxels = header.to_canonical(stored)
         for z in range(0, target.shape[0], 16):
             for y in range(0, target.shape[1], 16):
                 block = slice(z, z + 16), slice(y, y + 16)
                 yield target[block], voxels[block]
-
-
-def _chunks(header: NiftiHeader) -> Iterator[tuple[slice, np.ndarray]]:
-    """Yield planes of the file's last axis as stored, as many at a time as `_CHUNK_BYTES` hold.
-
-    All chunks share one buffer: each is valid until the next is asked for.
-    """
-    *face, planes = header.shape[:3]
-    thickness = max(1, _CHUNK_BYTES // (math.prod(face) * header.dtype.itemsize))
-    try:
-        chunk = np.empty((*face, min(thickness, planes)), header.dtype, order="F")
-        with open_unpacked(Path(header.path)) as stream:
-            skip_bytes(stream, header.offset)
-            for start in range(0, planes, thickness):
-                stored = chunk[:, :, : planes - start]
-                _fill(stored.reshape(-1, order="F").view(np.uint8), stream)
-                yield slice(start, start + thickness), stored
-            # gzip compares its checksum only at the file's end.
-            while stream.read(2**18):
-                pass
-    except (OSError, MemoryError, *UNPACKING_ERRORS) as error:
-        raise InputError(
-            f"{header.path}: damaged or cut short ({_reason(error)}); get the file again"
-        ) from None
-
-
-def _fill(buffer: np.ndarray, stream: BinaryIO) -> None:
-    """Read from the stream until the buffer of bytes is full."""
-    rest = buffer.data
-    while rest:
-        count = stream.readinto(rest)  # type: ignore[attr-defined]
-        if not count:
-            raise EOFError("it holds fewer voxels than its header says")
-        rest = rest[count:]
 
 
 def _scaled(grid: Grid, stored: np.ndarray) -> np.ndarray:
@@ -232,9 +177,3 @@ def _scaled(grid: Grid, stored: np.ndarray) -> np.ndarray:
         return stored
     with np.errstate(over="ignore", invalid="ignore"):
         return stored * np.float64(slope) + inter
-
-
-def _reason(error: BaseException) -> str:
-    """Put an exception's message in one line."""
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return " ".join(text.split())

@@ -1,8 +1,9 @@
 """Model files (bundles): parameters and the settings they need in one safetensors file, no pickle.
 
 The tensors are the network's parameters, whose nested names are joined by slashes. The file's
-metadata contains `kitsjax_format` (the version of this layout), `settings` (TOML), `labels` (JSON),
-`provenance` (JSON) and `sha256`, the checksum of all of these and the tensors.
+metadata contains `kitsjax_format` (the version of this layout), `settings` (TOML), `labels` (JSON,
+the names of the classes, which are those of the settings' label scheme), `provenance` (JSON) and
+`sha256`, the checksum of all of these and the tensors.
 """
 
 import hashlib
@@ -19,12 +20,11 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from kitsjax.config import parse_stored_settings, to_toml
+from kitsjax.config import choose_scheme, parse_stored_settings, to_toml
 from kitsjax.errors import InputError
 from kitsjax.files import atomic_write
 from kitsjax.infer.trained_model import Model
 from kitsjax.input_file import open_file
-from kitsjax.labels import CLASSES
 from kitsjax.model.arrays import Params
 from kitsjax.model.unet import build_network
 from kitsjax.settings import Settings
@@ -63,7 +63,8 @@ def save_bundle(
     Args:
         path: the file; its folder is made if it does not exist.
         params: parameters of one network, without an axis of ensemble members.
-        settings: the settings that they were trained with.
+        settings: the settings that they were trained with, with the labels of a data set's own
+            scheme (`make_scheme.describe_scheme`).
         provenance: where they come from: anything that JSON can store.
 
     Raises:
@@ -75,7 +76,7 @@ def save_bundle(
     metadata = {
         "kitsjax_format": str(FORMAT),
         "settings": to_toml(settings),
-        "labels": json.dumps(CLASSES),
+        "labels": json.dumps(choose_scheme(settings).names),
         "provenance": json.dumps(dict(provenance)),
     }
     metadata["sha256"] = _checksum(tensors, metadata)
@@ -106,10 +107,11 @@ def load_model(path: str | Path) -> Model:
 
 def make_model(params: Params, settings: Settings) -> Model:
     """Make a model on JAX's default device from parameters and their training's settings."""
-    shape = settings.sampling.patch_shape
-    network = build_network(settings.network, shape, regions=settings.loss.regions)
+    shape, scheme = settings.sampling.patch_shape, choose_scheme(settings)
+    regions = settings.loss.regions
+    network = build_network(settings.network, shape, scheme=scheme, regions=regions)
     on_device = jax.tree.map(jnp.asarray, params)
-    return Model(on_device, network, shape, settings.preprocess, settings.predict)
+    return Model(on_device, network, shape, settings.preprocess, settings.predict, scheme)
 
 
 def read_bundle(path: str | Path) -> Bundle:
@@ -124,11 +126,11 @@ def read_bundle(path: str | Path) -> Bundle:
         if not path.is_file():
             raise InputError(
                 f"{path.parent}: holds no {BUNDLE_NAME}; finish the training there, or give a "
-                "model file"
+                "model file (load_ensemble loads those of all folds)"
             )
     tensors, metadata = _read(path)
     settings = _read_settings(path, metadata)
-    _check_labels(path, metadata)
+    _check_labels(path, metadata, settings)
     bundle = Bundle(unflatten_dict(tensors, sep="/"), settings, json.loads(metadata["provenance"]))
     _check_network(path, settings, tensors)
     return bundle
@@ -172,7 +174,9 @@ def _check_format(path: Path, metadata: Mapping[str, str]) -> None:
 
 def _read_settings(path: Path, metadata: Mapping[str, str]) -> Settings:
     try:
-        return parse_stored_settings(metadata["settings"], "its settings")
+        settings = parse_stored_settings(metadata["settings"], "its settings")
+        choose_scheme(settings)
+        return settings
     except InputError as error:
         # The checksum is right, so the settings are as another version wrote them.
         raise InputError(
@@ -180,13 +184,13 @@ def _read_settings(path: Path, metadata: Mapping[str, str]) -> Settings:
         ) from None
 
 
-def _check_labels(path: Path, metadata: Mapping[str, str]) -> None:
-    """Refuse a model whose outputs are other classes, or the same ones in another order."""
-    stored = json.loads(metadata["labels"])
-    if stored != list(CLASSES):
+def _check_labels(path: Path, metadata: Mapping[str, str], settings: Settings) -> None:
+    """Refuse a model whose outputs are not the classes that its settings name, in their order."""
+    stored, names = json.loads(metadata["labels"]), choose_scheme(settings).names
+    if stored != list(names):
         raise InputError(
-            f"{path}: its labels are {', '.join(map(str, stored))}, and this kitsjax writes "
-            f"{', '.join(CLASSES)}; use the version of kitsjax that wrote it"
+            f"{path}: its labels are {', '.join(map(str, stored))}, and its settings name "
+            f"{', '.join(names)}; use the version of kitsjax that wrote it"
         )
 
 
@@ -194,7 +198,8 @@ def _check_network(path: Path, settings: Settings, tensors: Mapping[str, np.ndar
     """Compare the names, shapes and types of the tensors with the network's parameters."""
     shape = settings.sampling.patch_shape
     window = jax.ShapeDtypeStruct((1, *shape, 1), jnp.float32)
-    network = build_network(settings.network, shape, regions=settings.loss.regions)
+    scheme, regions = choose_scheme(settings), settings.loss.regions
+    network = build_network(settings.network, shape, scheme=scheme, regions=regions)
     variables = jax.eval_shape(network.init, jax.random.key(0), window)
     expected = {
         name: (leaf.shape, leaf.dtype)

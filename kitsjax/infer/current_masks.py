@@ -21,14 +21,19 @@ from kitsjax.image.read_nifti import read_label
 from kitsjax.image.volume import check_same_grid
 from kitsjax.infer.trained_model import Ensemble
 from kitsjax.input_file import reading
+from kitsjax.labels import KITS, LabelScheme
 from kitsjax.settings import PredictSettings
 
 
 def identify_models(ensemble: Ensemble, settings: PredictSettings) -> str:
     """Hash the parameters and settings of all models, and the settings of prediction."""
     model = ensemble.model
-    about = [model.preprocess, settings]
+    about = [*ensemble.images, settings]
     text = [repr(model.network), model.patch_shape, *(s.model_dump(mode="json") for s in about)]
+    text.append(ensemble.image_of)
+    if model.scheme != KITS:
+        # So masks of KiTS have the key from before there were other schemes.
+        text.append(repr(model.scheme))
     digest = hashlib.sha256(json.dumps(text).encode())
     for path, leaf in jax.tree_util.tree_leaves_with_path(ensemble.params):
         array = np.asarray(leaf, order="C")
@@ -60,13 +65,13 @@ def mask_key(models: str, source: Source) -> str:
     return f"kitsjax {digest}"
 
 
-def is_current_mask(mask: Path, source: Source, key: str) -> bool:
-    """Check that a mask has this key, and reads without error on the grid of its CT."""
+def is_current_mask(mask: Path, source: Source, key: str, scheme: LabelScheme) -> bool:
+    """Check that a mask has this key, and reads as labels of the scheme on the grid of its CT."""
     try:
         header = read_grid(mask).header
         if header is None or not _has_key(header.nifti, key):
             return False
-        check_same_grid(read_grid(source), read_label(mask).grid)
+        check_same_grid(read_grid(source), read_label(mask, scheme.values).grid)
     except Exception:
         # Whatever is wrong with a mask, a new one is made.
         return False

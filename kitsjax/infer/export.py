@@ -19,8 +19,7 @@ from kitsjax.infer.sliding_window import (
     place_volume,
     sum_windows,
 )
-from kitsjax.infer.trained_model import Models, stack_models
-from kitsjax.labels import CLASSES
+from kitsjax.infer.trained_model import Models, require_one_image, stack_models
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 """The platforms that an exported model runs on, as `jax.export` names them."""
@@ -50,9 +49,12 @@ def export_model(
         type is the one in which preprocessing stores it; the label map is uint8.
 
     Raises:
-        InputError: no model, or models that differ in network, patch shape or preprocessing.
+        InputError: no model, or models that differ in network, patch shape or preprocessing, the
+            intensities of the normalization included.
     """
-    first, params = stack_models(model)
+    ensemble = stack_models(model)
+    require_one_image(ensemble)
+    first, params, *_ = ensemble
     network = first.network.clone(implementation="portable", dtype=jnp.dtype(dtype))
     settings, patch_shape = first.predict, first.patch_shape
     importance = importance_map(patch_shape, settings.weighting)
@@ -61,7 +63,7 @@ def export_model(
         padded = pad_volume(image, patch_shape)
         # The sizes are symbols here, and numbers only when the exported model runs.
         z, y, x = (jnp.asarray(size, jnp.int32) for size in padded.shape)
-        sums = sum_windows(network, params, padded, (z, y, x), importance, settings)
+        sums = sum_windows(network, params, padded, (z, y, x), importance, settings, first.scheme)
         starts = [part.start for part in place_volume(image.shape, patch_shape)]
         return jax.lax.dynamic_slice(most_probable(sums), starts, image.shape)
 
@@ -95,7 +97,7 @@ def save_exported_model(
         InputError: no model, models that differ, or a folder that cannot be written.
     """
     exported = export_model(model, dtype=dtype, platforms=platforms)
-    first, params = stack_models(model)
+    first, params, *_ = stack_models(model)
     description = {
         "preprocess": first.preprocess.model_dump(mode="json"),
         "axes": "image (z, y, x), pointing inferior, posterior and left",
@@ -105,7 +107,7 @@ def save_exported_model(
         "patch_shape": first.patch_shape,
         "members": len(jax.tree.leaves(params)[0]),
         "dtype": dtype,
-        "labels": CLASSES,
+        "labels": first.scheme.names,
         "platforms": list(platforms),
         "versions": {name: version(name) for name in ("kitsjax", "jax")},
         "sha256": hashlib.sha256(exported).hexdigest(),

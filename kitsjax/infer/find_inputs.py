@@ -5,16 +5,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kitsjax.data.kits import IMAGE_NAME, IMAGE_STEM, is_case_name
+from kitsjax.data.nnunet import TEST_IMAGES
 from kitsjax.dicom.cases import find_dicom
+from kitsjax.dicom.libraries import load_highdicom
 from kitsjax.dicom.read_volume import Source, files_of
-from kitsjax.dicom.segmentation import check_referable, segmentation_path
+from kitsjax.dicom.segmentation import segmentation_path
 from kitsjax.errors import InputError
+from kitsjax.image.case_names import name_cases
 from kitsjax.image.file_format import (
     PROBABILITIES,
     advise_folder,
     find_nifti,
     list_folder,
-    list_nifti,
+    list_images,
     nifti_stem,
     note_passed_over,
     same_stem,
@@ -32,35 +35,38 @@ def find_inputs(
     """List the CTs at a path, sorted, each with the mask in `folder` that will be written for it.
 
     Args:
-        path: a NIfTI file of any name; a KiTS case (a folder with imaging.nii.gz or imaging.nii,
-            whose mask is named after the folder); a folder of these; or, where there is none, DICOM
-            (see `cases.find_dicom`). The case of names is ignored, and a note names what is passed
-            over in a folder. A case_XXXXX folder that may not be read counts, so that reading it
-            tells.
+        path: a NIfTI, NRRD or MetaImage file of any name; a KiTS case (a folder with imaging.nii.gz
+            or imaging.nii, whose mask is named after the folder); a folder of these; a data set of
+            nnU-Net's, whose imagesTs is taken; or, where there is none, DICOM (see
+            `cases.find_dicom`). The mask of nnU-Net's X_0000 is X. The case of names is ignored,
+            and a note names what is passed over in a folder. A case_XXXXX folder that may not be
+            read counts, so that reading it tells.
         folder: where the masks go; it need not exist.
         probabilities: the probabilities will be written beside the masks.
         series: the number or UID of the DICOM series to take; None: the most plausible one.
         dicom_seg: each mask will also be written as DICOM SEG.
 
     Raises:
-        InputError: no CT at the path, or it may not be read; two files that would be written to one
-            path, or one that would replace a CT; a series or a DICOM SEG is asked for, but a CT is
-            no DICOM or lacks the UIDs.
+        InputError: no CT at the path, or it may not be read; two channels of a CT; two files that
+            would be written to one path, or one that would replace a CT; a series or a DICOM SEG is
+            asked for, but a CT is no DICOM, or highdicom is not installed.
     """
     path, folder = Path(path), Path(folder)
     with reading(path):
-        found = _find_nifti(path)
+        found = _find_images(path)
         dicom = [] if path.is_dir() and found else find_dicom(path, series)
         if not dicom and not found:
             known = advise_folder(path)
             advice = known or (
-                "give a .nii or .nii.gz file, a folder of them, a KiTS folder, or a DICOM folder"
+                "give a NIfTI, NRRD or MetaImage file, a folder of them, a KiTS folder, or DICOM"
             )
             raise InputError(f"{path}: no CT there; {advice}")
-    named: list[tuple[Source, str]] = [*dicom] or [(file, _output_name(file)) for file in found]
+    named: list[tuple[Source, str]] = [*dicom] or _name_outputs(found)
     files = [(source, folder / f"{name}.nii.gz") for source, name in named]
     if series is not None and not dicom:
-        raise InputError(f"{path}: holds NIfTI, which has no series; predict it without --series")
+        raise InputError(
+            f"{path}: holds no DICOM, so there is no series; predict it without --series"
+        )
     if dicom_seg:
         _check_segmentations(files)
     _check_outputs(files, probabilities, dicom_seg)
@@ -76,12 +82,11 @@ def probabilities_path(target: Path) -> Path:
 
 
 def _check_segmentations(files: Sequence[tuple[Source, Path]]) -> None:
-    """Refuse CTs that a DICOM SEG cannot refer to; a series that is no volume fails by itself."""
+    """Refuse CTs that are no DICOM; a series without what a DICOM SEG needs fails by itself."""
     for source, _ in files:
         if isinstance(source, Path):
             raise InputError(f"{source}: is no DICOM series; predict it without --dicom-seg")
-        if not source.problem:
-            check_referable(source)
+        load_highdicom(source)
 
 
 def _check_outputs(
@@ -110,10 +115,10 @@ def _check_outputs(
             written[output] = source
 
 
-def _find_nifti(path: Path) -> list[Path]:
-    """List the NIfTI files at a path; a file of any name is tried, and a link to none, too."""
+def _find_images(path: Path) -> list[Path]:
+    """List the images at a path; a file of any name is tried, and a link to none, too."""
     if path.is_dir():
-        return _list_folder(path)
+        return _list_folder(path / TEST_IMAGES if (path / TEST_IMAGES).is_dir() else path)
     return [path] if os.path.lexists(path) else []
 
 
@@ -124,7 +129,7 @@ def _list_folder(folder: Path) -> list[Path]:
     if image is not None:
         return [image]
     cases = {path: image for path in inside if (image := _find_image(path)) is not None}
-    files = list_nifti(folder)
+    files = list_images(folder)
     if files or cases:
         note_passed_over(folder, [*files, *cases])
     return sorted([*files, *cases.values()])
@@ -141,8 +146,13 @@ def _find_image(folder: Path) -> Path | None:
         return folder / IMAGE_NAME if is_case_name(folder.name) else None
 
 
-def _output_name(source: Path) -> str:
-    if same_stem(source.name, IMAGE_STEM):
-        # Links are not resolved, for the file itself may be a link to a file of another name.
-        return Path(os.path.abspath(source)).parent.name
-    return nifti_stem(source.name) or source.name
+def _name_outputs(files: Sequence[Path]) -> list[tuple[Source, str]]:
+    """Pair each CT with the name of its mask, without a suffix."""
+    kits = [same_stem(file.name, IMAGE_STEM) for file in files]
+    others = [file for file, is_kits in zip(files, kits, strict=True) if not is_kits]
+    names = iter(name_cases(others))
+    # Links are not resolved, for the file itself may be a link to a file of another name.
+    return [
+        (file, Path(os.path.abspath(file)).parent.name if is_kits else next(names))
+        for file, is_kits in zip(files, kits, strict=True)
+    ]

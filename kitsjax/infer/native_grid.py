@@ -1,9 +1,9 @@
 """From slabs on the network's grid to the label map on the CT's own grid.
 
-The probabilities of a whole CT are never in memory: on its own grid they would take 16 bytes a
-voxel. Slabs of the network's planes come one after the other; as soon as the planes around a few
-slices of the CT are there, these slices are computed, and only where a class other than the
-background can win.
+The probabilities of a whole CT are never in memory: on its own grid they would take 4 bytes a
+class for each voxel. Slabs of the network's planes come one after the other; as soon as the planes
+around a few slices of the CT are there, these slices are computed, and only where a class other
+than the background can win.
 """
 
 from collections.abc import Iterable, Iterator

@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Num, UInt8
 
-from kitsjax.data.preprocess import preprocess
+from kitsjax.data.preprocess import preprocess_images
 from kitsjax.image.volume import Grid, Volume
 from kitsjax.infer.native_grid import join_slabs, resample_label, resample_probabilities
+from kitsjax.infer.postprocess import postprocess
 from kitsjax.infer.predict_slabs import predict_slabs
-from kitsjax.infer.remove_detached import remove_detached
 from kitsjax.infer.run_ahead import iterate_ahead
 from kitsjax.infer.slab_sums import Slab
 from kitsjax.infer.sliding_window import (
@@ -21,13 +21,21 @@ from kitsjax.infer.sliding_window import (
     place_volume,
     sum_windows,
 )
-from kitsjax.infer.trained_model import Ensemble, Model, Models, stack_models
-from kitsjax.labels import CLASSES
+from kitsjax.infer.trained_model import (
+    Ensemble,
+    Model,
+    Models,
+    require_one_image,
+    stack_models,
+)
+from kitsjax.labels import LabelScheme
 from kitsjax.settings import PredictSettings
 from kitsjax.types import Shape
 
 # Compiled once for each shape; gradients pass through it.
-_sum_windows = jax.jit(sum_windows, static_argnames=("network", "valid_shape", "settings"))
+_sum_windows = jax.jit(
+    sum_windows, static_argnames=("network", "valid_shape", "settings", "scheme")
+)
 
 SLABS_AHEAD = 4
 """The devices are at most so many slabs ahead of the host."""
@@ -55,23 +63,29 @@ def probabilities(
             model's settings say.
 
     Returns:
-        (class, z, y, x) float32 in [0, 1], on the image's grid; the classes are background, kidney,
-        tumor and cyst, and sum to 1.
+        (class, z, y, x) float32 in [0, 1], on the image's grid; they sum to 1. The classes are
+        `model.scheme.names`: of a model of KiTS background, kidney, tumor and cyst.
 
     Raises:
         TypeError: the image is not a three-dimensional array of a float type, or the model is none.
-        InputError: no model, or models that differ in network, patch shape or preprocessing.
+        InputError: no model, or models that differ (`stack_models`), the intensities of the
+            normalization included.
     """
     is_image = not isinstance(image, Volume) and np.ndim(image) == 3
     if not (is_image and jnp.issubdtype(image.dtype, jnp.floating)):
         raise TypeError(
             "an image is a float array (z, y, x); make it with preprocess(volume, model.preprocess)"
         )
-    first, params = stack_models(model)
+    ensemble = stack_models(model)
+    require_one_image(ensemble)
+    first, params, *_ = ensemble
     settings = _choose_settings(first, mirror)
     padded = pad_volume(image, first.patch_shape)
     importance = importance_map(first.patch_shape, settings.weighting)
-    sums = _sum_windows(first.network, params, padded, padded.shape, importance, settings=settings)
+    sums = _sum_windows(
+        first.network, params, padded, padded.shape, importance,
+        settings=settings, scheme=first.scheme,
+    )  # fmt: skip
     return normalize_sums(sums)[:, *place_volume(image.shape, first.patch_shape)]
 
 
@@ -92,13 +106,14 @@ def segment(model: Models, volume: Volume, *, mirror: bool | None = None) -> Vol
             model's settings say.
 
     Returns:
-        Label map, uint8: 0 background, 1 kidney, 2 tumor, 3 cyst. Its grid is the CT's, so that
-        `write_volume` writes a file like the CT's.
+        Label map, uint8, whose values `model.scheme.names` names: of a model of KiTS 0 background,
+        1 kidney, 2 tumor, 3 cyst. Its grid is the CT's, so that `write_volume` writes a file like
+        the CT's.
 
     Raises:
         TypeError: the CT is a bare array or a path or not of real numbers, or the model is none.
-        InputError: no model, or models that differ in network, patch shape or preprocessing; voxels
-            that are not finite; or a spacing so large that it cannot be in mm.
+        InputError: no model, or models that differ (`stack_models`); voxels that are not finite; or
+            a spacing so large that it cannot be in mm.
     """
     if not isinstance(volume, Volume):
         raise TypeError(
@@ -106,14 +121,16 @@ def segment(model: Models, volume: Volume, *, mirror: bool | None = None) -> Vol
             "spacing_mm)"
         )
     ensemble = stack_models(model)
-    image = preprocess(volume, ensemble.model.preprocess)
+    images = preprocess_images(volume, ensemble.images)
+    _, z, y, x = images.shape
     settings = _choose_settings(ensemble.model, mirror)
     label = to_native(
-        _predict(ensemble, image, settings, needs_probabilities(settings)),
-        image.shape,
+        _predict(ensemble, images, settings, needs_probabilities(settings)),
+        (z, y, x),
         volume.array,
         volume.grid,
         settings,
+        ensemble.model.scheme,
     )
     return Volume(label, volume.grid)
 
@@ -134,6 +151,7 @@ def to_native(
     like: np.ndarray,
     grid: Grid,
     settings: PredictSettings,
+    scheme: LabelScheme,
     out: Float[np.ndarray, "k Z Y X"] | None = None,
 ) -> UInt8[np.ndarray, "Z Y X"]:
     """Make the label map of a CT on its own grid from the slabs that its prediction yields.
@@ -144,24 +162,26 @@ def to_native(
         shape: (z, y, x) of the preprocessed image.
         like: an array of the CT's shape and memory layout; its voxels do not matter.
         grid: the CT's.
-        settings: how to predict; `resample` says how to come back to the CT's grid, and
-            `least_kidney_ml` which components are removed there.
+        settings: how to predict; `resample` says how to come back to the CT's grid, and the
+            settings of `postprocess.STEPS` what is done there.
+        scheme: the labels.
         out: gets the class probabilities on the CT's grid, whose argmax is the label map before
-            components are removed; None: they are not wanted.
+            post-processing; None: they are not wanted.
     """
     arrays = _read(slabs)
     if needs_probabilities(settings, out is not None):
         label = resample_probabilities(arrays, shape, like, settings.resample, out)
     else:
         label = resample_label(arrays, shape, like)
-    return remove_detached(label, grid.voxel_mm3, settings.least_kidney_ml)
+    return postprocess(label, grid.voxel_mm3, settings, scheme)
 
 
 def predict_label(
     ensemble: Ensemble, image: Num[np.ndarray, "z y x"], settings: PredictSettings
 ) -> UInt8[np.ndarray, "z y x"]:
     """Predict the most probable class of each voxel of a preprocessed image."""
-    slabs = _read(_predict(ensemble, image, settings, by_class=False))
+    require_one_image(ensemble)
+    slabs = _read(_predict(ensemble, image[None], settings, by_class=False))
     return join_slabs(slabs, np.empty(image.shape, np.uint8))
 
 
@@ -173,15 +193,17 @@ def predict_probabilities(
     Unlike `probabilities` it uses all local devices, returns a NumPy array, and shares the compiled
     network of `segment`.
     """
-    slabs = _read(_predict(ensemble, image, settings, by_class=True))
-    return join_slabs(slabs, np.empty((len(CLASSES), *image.shape), np.float32))
+    require_one_image(ensemble)
+    slabs = _read(_predict(ensemble, image[None], settings, by_class=True))
+    classes = len(ensemble.model.scheme.names)
+    return join_slabs(slabs, np.empty((classes, *image.shape), np.float32))
 
 
 def _predict(
-    ensemble: Ensemble, image: np.ndarray, settings: PredictSettings, by_class: bool
+    ensemble: Ensemble, images: np.ndarray, settings: PredictSettings, by_class: bool
 ) -> Iterator[Slab | Exception]:
-    """Predict one image while the slabs before are read."""
-    slabs = predict_slabs(ensemble, [(None, image)], settings, by_class)
+    """Predict one CT, given as each of `ensemble.images`, while the slabs before are read."""
+    slabs = predict_slabs(ensemble, [(None, images)], settings, by_class)
     for _, slab in iterate_ahead(slabs, SLABS_AHEAD):
         yield slab
 

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from kitsjax.data.preprocess import preprocess
+from kitsjax.data.preprocess import preprocess_images
 from kitsjax.dicom.read_volume import Source, read_volume
-from kitsjax.dicom.segmentation import convert_mask, segmentation_path
+from kitsjax.dicom.segmentation import check_referable, convert_mask, segmentation_path
 from kitsjax.dicom.series import Series
 from kitsjax.errors import InputError
 from kitsjax.failures import catch, describe_failure
@@ -38,7 +38,6 @@ from kitsjax.infer.predict_slabs import predict_slabs
 from kitsjax.infer.run_ahead import iterate_ahead, map_ahead
 from kitsjax.infer.slab_sums import Slab, take_image
 from kitsjax.infer.trained_model import Ensemble, Models, stack_models
-from kitsjax.labels import CLASSES
 from kitsjax.process_pool import cores
 from kitsjax.settings import PredictSettings
 from kitsjax.types import Shape
@@ -78,8 +77,8 @@ def predict_files(
         settings: how to predict; None: as the (first) model's settings say.
         probabilities: also write `<name>_probabilities.nii.gz` beside the mask: float32, 4-D with
             the classes last, resampled to the CT's grid as `settings.resample` says, so that its
-            argmax is the mask. A temporary file in the masks' folder holds 16 bytes for each voxel
-            of the CT meanwhile.
+            argmax is the mask. A temporary file in the masks' folder holds 4 bytes a class for each
+            voxel of the CT meanwhile.
         keep_current: leave masks as they are that are whole, and were predicted from the same CT
             file by the same models and settings; a note says how many. With `probabilities`, their
             file must be so, too.
@@ -91,7 +90,7 @@ def predict_files(
         beside the masks.
 
     Raises:
-        InputError: no model, or models that differ in network, patch shape or preprocessing.
+        InputError: no model, or models that differ (`stack_models`).
     """
     ensemble = stack_models(models)
     settings = settings or ensemble.model.predict
@@ -198,18 +197,21 @@ class _Work:
         outputs = [target, probabilities_path(target)] if self.probabilities else [target]
         for path in [*outputs, segmentation_path(target)] if self.dicom_seg else outputs:
             check_file(path, "--output")
+        if self.dicom_seg and isinstance(source, Series) and not source.problem:
+            check_referable(source)
         key = mask_key(self.identity, source)
         if (
             self.keep_current
-            and is_current_mask(target, source, key)
+            and is_current_mask(target, source, key, self.ensemble.model.scheme)
             and all(is_current_probabilities(path, key) for path in outputs[1:])
         ):
             self._convert(file)
             return None
         volume = read_volume(source)
-        image = preprocess(volume, self.ensemble.model.preprocess)
+        images = preprocess_images(volume, self.ensemble.images)
+        _, z, y, x = images.shape
         like = np.empty_like(volume.array, np.uint8)
-        return _Case(file, image.shape, like, volume.grid, key), image
+        return _Case(file, (z, y, x), like, volume.grid, key), images
 
     def _bring_back(
         self, slabs: Iterator[tuple[_Case, Slab | Exception]]
@@ -224,10 +226,10 @@ class _Work:
                 yield case, outputs
 
     def _bring_back_one(self, case: _Case, slabs: Iterator[Slab | Exception]) -> Outputs:
-        by_class = None
+        by_class, scheme = None, self.ensemble.model.scheme
         if self.probabilities:
-            by_class = make_on_disk((len(CLASSES), *case.like.shape), case.file[1])
-        label = to_native(slabs, case.shape, case.like, case.grid, self.settings, by_class)
+            by_class = make_on_disk((len(scheme.names), *case.like.shape), case.file[1])
+        label = to_native(slabs, case.shape, case.like, case.grid, self.settings, scheme, by_class)
         assert case.grid.header is not None
         return Outputs(label, by_class, case.grid.header, case.key)
 
@@ -241,4 +243,4 @@ class _Work:
         """Write the DICOM SEG of a mask if it is asked for and not current."""
         source, mask = file
         if self.dicom_seg and isinstance(source, Series):
-            convert_mask(mask, source)
+            convert_mask(mask, source, self.ensemble.model.scheme)

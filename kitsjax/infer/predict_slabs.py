@@ -12,23 +12,16 @@ from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple, TypeVar
 
-import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Float, Num
 
 from kitsjax.infer.slab_sums import Slab, SlabSums
-from kitsjax.infer.sliding_window import importance_map, window_positions, windows_at_a_time
+from kitsjax.infer.sliding_window import window_positions, windows_at_a_time
 from kitsjax.infer.trained_model import Ensemble
-from kitsjax.infer.window_probabilities import window_probabilities
-from kitsjax.model.arrays import Params
+from kitsjax.infer.window_program import put_on_devices
 from kitsjax.settings import PredictSettings
 
 Key = TypeVar("Key")
-
-_AXIS = "device"
 
 
 def predict_slabs(
@@ -45,7 +38,7 @@ def predict_slabs(
 
     Args:
         ensemble: the model or models.
-        images: pairs of a key, which names the image, and the preprocessed image (z, y, x).
+        images: pairs of a key and a CT's images (i, z, y, x), one for each of `ensemble.images`.
         settings: step size, weighting, mirroring, batch size and bucket.
         by_class: whether slabs hold probabilities; else labels.
 
@@ -53,7 +46,7 @@ def predict_slabs(
         (key, slab); or (key, exception) as the last of an image that cannot be predicted.
     """
     devices = jax.local_devices()
-    predict = _on_devices(ensemble, settings, devices)
+    predict = put_on_devices(ensemble, settings, devices)
     size = len(devices) * windows_at_a_time(settings, devices[0].platform)
     patch_shape = ensemble.model.patch_shape
     begin = partial(SlabSums, patch_shape=patch_shape, bucket=settings.bucket, by_class=by_class)
@@ -73,97 +66,6 @@ def predict_slabs(
         with suppress(Exception):
             jax.block_until_ready(before)
         before = found
-
-
-@partial(jax.jit, static_argnames=("network", "mirror", "mesh"))
-def predict_windows(
-    params: Params,
-    importance: Float[Array, "z y x"],
-    patches: Num[Array, "b z y x"],
-    *,
-    network: nn.Module,
-    mirror: bool,
-    mesh: Mesh,
-) -> Float[Array, "b k z y x"]:
-    """Predict a batch of windows, an equal share on each device: probabilities times importance.
-
-    The products are rounded here, where nothing is added to them: fused with a sum they would not
-    be, and differ in the last bit.
-
-    Args:
-        params: stacked parameters, replicated over the mesh.
-        importance: weight of each voxel of a window, replicated likewise.
-        patches: normalized intensities, divided over the mesh.
-        network: maps windows (b, z, y, x, 1) to a tuple of logits, the finest first.
-        mirror: whether to average over the eight mirrorings.
-        mesh: the devices.
-    """
-
-    def predict(params: Params, importance: Array, patches: Array) -> Array:
-        by_class = window_probabilities(network, params, patches.astype(jnp.float32), mirror)
-        return importance[None, None] * by_class
-
-    whole, divided = PartitionSpec(), PartitionSpec(_AXIS)
-    # Nothing is exchanged, so there is nothing to check of what varies over the devices.
-    mapped = jax.shard_map(
-        predict, mesh=mesh, in_specs=(whole, whole, divided), out_specs=divided, check_vma=False
-    )
-    return mapped(params, importance, patches)
-
-
-def lower_windows(
-    ensemble: Ensemble, settings: PredictSettings, device: jax.Device
-) -> jax.stages.Lowered:
-    """Lower the program of one batch of windows for a device that need not be here.
-
-    Args:
-        ensemble: its parameters may be `jax.ShapeDtypeStruct`s.
-        settings: weighting, mirroring and batch size.
-        device: the device to compile for, such as one of a topology description.
-    """
-    mesh, model = Mesh(np.array([device]), (_AXIS,)), ensemble.model
-
-    def describe(array: Any, spec: PartitionSpec) -> jax.ShapeDtypeStruct:
-        sharding = NamedSharding(mesh, spec)
-        return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=sharding)
-
-    params = jax.tree.map(lambda leaf: describe(leaf, PartitionSpec()), ensemble.params)
-    shape = windows_at_a_time(settings, device.platform), *model.patch_shape
-    patches = jax.ShapeDtypeStruct(shape, model.preprocess.dtype)
-    importance = importance_map(model.patch_shape, settings.weighting)
-    return predict_windows.lower(
-        params,
-        describe(importance, PartitionSpec()),
-        describe(patches, PartitionSpec(_AXIS)),
-        network=model.network,
-        mirror=settings.mirror,
-        mesh=mesh,
-    )
-
-
-def _on_devices(
-    ensemble: Ensemble, settings: PredictSettings, devices: Sequence[jax.Device]
-) -> Callable[[np.ndarray], jax.Array]:
-    """Put parameters and importance on each device; return the function of a batch of windows."""
-    mesh = Mesh(np.array(devices), (_AXIS,))
-    importance = importance_map(ensemble.model.patch_shape, settings.weighting)
-    params, weights = jax.device_put(
-        (ensemble.params, importance), NamedSharding(mesh, PartitionSpec())
-    )
-    divided = NamedSharding(mesh, PartitionSpec(_AXIS))
-
-    def predict(patches: np.ndarray) -> jax.Array:
-        found: jax.Array = predict_windows(
-            params,
-            weights,
-            jax.device_put(patches, divided),
-            network=ensemble.model.network,
-            mirror=settings.mirror,
-            mesh=mesh,
-        )
-        return found
-
-    return predict
 
 
 class _Window(NamedTuple):
@@ -188,7 +90,7 @@ def _list_windows(
     """List the windows of all images, one image after the other."""
     for key, image in images:
         sums = begin(image)
-        z, y, x = sums.image.shape
+        _, z, y, x = sums.images.shape
         corners = window_positions((z, y, x), sums.patch_shape, step_size).tolist()
         for number, corner in enumerate(corners, start=1):
             yield _Window(key, sums, corner, number == len(corners))
@@ -196,11 +98,11 @@ def _list_windows(
 
 def _cut(batch: Sequence[_Window], size: int, patch_shape: Sequence[int]) -> np.ndarray:
     """Cut the windows out of their images; the last batch is filled up with zeros."""
-    dtype = np.result_type(*(window.sums.image for window in batch))
-    patches = np.zeros((size, *patch_shape), dtype)
+    dtype = np.result_type(*(window.sums.images for window in batch))
+    patches = np.zeros((size, len(batch[0].sums.images), *patch_shape), dtype)
     for patch, (_, sums, corner, _) in zip(patches, batch, strict=False):
         z, y, x = (slice(n, n + edge) for n, edge in zip(corner, patch_shape, strict=True))
-        patch[:] = sums.image[z, y, x]
+        patch[:] = sums.images[:, z, y, x]
     return patches
 
 

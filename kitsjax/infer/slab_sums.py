@@ -28,7 +28,6 @@ from kitsjax.infer.sliding_window import (
     pad_volume,
     place_volume,
 )
-from kitsjax.labels import CLASSES
 from kitsjax.types import Box, Shape
 
 SLAB_PLANES = 8
@@ -73,8 +72,8 @@ def finish_planes(
     return normalize_sums(part) if by_class else most_probable(part)
 
 
-def sums_shape(shape: Shape, patch_shape: Shape, bucket: int) -> tuple[int, int, int, int]:
-    """Return the shape (class, z, y, x) of the sums over the windows of an image.
+def sums_shape(shape: Shape, patch_shape: Shape, bucket: int) -> Shape:
+    """Return the shape (z, y, x) of the sums over the windows of an image, for each class.
 
     Args:
         shape: (z, y, x) of the image.
@@ -82,7 +81,7 @@ def sums_shape(shape: Shape, patch_shape: Shape, bucket: int) -> tuple[int, int,
         bucket: see `PredictSettings.bucket`.
     """
     _, rows, columns = bucket_shape(shape, patch_shape, bucket)
-    return len(CLASSES), patch_shape[0], rows, columns
+    return patch_shape[0], rows, columns
 
 
 @dataclass(frozen=True)
@@ -125,14 +124,14 @@ class SlabSums:
     changed in place.
 
     Attributes:
-        image: the image, padded where the window is larger.
+        images: the image, once for each normalization, padded where the window is larger.
         patch_shape: (z, y, x) of a window.
         failed: whether the image is given up.
     """
 
     def __init__(
         self,
-        image: Num[np.ndarray, "z y x"],
+        images: Num[np.ndarray, "i z y x"],
         patch_shape: Shape,
         bucket: int,
         by_class: bool,
@@ -140,16 +139,17 @@ class SlabSums:
         """Begin with no window.
 
         Args:
-            image: the preprocessed image.
+            images: the preprocessed image, once for each normalization.
             patch_shape: (z, y, x) of a window.
             bucket: see `PredictSettings.bucket`.
             by_class: whether slabs hold probabilities; else labels.
         """
         self.patch_shape = patch_shape
-        self.image = pad_volume(image, self.patch_shape)
+        self.images = pad_volume(images, self.patch_shape)
         self.failed = False
-        self._place = place_volume(image.shape, self.patch_shape)
-        self._shape = sums_shape(image.shape, self.patch_shape, bucket)
+        z, y, x = images.shape[1:]
+        self._place = place_volume((z, y, x), self.patch_shape)
+        self._shape = sums_shape((z, y, x), self.patch_shape, bucket)
         self._by_class = by_class
         # The plane of the padded image where the sums begin.
         self._start = 0
@@ -166,13 +166,14 @@ class SlabSums:
         z, *at = corner
         yield from self._finish(z)
         if self._sums is None:
-            self._sums = jnp.zeros(self._shape, jnp.float32, device=windows.sharding)
+            shape = windows.shape[1], *self._shape
+            self._sums = jnp.zeros(shape, jnp.float32, device=windows.sharding)
         place = np.array(at, np.int32)
         self._sums = add_window(self._sums, windows, number, place)
 
     def finish(self) -> Iterator[Slab]:
         """Yield the slabs that are left, after the last window."""
-        yield from self._finish(self.image.shape[0])
+        yield from self._finish(self.images.shape[1])
         self._sums = None
 
     def _finish(self, end: int) -> Iterator[Slab]:

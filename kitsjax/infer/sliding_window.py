@@ -18,7 +18,7 @@ from jax import core, lax
 from jaxtyping import Array, Float, Int, Num, UInt8
 
 from kitsjax.infer.window_probabilities import window_probabilities
-from kitsjax.labels import CLASSES
+from kitsjax.labels import LabelScheme
 from kitsjax.model.arrays import Params
 from kitsjax.settings import PredictSettings
 from kitsjax.types import Box, Shape
@@ -133,12 +133,13 @@ def place_volume(shape: Sequence[IntOrTraced], patch_shape: Shape) -> Box:
 
 
 def pad_volume(
-    image: Num[Array | np.ndarray, "z y x"], patch_shape: Shape, bucket: int = 1
-) -> Num[Array | np.ndarray, "Z Y X"]:
-    """Pad an image to its bucket with zeros, the mean of a normalized image."""
-    shape = bucket_shape(image.shape, patch_shape, bucket)
-    place = place_volume(image.shape, patch_shape)
+    image: Num[Array | np.ndarray, "*i z y x"], patch_shape: Shape, bucket: int = 1
+) -> Num[Array | np.ndarray, "*i Z Y X"]:
+    """Pad an image, or several, to its bucket with zeros, the mean of a normalized image."""
+    own = image.shape[-3:]
+    shape, place = bucket_shape(own, patch_shape, bucket), place_volume(own, patch_shape)
     widths = [(part.start, size - part.stop) for part, size in zip(place, shape, strict=True)]
+    widths = [(0, 0)] * (image.ndim - 3) + widths
     if isinstance(image, np.ndarray) and not np.any(widths):
         return image
     return jnp.pad(image, widths) if isinstance(image, jax.Array) else np.pad(image, widths)
@@ -151,11 +152,12 @@ def sum_windows(
     valid_shape: tuple[IntOrTraced, IntOrTraced, IntOrTraced],
     importance: Float[Array | np.ndarray, "z y x"],
     settings: PredictSettings,
+    scheme: LabelScheme,
 ) -> Float[Array, "k Z Y X"]:
     """Sum probabilities times importance over all windows; the sum is 0 where no window lies.
 
     Summed over the classes it is the sum of importances, as they sum to 1. The classes are the
-    first axis: as the last one, four of them would be padded to 128 on a TPU.
+    first axis: as the last one, a few of them would be padded to 128 on a TPU.
 
     Args:
         network: maps windows (b, z, y, x, 1) to a tuple of logits, the finest first.
@@ -165,6 +167,7 @@ def sum_windows(
             axis at least the patch's. The sum is differentiable only if its values are known.
         importance: weight of each voxel of a window, whose shape it has.
         settings: step size, mirroring and batch size.
+        scheme: the background and its labels are the classes.
     """
     patch_shape = importance.shape
     last_starts = [size - edge for size, edge in zip(valid_shape, patch_shape, strict=True)]
@@ -178,7 +181,7 @@ def sum_windows(
     # Rematerialize: the activations of one window take more memory than the whole image.
     @jax.checkpoint
     def predict(params: Params, patches: Float[Array, "b z y x"]) -> Float[Array, "b k z y x"]:
-        return window_probabilities(network, params, patches, settings.mirror)
+        return window_probabilities(network, params, patches[:, None], settings.mirror, scheme)
 
     def add_batch(batch: Int[Array, ""], sums: Float[Array, "k Z Y X"]) -> Float[Array, "k Z Y X"]:
         numbers = [batch * batch_size + n for n in range(batch_size)]
@@ -194,7 +197,7 @@ def sum_windows(
         return sums
 
     batches = -(-count // batch_size)
-    sums = jnp.zeros((len(CLASSES), *image.shape), jnp.float32)
+    sums = jnp.zeros((len(scheme.names), *image.shape), jnp.float32)
     return lax.fori_loop(0, batches, add_batch, sums)
 
 

@@ -1,7 +1,7 @@
 """A trained model: a network's parameters as a pytree, with the few settings that they need."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from kitsjax.errors import InputError
+from kitsjax.labels import KITS, LabelScheme
 from kitsjax.model.arrays import Params
 from kitsjax.settings import PredictSettings, PreprocessSettings
 from kitsjax.types import Shape
@@ -18,7 +19,7 @@ from kitsjax.types import Shape
 @partial(
     jax.tree_util.register_dataclass,
     data_fields=("params",),
-    meta_fields=("network", "patch_shape", "preprocess", "predict"),
+    meta_fields=("network", "patch_shape", "preprocess", "predict", "scheme"),
 )
 @dataclass(frozen=True, eq=False, repr=False)
 class Model:
@@ -36,6 +37,7 @@ class Model:
         patch_shape: (z, y, x) of a window, voxels.
         preprocess: how a CT becomes the image that the network sees.
         predict: how windows are placed and averaged.
+        scheme: the classes that it predicts: the background and the labels, by their names.
     """
 
     params: Params
@@ -43,6 +45,7 @@ class Model:
     patch_shape: Shape
     preprocess: PreprocessSettings
     predict: PredictSettings
+    scheme: LabelScheme = KITS
 
     def __repr__(self) -> str:
         count = sum(jnp.size(leaf) for leaf in jax.tree.leaves(self.params))
@@ -54,23 +57,31 @@ Models = Model | Sequence[Model]
 
 
 class Ensemble(NamedTuple):
-    """Models that differ in their parameters only.
+    """Models that differ in their parameters, and perhaps in how HU are normalized for them.
 
     Attributes:
-        model: the first model; its network and settings hold for all.
+        model: the first model; its network and settings hold for all, but for the normalization.
         params: stacked parameters: each leaf has a leading axis of ensemble members.
+        images: how a CT becomes each of the different images that the members see.
+        image_of: for each member, which of these images it sees.
     """
 
     model: Model
     params: Params
+    images: tuple[PreprocessSettings, ...]
+    image_of: tuple[int, ...]
 
 
 def stack_models(models: Models) -> Ensemble:
     """Stack the parameters of one model or several; the first one's settings hold for all.
 
+    Each member sees an image that is normalized as in its own training. Folds that normalize by the
+    foreground of their training cases, for instance, have different intensities.
+
     Raises:
         TypeError: one of them is not a model.
-        InputError: no model, or they differ in network, patch shape or preprocessing.
+        InputError: no model, or they differ in labels, network, patch shape or preprocessing other
+            than the normalization.
     """
     members = [models] if isinstance(models, Model) else list(models)
     for member in members:
@@ -83,30 +94,53 @@ def stack_models(models: Models) -> Ensemble:
         if difference := _find_difference(first, member):
             raise InputError(
                 f"model {number} has another {difference} than model 1; average only models of "
-                "equal [network], [preprocess] and sampling.patch_shape"
+                "equal [labels], [network], sampling.patch_shape, and [preprocess] but for its "
+                "intensities"
             )
     params = [member.params for member in members]
-    return Ensemble(first, jax.tree.map(lambda *leaves: jnp.stack(leaves), *params))
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *params)
+    # Members whose images are equal share one.
+    numbers = [_normalization(member.preprocess) for member in members]
+    different = list(dict.fromkeys(numbers))
+    images = tuple(members[numbers.index(number)].preprocess for number in different)
+    return Ensemble(first, stacked, images, tuple(map(different.index, numbers)))
+
+
+def require_one_image(ensemble: Ensemble) -> None:
+    """Refuse an ensemble whose members see different images, where one image is given for all.
+
+    Raises:
+        InputError: they do.
+    """
+    if len(ensemble.images) > 1:
+        raise InputError(
+            "the models normalize by different intensities (preprocess.intensities), so no one "
+            "image is right for all; predict with segment or predict.py, or call each model with "
+            "its own preprocess(volume, model.preprocess)"
+        )
 
 
 def _find_difference(first: Model, other: Model) -> str | None:
+    if other.scheme.names != first.scheme.names:
+        return f"label scheme ({', '.join(other.scheme.names[1:])})"
+    for field in fields(LabelScheme):
+        if getattr(other.scheme, field.name) != getattr(first.scheme, field.name):
+            return f"label scheme (labels.{field.name})"
     if other.network != first.network:
         return "network"
     if other.patch_shape != first.patch_shape:
         return "patch shape"
-    expected, found = (_image_settings(model.preprocess) for model in (first, other))
-    for name in expected:
-        if found.get(name) != expected[name]:
+    for name in ("spacing_mm", "hu_range", "dtype"):
+        if getattr(first.preprocess, name) != getattr(other.preprocess, name):
             return f"preprocessing (preprocess.{name})"
     return None
 
 
-def _image_settings(settings: PreprocessSettings) -> dict[str, Any]:
-    """Return the settings that the image of a CT depends on, by name.
+def _normalization(settings: PreprocessSettings) -> tuple[Any, ...]:
+    """Return what the normalization of an image depends on.
 
     Given the intensities, it does not matter where they come from.
     """
-    names = ["spacing_mm", "hu_range", "dtype", "intensities"]
-    if not settings.intensities:
-        names += ["normalize", "lower_percentile", "upper_percentile"]
-    return {name: getattr(settings, name) for name in names}
+    if settings.intensities:
+        return settings.intensities
+    return settings.normalize, settings.lower_percentile, settings.upper_percentile

@@ -5,9 +5,9 @@ from functools import reduce
 
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
-from kitsjax.labels import EVALUATION_CLASSES
+from kitsjax.labels import LabelScheme
 
 ClassProbabilities = Float[Array, "b z y x k"]
 Regions = Float[Array, "regions b _ _ _"]
@@ -19,7 +19,11 @@ _VOXEL_AXES = (2, 3, 4)
 
 
 def compare_soft_surfaces(
-    predicted: ClassProbabilities, true: ClassProbabilities, reach: int
+    predicted: ClassProbabilities,
+    true: ClassProbabilities,
+    reach: int,
+    scheme: LabelScheme,
+    annotated: Bool[Array, "b z y x"] | None = None,
 ) -> tuple[RegionSums, RegionSums]:
     """Measure how much of two soft surfaces lies near the other, for each evaluation class.
 
@@ -30,24 +34,31 @@ def compare_soft_surfaces(
         predicted: probabilities of the classes, in 0..1.
         true: probabilities of the truth, 0 or 1.
         reach: corners that are at most this many voxels apart along every axis are near.
+        scheme: its evaluation classes are compared.
+        annotated: voxels whose truth is known. A corner of any other voxel is no surface element,
+            as on the faces of the patch. None: all are.
 
     Returns:
         near: number of surface elements, of both surfaces, that lie near the other surface.
         size: number of all surface elements of both surfaces.
     """
-    predicted_surface = _soft_surface(_merge_classes(predicted))
-    true_surface = _soft_surface(_merge_classes(true))
+    predicted_surface = _soft_surface(_merge_classes(predicted, scheme))
+    true_surface = _soft_surface(_merge_classes(true, scheme))
+    if annotated is not None:
+        known = _slide(jnp.minimum, annotated[None].astype(jnp.float32), 2) > 0
+        predicted_surface = jnp.where(known, predicted_surface, 0)
+        true_surface = jnp.where(known, true_surface, 0)
     near = predicted_surface * _widen(true_surface, reach)
     near += true_surface * _widen(predicted_surface, reach)
     size = predicted_surface + true_surface
     return near.sum(_VOXEL_AXES).T, size.sum(_VOXEL_AXES).T
 
 
-def _merge_classes(probabilities: ClassProbabilities) -> Regions:
+def _merge_classes(probabilities: ClassProbabilities, scheme: LabelScheme) -> Regions:
     """Add up the probabilities of the labels that each evaluation class unites."""
     # The regions come first, so that the windows below run along x, contiguous in memory.
     labels = jnp.moveaxis(probabilities, -1, 0)
-    unions = [each.labels for each in EVALUATION_CLASSES.values()]
+    unions = [each.labels for each in scheme.evaluation]
     return jnp.stack([reduce(jnp.add, [labels[i] for i in union]) for union in unions])
 
 

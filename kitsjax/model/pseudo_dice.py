@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from kitsjax.labels import LabelScheme
 from kitsjax.model.arrays import Label, Logits, Scalar
 from kitsjax.model.regions import class_probabilities
 
@@ -15,7 +16,9 @@ ClassCounts = Float[Array, "classes 3"]
 """Voxels of each class that are true positives, false positives and false negatives."""
 
 
-def dice_counts(logits: Logits, label: Label, *, regions: bool = False) -> ClassCounts:
+def dice_counts(
+    logits: Logits, label: Label, scheme: LabelScheme, *, regions: bool = False
+) -> ClassCounts:
     """Count the true positives, false positives and false negatives of each class.
 
     The predicted class of a voxel is the most probable one. The counts are summed over voxels and
@@ -23,13 +26,17 @@ def dice_counts(logits: Logits, label: Label, *, regions: bool = False) -> Class
 
     Args:
         logits: of the classes, or of the regions.
-        label: class values.
+        label: class values; voxels of the scheme's `ignore` are not counted.
+        scheme: the labels.
         regions: whether the logits are of regions.
     """
     # Logits of classes have the order of their probabilities.
-    scores = class_probabilities(logits, regions=True) if regions else logits
+    scores = class_probabilities(logits, scheme, regions=True) if regions else logits
     classes = scores.shape[-1]
     predicted = jax.nn.one_hot(scores.argmax(-1), classes, dtype=jnp.float32)
+    if scheme.ignore is not None:
+        predicted *= (label != scheme.ignore).astype(jnp.float32)[..., None]
+    # A value beyond the classes is none of them.
     true = jax.nn.one_hot(label, classes, dtype=jnp.float32)
     batch_and_voxels = (0, 1, 2, 3)
     hit = (predicted * true).sum(batch_and_voxels)

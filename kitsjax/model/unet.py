@@ -9,7 +9,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from kitsjax.errors import InputError
-from kitsjax.labels import CLASSES, REGIONS
+from kitsjax.labels import KITS, LabelScheme
 from kitsjax.model.arrays import Outputs
 from kitsjax.model.convolution import FASTEST_IMPLEMENTATION, Implementation, convolve, upsample
 from kitsjax.model.norm import SLOPE, norm_relu
@@ -117,8 +117,8 @@ class UNet(nn.Module):
     Attributes:
         stage_features: channels of each encoder stage, finest first.
         deep_supervision: number of decoder levels with an output, finest first.
-        classes: channels of the logits, if they are of classes.
-        regions: whether the logits are of regions (`kitsjax.model.regions`), not of classes.
+        classes: number of classes, the background among them.
+        regions: whether the logits are of regions (`kitsjax.model.regions`), one less than classes.
         dtype: dtype of the computation; norm statistics and logits are always float32.
         implementation: implementation of the convolutions, see `convolve`.
         remat: recompute each block's activations in the backward pass, to save memory.
@@ -126,7 +126,7 @@ class UNet(nn.Module):
 
     stage_features: tuple[int, ...]
     deep_supervision: int
-    classes: int = len(CLASSES)
+    classes: int
     regions: bool = False
     dtype: DTypeLike = jnp.float32
     implementation: Implementation = "direct"
@@ -136,7 +136,7 @@ class UNet(nn.Module):
     def __call__(self, x: Float[Array, "b z y x 1"]) -> Outputs:
         """Compute the logits of `deep_supervision` levels; level n halves each axis n times."""
         stages = len(self.stage_features)
-        channels = len(REGIONS) if self.regions else self.classes
+        channels = self.classes - 1 if self.regions else self.classes
         _check_divisible(x.shape[1:4], 2 ** (stages - 1))
         block = nn.remat(Block) if self.remat else Block
         skips = []
@@ -198,6 +198,7 @@ def build_network(
     patch_shape: Shape,
     platform: str | None = None,
     *,
+    scheme: LabelScheme = KITS,
     regions: bool = False,
 ) -> UNet:
     """Build the network of these settings, with every "auto" resolved for the platform.
@@ -206,6 +207,7 @@ def build_network(
         settings: section [network].
         patch_shape: training patch (z, y, x) in voxels; it sets the number of stages.
         platform: "cpu", "gpu" or "tpu"; None means the one where JAX computes by default.
+        scheme: the labels; the background and they are the classes.
         regions: the setting loss.regions: whether the logits are of regions.
 
     Raises:
@@ -235,6 +237,7 @@ def build_network(
     return UNet(
         stage_features=features,
         deep_supervision=outputs,
+        classes=len(scheme.names),
         regions=regions,
         dtype=jnp.dtype(dtype),
         implementation=implementation,

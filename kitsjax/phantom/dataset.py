@@ -13,7 +13,7 @@ from kitsjax.data.instances import Instance
 from kitsjax.errors import InputError, UnforeseenError
 from kitsjax.failures import describe_failure
 from kitsjax.files import move_new, remove_leftovers, temporary_beside, write_text
-from kitsjax.labels import CLASSES
+from kitsjax.labels import KITS
 from kitsjax.phantom.annotators import ANNOTATORS
 from kitsjax.phantom.case import VERSION, PhantomCase, make_case
 from kitsjax.phantom.wide.case import WIDE_VERSION, make_wide_case
@@ -163,7 +163,7 @@ def _write_case(root: Path, domain: str, seed: int, matrix: int, n: int) -> None
         "shape": case.image.shape,
         "phase": case.phase,
         "features": case.features,
-        "instances": {kind: sum(i.kind == kind for i in case.instances) for kind in CLASSES[1:]},
+        "instances": {kind: sum(i.kind == kind for i in case.instances) for kind in KITS.names[1:]},
     }
     with temporary_beside(_case_folder(root, n)) as folder:
         (folder / "segmentations").mkdir(parents=True)

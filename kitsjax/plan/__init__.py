@@ -1,1 +1,1 @@
-"""Plan a run: its cost on this machine's devices, or on a TPU slice that need not exist here."""
+"""Plan a run: its cost on this machine's devices, or on TPUs or GPUs that need not exist here."""

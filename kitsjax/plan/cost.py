@@ -8,8 +8,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from kitsjax.model.compiling import compile_program, is_out_of_memory
 from kitsjax.plan.chips import GIB, Chip
-from kitsjax.train.step_errors import is_out_of_memory
+from kitsjax.plan.program_bytes import count_program_bytes
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Cost:
 
 def measure_cost(
     lowered: jax.stages.Lowered,
+    platform: str,
     named_arguments: dict[str, float],
     iterations: int = 1,
     outside_bytes: float = 0,
@@ -52,13 +54,14 @@ def measure_cost(
 
     Args:
         lowered: the function, from `jax.jit(f).lower(...)`.
+        platform: "cpu", "gpu" or "tpu", which it was lowered for.
         named_arguments: bytes of the arguments that are listed in `Cost.memory` under names of
             their own; all others are listed as "input".
         iterations: see `count_work`.
         outside_bytes: see `count_work`.
     """
     try:
-        compiled = lowered.compile()
+        compiled = compile_program(lowered, platform)
     except jax.errors.JaxRuntimeError as error:
         if not is_out_of_memory(error):
             raise
@@ -73,15 +76,17 @@ def measure_cost(
         "activations and temporary": analysis.temp_size_in_bytes,
         "machine code": analysis.generated_code_size_in_bytes,
     }
-    return Cost(*count_work(compiled, iterations, outside_bytes), memory)
+    flops, bytes_moved = count_work(compiled, iterations, outside_bytes)
+    return Cost(flops, bytes_moved, memory)
 
 
 def count_work(
     compiled: jax.stages.Compiled, iterations: int = 1, outside_bytes: float = 0
 ) -> tuple[float, float]:
-    """Count the operations and the bytes moved of one execution; nan where XLA has no count.
+    """Count the operations and the bytes moved of one execution; nan where there is no count.
 
-    XLA counts the body of a loop once, however often it runs.
+    XLA counts the body of a loop once, however often it runs. Where it counts no bytes, as for a
+    GPU, they are counted in the text of the program.
 
     Args:
         compiled: a function that consists of one loop and little else.
@@ -89,10 +94,13 @@ def count_work(
         outside_bytes: bytes that are moved once, outside of the loop.
     """
     analysis: Any = compiled.cost_analysis() or {}
-    flops = analysis.get("flops", math.nan)
-    bytes_moved = analysis.get("bytes accessed", math.nan)
+    flops = iterations * analysis.get("flops", math.nan)
+    if "bytes accessed" not in analysis:
+        text = compiled.as_text()
+        return flops, count_program_bytes(text) if text else math.nan
+    bytes_moved = analysis["bytes accessed"]
     outside = min(bytes_moved, outside_bytes)
-    return iterations * flops, outside + iterations * (bytes_moved - outside)
+    return flops, outside + iterations * (bytes_moved - outside)
 
 
 def count_parameters(params: Any) -> int:

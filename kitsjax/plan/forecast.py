@@ -1,24 +1,31 @@
 """Forecast before renting: does a run fit into the devices' memory, and what bounds its speed?
 
 The train step and the prediction are compiled for the devices, which need not be here, since
-libtpu's compiler works from the description of a TPU. XLA analyzes what they would cost.
+XLA's compilers work from the description of a TPU or GPU. What they would cost is then analyzed.
 """
 
 import math
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
 import jax
 
+from kitsjax.config import choose_scheme
+from kitsjax.data.open_dataset import open_dataset, resolve_scheme
 from kitsjax.devices import start_devices
-from kitsjax.infer.predict_slabs import lower_windows
+from kitsjax.errors import InputError
+from kitsjax.failures import catch
 from kitsjax.infer.slab_sums import sums_shape
 from kitsjax.infer.sliding_window import bucket_shape, window_positions, windows_at_a_time
 from kitsjax.infer.trained_model import Ensemble, Model
+from kitsjax.infer.window_program import lower_windows
+from kitsjax.make_scheme import describe_scheme
 from kitsjax.plan.chips import CHIPS, Chip
 from kitsjax.plan.cost import Cost, count_bytes, count_parameters, measure_cost
-from kitsjax.plan.targets import tpu_devices
+from kitsjax.plan.operations import count_step_operations, count_window_operations
+from kitsjax.plan.targets import target_devices
 from kitsjax.settings import Settings
 from kitsjax.train.program import Program, build_program, first_state, lower_train_step
 from kitsjax.train.state import TrainState
@@ -74,13 +81,15 @@ def forecast(settings: Settings, target: str | None = None, ct_shape: Shape = CT
 
     Args:
         settings: the run.
-        target: TPU slice, see `tpu_devices`; None: this machine's devices.
+        target: devices that need not be here, see `target_devices`; None: this machine's devices.
         ct_shape: shape of the preprocessed CT that is predicted, voxels.
 
     Raises:
-        InputError: the target is unknown or libtpu is not installed, or the batch cannot be divided
-            over the devices.
+        InputError: the target is unknown or its compiler is not installed, the batch cannot be
+            divided over the devices, or [labels] and the data set, if it is here, name other
+            labels.
     """
+    settings = _complete_labels(settings)
     devices = _find_devices(settings, target)
     program = build_program(settings, devices)
     state = jax.eval_shape(partial(first_state, settings, program))
@@ -92,6 +101,7 @@ def forecast(settings: Settings, target: str | None = None, ct_shape: Shape = CT
         settings.sampling.patch_shape,
         settings.preprocess,
         settings.predict.model_copy(update={"batch_size": batch_windows}),
+        choose_scheme(settings),
     )
     kind = devices[0].device_kind
     chip = CHIPS.get(kind)
@@ -109,9 +119,19 @@ def forecast(settings: Settings, target: str | None = None, ct_shape: Shape = CT
     )
 
 
+def _complete_labels(settings: Settings) -> Settings:
+    """Complete [labels] by the data set's own, if it is here, for the network's outputs."""
+    data = settings.data
+    found = catch(open_dataset, data.root, data.layout, complete=False)
+    if isinstance(found, InputError):
+        return settings
+    labels = describe_scheme(resolve_scheme(settings.labels, found))
+    return settings.model_copy(update={"labels": labels})
+
+
 def _find_devices(settings: Settings, target: str | None) -> list[jax.Device]:
     if target is not None:
-        return tpu_devices(target)
+        return target_devices(target)
     # Nothing is run, so this process need not join the others of the run.
     start_devices(settings.run.model_copy(update={"coordinator": ""}))
     return jax.local_devices()
@@ -129,18 +149,32 @@ def _measure_training(
     named = {"parameters": parameters, "momentum": momentum}
     if average:
         named["average"] = average
-    return measure_cost(lowered, named, settings.train.accumulation_steps, update_bytes)
+    iterations, platform = settings.train.accumulation_steps, devices[0].platform
+    cost = measure_cost(lowered, platform, named, iterations, update_bytes)
+    share = settings.sampling.batch_size // len(devices)
+    return _complete(cost, lambda: count_step_operations(settings, share))
 
 
 def _measure_prediction(model: Model, ct_shape: Shape, device: jax.Device) -> Cost:
     """Measure the prediction of one batch of windows; its loop goes over the mirrorings."""
     stacked = jax.tree.map(lambda x: jax.ShapeDtypeStruct((1, *x.shape), x.dtype), model.params)
-    lowered = lower_windows(Ensemble(model, stacked), model.predict, device)
+    ensemble = Ensemble(model, stacked, (model.preprocess,), (0,))
+    lowered = lower_windows(ensemble, model.predict, device)
     mirrorings = 8 if model.predict.mirror else 1
-    cost = measure_cost(lowered, {"parameters": count_bytes(model.params)}, mirrorings)
+    named = {"parameters": count_bytes(model.params)}
+    cost = measure_cost(lowered, device.platform, named, mirrorings)
+    cost = _complete(cost, lambda: count_window_operations(ensemble))
     # Beside the batch itself the device holds the sums over the windows of a CT.
-    sums = 4 * math.prod(sums_shape(ct_shape, model.patch_shape, model.predict.bucket))
+    voxels = math.prod(sums_shape(ct_shape, model.patch_shape, model.predict.bucket))
+    sums = 4 * len(model.scheme.names) * voxels
     return replace(cost, memory={**cost.memory, "sums": sums} if cost.memory else {})
+
+
+def _complete(cost: Cost, count: Callable[[], float]) -> Cost:
+    """Count the operations where XLA has not, as for a GPU."""
+    if cost.refusal or not math.isnan(cost.flops):
+        return cost
+    return replace(cost, flops=count())
 
 
 def _count_windows(model: Model, ct_shape: Shape) -> int:

@@ -8,17 +8,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kitsjax.evaluate.lesions import OUTCOMES
-from kitsjax.labels import COLORS, CYST, TUMOR
+from kitsjax.labels import LabelScheme
 from kitsjax.report.drawing import tick_integers
-from kitsjax.report.statistics import Sensitivity
+from kitsjax.report.names import pluralize
+from kitsjax.report.sensitivity import Sensitivity
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 # Markers, dashes and hatches serve the color-blind and black-and-white print.
-_MARKERS = {"tumor": ("o", "-", COLORS[TUMOR]), "cyst": ("s", ":", COLORS[CYST])}
-"""Marker, line style and color of each label."""
+_MARKERS = (("o", "-"), ("s", ":"), ("^", "--"), ("D", "-."))
+"""Markers and line styles of the lesion labels in their order, and over again."""
+
+_SPREAD = 0.6
+"""All points of a range of volumes lie within this part of its width."""
 
 _OUTCOMES = {
     "detected": ("#d9d9d9", ""),
@@ -31,25 +34,29 @@ _OUTCOMES = {
 """Color and hatch of each outcome."""
 
 
-def draw_rates(axis: Axes, rates: Mapping[str, Sequence[Sensitivity]]) -> None:
+def draw_rates(axis: Axes, rates: Mapping[str, Sequence[Sensitivity]], scheme: LabelScheme) -> None:
     """Draw a point for each label and range of volumes, with the numbers of lesions below.
 
     Args:
         axis: panel to draw in.
         rates: {label: rates by range}, the same ranges for every label.
+        scheme: the label scheme.
     """
+    step = min(0.16, _SPREAD / len(rates))
     for place, (label, rows) in enumerate(rates.items()):
-        marker, line, color = _MARKERS[label]
+        marker, line = _MARKERS[place % len(_MARKERS)]
+        color = scheme.color(scheme.names.index(label))
         rate, low, high = (
             np.array([getattr(row, name) for row in rows]) for name in ("rate", "low", "high")
         )
         # Labels stand a little apart, so that their intervals do not cover each other.
-        x = np.arange(len(rows)) + 0.16 * (place - 0.5)
+        x = np.arange(len(rows)) + step * (place - (len(rates) - 1) / 2)
         # Rounding can leave an interval's end on the wrong side of its rate by 1e-17.
         errors = np.maximum([rate - low, high - rate], 0)
         axis.errorbar(
-            x, rate, errors, marker=marker, ls=line, color=color, capsize=3, label=f"{label}s"
-        )
+            x, rate, errors, marker=marker, ls=line, color=color, capsize=3,
+            label=pluralize(label),
+        )  # fmt: skip
     _label_ranges(axis, rates)
     axis.set(ylabel="rate found", ylim=(-0.04, 1.04))
     axis.grid(axis="y", alpha=0.3)
@@ -65,7 +72,7 @@ def draw_outcomes(axis: Axes, counts: Mapping[str, Mapping[str, int]]) -> None:
     labels = list(counts)
     start = np.zeros(len(labels))
     most = max(sum(row.values()) for row in counts.values())
-    for outcome in OUTCOMES:
+    for outcome in next(iter(counts.values())):
         color, hatch = _OUTCOMES[outcome]
         numbers = np.array([counts[label][outcome] for label in labels])
         bars = axis.barh(
@@ -91,7 +98,7 @@ def _label_ranges(axis: Axes, rates: Mapping[str, Sequence[Sensitivity]]) -> Non
     columns = zip(names, *numbers, strict=True)
     axis.set_xticks(range(len(names)), ["\n".join(column) for column in columns])
     axis.set_xlim(-0.5, len(names) - 0.5)
-    heads = "\n".join(["cm³", *(f"{label}s" for label in rates)])
+    heads = "\n".join(["cm³", *map(pluralize, rates)])
     axis.annotate(
         heads, (0, 0), (-6, -axis.xaxis.get_tick_padding() - 3.5), ha="right", va="top",
         xycoords="axes fraction", textcoords="offset points",

@@ -4,8 +4,9 @@ import itertools
 import math
 from typing import NamedTuple
 
+from kitsjax.errors import InputError
 from kitsjax.evaluate.results import Evaluation
-from kitsjax.labels import EVALUATION_NAMES, INDIVIDUAL, MAJORITY
+from kitsjax.labels import INDIVIDUAL, KITS, MAJORITY
 from kitsjax.report.names import SCORE_NAMES
 from kitsjax.report.statistics import mean_interval
 
@@ -14,11 +15,11 @@ class Published(NamedTuple):
     """Mean scores that others have published.
 
     Attributes:
-        means: {(score, MAJORITY or INDIVIDUAL): means in the order of `EVALUATION_CLASSES`}.
+        means: {(score, MAJORITY or INDIVIDUAL): means in the order of KiTS21's evaluation classes}.
         source: where they were published.
     """
 
-    means: dict[tuple[str, str], tuple[float, float, float]]
+    means: dict[tuple[str, str], tuple[float, ...]]
     source: str
 
 
@@ -42,7 +43,7 @@ class MeanScore(NamedTuple):
     """A mean score over cases with its 95 % bootstrap interval.
 
     Attributes:
-        evaluation_class: a key of `EVALUATION_CLASSES`.
+        evaluation_class: key of an evaluation class.
         score: "dice" or "surface_dice".
         against: MAJORITY or INDIVIDUAL.
         mean: mean over the cases.
@@ -67,12 +68,21 @@ def score_means(evaluation: Evaluation, compare: str | None = None) -> list[Mean
     Args:
         evaluation: scores of the cases. Ground truths that were not scored against have no rows.
         compare: a key of `PUBLISHED`, to have those means beside ours.
+
+    Raises:
+        InputError: The evaluation classes are not KiTS21's, of which the published means are.
     """
+    keys = evaluation.scheme.evaluation_keys
+    if compare and keys != KITS.evaluation_keys:
+        raise InputError(
+            f"--compare {compare}: its scores are of KiTS21's classes "
+            f"{', '.join(KITS.evaluation_keys)}, not of {', '.join(keys)}; report without it"
+        )
     published = PUBLISHED[compare].means if compare else {}
     means = []
     for score, against in itertools.product(SCORE_NAMES, evaluation.against):
-        theirs = published.get((score, against), (math.nan,) * len(EVALUATION_NAMES))
-        for name, other in zip(EVALUATION_NAMES, theirs, strict=True):
+        theirs = published.get((score, against), (math.nan,) * len(keys))
+        for name, other in zip(keys, theirs, strict=True):
             values = list(evaluation.table(against, score)[name].values())
             interval = mean_interval(values)
             means.append(MeanScore(name, score, against, *interval, len(values), other))

@@ -6,55 +6,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import NamedTuple
 
-from kitsjax.evaluate import lesions
 from kitsjax.evaluate.results import Evaluation
-from kitsjax.labels import CLASSES, EVALUATION_CLASSES, EVALUATION_NAMES
+from kitsjax.report.definitions import define_terms
 from kitsjax.report.drawing import Drawing
-from kitsjax.report.names import TRUTH_NAMES, count
+from kitsjax.report.names import count, find_focus, join_names, name_truth, pluralize
 from kitsjax.report.table_format import Table
 from kitsjax.report.template import embed_image, render_template
 
 CSS_PIXELS_PER_INCH = 96
 """CSS defines an inch as this many of its pixels."""
 
-
-_TERMS = [
-    (
-        "Dice",
-        "Twice the volume that prediction and truth share, over the sum of their volumes.",
-    ),
-    (
-        "Surface Dice",
-        "The share of the area of both surfaces that lies within the class's tolerance of the "
-        "other surface. The tolerances, published with KiTS21, exceed 95 % of the distances "
-        "between the surfaces of two annotators. In Dice and in surface Dice, two empty masks "
-        "score 1, and exactly one empty mask scores 0.",
-    ),
-    (
-        "HD95",
-        "The Hausdorff distance without its outliers: 95 % of the area of each surface lies "
-        "within this distance of the other surface.",
-    ),
-    (
-        "Majority",
-        "Scores against one label map, in which a kidney, tumor or cyst has the voxels that "
-        "more than half of its annotators marked.",
-    ),
-    (
-        "Individual",
-        "Means of the scores against KiTS21's annotation samples, each of which has one "
-        "annotation of every kidney, tumor and cyst.",
-    ),
-    (
-        "Lesion",
-        "A connected component (26-neighborhood) of tumor or of cyst, of at least "
-        f"{lesions.LEAST_MM3:.1f} mm³. A true and a predicted lesion match when they share "
-        f"{100 * lesions.LEAST_SHARED:.0f} % of the smaller one. A matched lesion has the "
-        "first of these outcomes that applies: misclassified, under-segmented, over-segmented, "
-        "detected. Table 2 defines them.",
-    ),
-]
-"""Terms of the page and their meanings."""
+MOST_NAMED = 5
+"""The page's title names its labels, unless there are more."""
 
 
 class Picture(NamedTuple):
@@ -87,18 +50,24 @@ def render_page(
 
     Args:
         evaluation: scores, lesions, and the cases that were not scored.
-        tables: table_1, failure_modes, sensitivity and cases.
+        tables: tables of `kitsjax.report.report.make_tables`, in the order of their numbers.
         drawings: drawings of `kitsjax.report.report.draw_figures`.
         images: PNG files by name of the drawing; drawings without a figure have none.
     """
     return render_template(
         "report/page.html.j2",
         evaluation=evaluation,
+        title=_make_title(evaluation),
+        focus=focus.title if (focus := find_focus(evaluation.scheme)) else "",
         lead=_describe_scored(evaluation),
         unscored=_describe_unscored(evaluation),
         tables=tables,
-        pictures={drawing.name: _embed(drawing, images.get(drawing.name)) for drawing in drawings},
-        definitions=_define_terms(),
+        numbers={name: number for number, name in enumerate(tables, 1)},
+        pictures={
+            drawing.name.split("_")[-1]: _embed(drawing, images.get(drawing.name))
+            for drawing in drawings
+        },
+        definitions=define_terms(evaluation.scheme),
         provenance=[
             ("Predictions", evaluation.predictions),
             ("Data set", evaluation.dataset),
@@ -107,8 +76,19 @@ def render_page(
     )
 
 
+def _make_title(evaluation: Evaluation) -> str:
+    """Name the labels at the head of the page."""
+    scheme = evaluation.scheme
+    names = [scheme.names[value] for value in scheme.foreground]
+    if scheme.is_kits:
+        names = [pluralize(name) for name in names]
+    if len(names) > MOST_NAMED:
+        return f"Segmentation of {len(names)} labels"
+    return f"Segmentation of {join_names(names, 'and')}"
+
+
 def _describe_scored(evaluation: Evaluation) -> str:
-    truths = " and ".join(TRUTH_NAMES[against] for against in evaluation.against)
+    truths = " and ".join(name_truth(a, evaluation.scheme) for a in evaluation.against)
     folder = "/".join(PurePath(evaluation.predictions).parts[-2:])
     return (
         f"{count(len(evaluation.case_ids), 'case')} of the data set "
@@ -142,16 +122,3 @@ def _embed(drawing: Drawing, image: bytes | None) -> Picture:
         width,
         height,
     )
-
-
-def _define_terms() -> list[tuple[str, str]]:
-    """Define the terms of the page, with the numbers that the scores were made with."""
-    classes = [
-        (
-            EVALUATION_NAMES[name],
-            f"All voxels labeled {' or '.join(CLASSES[label] for label in labels)}. The tolerance "
-            f"of the surface Dice is {tolerance_mm:.3f} mm.",
-        )
-        for name, _, labels, tolerance_mm in EVALUATION_CLASSES.values()
-    ]
-    return [*classes, *_TERMS]

@@ -9,6 +9,7 @@ from kitsjax.evaluate.results import Evaluation
 from kitsjax.files import write_text
 from kitsjax.report.charts import plot_boxes, plot_sensitivity, plot_volume
 from kitsjax.report.drawing import Drawing, save_drawing
+from kitsjax.report.names import find_focus
 from kitsjax.report.page import render_page
 from kitsjax.report.result_tables import (
     case_table,
@@ -84,13 +85,16 @@ def write_report(
 
 
 def make_tables(evaluation: Evaluation, compare: str | None = None) -> dict[str, Table]:
-    """Make every table of the report, by the stem of its files."""
-    return {
-        "table_1": score_table(evaluation, compare),
-        "failure_modes": failure_table(evaluation.lesions),
-        "sensitivity": sensitivity_table(evaluation.lesions),
-        "cases": case_table(evaluation),
-    }
+    """Make every table of the report, by the stem of its files.
+
+    Without lesion labels there are no tables of lesions.
+    """
+    lesions = {}
+    if evaluation.scheme.lesions:
+        lesions["failure_modes"] = failure_table(evaluation)
+        lesions["sensitivity"] = sensitivity_table(evaluation)
+    scores = {"table_1": score_table(evaluation, compare)}
+    return {**scores, **lesions, "cases": case_table(evaluation)}
 
 
 def draw_figures(
@@ -100,7 +104,10 @@ def draw_figures(
     dataset: str | Path | None = None,
     kept: KeptEpoch | None = None,
 ) -> list[Drawing]:
-    """Draw every figure of the report.
+    """Draw every figure of the report, numbered as the paper's if the labels are KiTS's.
+
+    Without lesion labels there are no figures of lesions, nor one of their volumes if the first of
+    them is no class of its own.
 
     Args:
         evaluation: scores of the cases.
@@ -118,11 +125,23 @@ def draw_figures(
     files = None
     if predictions or dataset:
         files = find_files(predictions or evaluation.predictions, dataset or evaluation.dataset)
-    return [
+    scheme = evaluation.scheme
+    drawings = [
         training,
         plot_best(evaluation, files),
         plot_boxes(evaluation),
-        plot_volume(evaluation),
+        *([plot_volume(evaluation)] if find_focus(scheme) else []),
         plot_worst(evaluation, files),
-        plot_sensitivity(evaluation.lesions),
+        *([plot_sensitivity(evaluation)] if scheme.lesions else []),
     ]
+    return drawings if scheme.is_kits else _number(drawings)
+
+
+def _number(drawings: Sequence[Drawing]) -> list[Drawing]:
+    """Renumber figures from 1 on, without the gaps of those that are not drawn."""
+    numbered = []
+    for number, drawing in enumerate(drawings, 1):
+        kind, title = drawing.name.split("_")[-1], drawing.title.split(". ", 1)[1]
+        name = f"figure_{number}_{kind}"
+        numbered.append(drawing._replace(name=name, title=f"Figure {number}. {title}"))
+    return numbered

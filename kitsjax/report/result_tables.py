@@ -3,12 +3,20 @@
 import math
 from collections.abc import Mapping, Sequence
 
-from kitsjax.evaluate.lesions import OUTCOMES, count_outcomes
-from kitsjax.evaluate.results import Evaluation, Lesion
-from kitsjax.labels import EVALUATION_NAMES, MAJORITY
+from kitsjax.evaluate.outcomes import MISCLASSIFIED, count_outcomes, list_outcomes
+from kitsjax.evaluate.results import Evaluation
+from kitsjax.labels import KITS, MAJORITY, LabelScheme
 from kitsjax.report.mean_scores import PUBLISHED, MeanScore, score_means
-from kitsjax.report.names import SCORE_NAMES, SCORE_TITLES, TRUTH_NAMES
-from kitsjax.report.statistics import RESAMPLES, VOLUME_EDGES_CM3, agreement, sensitivity
+from kitsjax.report.names import (
+    SCORE_NAMES,
+    SCORE_TITLES,
+    find_focus,
+    name_lesions,
+    name_truth,
+)
+from kitsjax.report.rank_cases import rank_cases
+from kitsjax.report.sensitivity import VOLUME_EDGES_CM3, sensitivity
+from kitsjax.report.statistics import RESAMPLES, agreement
 from kitsjax.report.table_format import INDENT, Column, Table, number
 
 Means = Mapping[str, Mapping[str, float]]
@@ -19,8 +27,9 @@ def score_table(evaluation: Evaluation, compare: str | None = None) -> Table:
     """Make the paper's Table 1: mean Dice and surface Dice, each with its 95 % bootstrap interval.
 
     Ground truths that were not scored against have no columns; a single case has no interval. The
-    notes say how many cases there are, and how far the scores against the individual annotations
-    and the majority label agree, or why that is unknown.
+    notes say how many cases there are and, with KiTS's labels, how far the scores against the
+    individual annotations and the majority label agree, or why that is unknown; then come the
+    evaluation's own notes.
 
     Args:
         evaluation: scores of the cases.
@@ -29,19 +38,25 @@ def score_table(evaluation: Evaluation, compare: str | None = None) -> Table:
     means = {mean[:3]: mean for mean in score_means(evaluation, compare)}
     columns = [(score, against) for score in SCORE_TITLES for against in evaluation.against]
     rows = []
-    for name, title in EVALUATION_NAMES.items() if columns else ():
+    scheme = evaluation.scheme
+    for name, title in scheme.titles.items() if columns else ():
         own = [means[name, *column] for column in columns]
         rows.append((title, *(number(mean.mean) for mean in own)))
         if not all(math.isnan(mean.low) for mean in own):
             rows.append((f"{INDENT}95 % interval", *map(_interval, own)))
         if compare:
             rows.append((INDENT + compare, *(number(mean.published) for mean in own)))
-    notes = [_count_cases(evaluation), _describe_agreement(evaluation)]
+    notes = [_count_cases(evaluation)]
+    heads = [Column(SCORE_TITLES[score]) for score, _ in columns]
+    if scheme.is_kits:
+        notes.append(_describe_agreement(evaluation))
+        heads = [Column(against.title(), SCORE_TITLES[score]) for score, against in columns]
+    notes += evaluation.notes
     if compare:
         notes.append(f"{compare.capitalize()}: {PUBLISHED[compare].source}.")
     return Table(
         "Dice and surface Dice, means over cases",
-        (Column("Class"), *(Column(against.title(), SCORE_TITLES[s]) for s, against in columns)),
+        (Column("Class"), *heads),
         tuple(rows),
         tuple(notes),
     )
@@ -61,46 +76,50 @@ def tidy_scores(evaluation: Evaluation, compare: str | None = None) -> Table:
     )
 
 
-def means_table(methods: Mapping[str, Means]) -> Table:
+def means_table(methods: Mapping[str, Means], scheme: LabelScheme = KITS) -> Table:
     """Make a table with a row for each method, and the classes of each score side by side."""
-    columns = [(score, name) for score in SCORE_TITLES for name in EVALUATION_NAMES]
+    columns = [(score, name) for score in SCORE_TITLES for name in scheme.evaluation_keys]
     rows = (
         (title, *(number(means[name][score]) for score, name in columns))
         for title, means in methods.items()
     )
-    heads = (Column(EVALUATION_NAMES[name], SCORE_TITLES[score]) for score, name in columns)
+    heads = (Column(scheme.titles[name], SCORE_TITLES[score]) for score, name in columns)
     return Table("Mean scores", (Column("Method"), *heads), tuple(rows))
 
 
-def failure_table(lesions: Sequence[Lesion]) -> Table:
-    """Count the true tumors and cysts by outcome, and the false positives.
+def failure_table(evaluation: Evaluation) -> Table:
+    """Count the true lesions (tumors and cysts, in KiTS) by outcome, and the false positives.
 
     These are the failure modes of the paper's Figure 6 in numbers.
     """
-    *true_outcomes, false_positive = OUTCOMES
+    outcomes = list_outcomes(evaluation.scheme)
+    *true_outcomes, false_positive = outcomes
     rows = []
-    for label, counts in count_outcomes(lesions).items():
+    for label, counts in count_outcomes(evaluation.lesions, evaluation.scheme).items():
         true = sum(counts[outcome] for outcome in true_outcomes)
         shares = (_share(counts[outcome], true) for outcome in true_outcomes)
         rows.append((label.title(), str(true), *shares, str(counts[false_positive])))
     return Table(
-        "Tumors and cysts by outcome, with percent of true lesions",
-        tuple(map(Column, ("Label", "True", *(outcome.capitalize() for outcome in OUTCOMES)))),
+        f"{_title_lesions(evaluation)} by outcome, with percent of true lesions",
+        tuple(map(Column, ("Label", "True", *(outcome.capitalize() for outcome in outcomes)))),
         tuple(rows),
-        tuple(f"{outcome.capitalize()}: {meaning}." for outcome, meaning in OUTCOMES.items()),
+        tuple(f"{outcome.capitalize()}: {meaning}." for outcome, meaning in outcomes.items()),
     )
 
 
 def sensitivity_table(
-    lesions: Sequence[Lesion], edges_cm3: Sequence[float] = VOLUME_EDGES_CM3
+    evaluation: Evaluation, edges_cm3: Sequence[float] = VOLUME_EDGES_CM3
 ) -> Table:
-    """Count the true tumors and cysts that were found, under either label, by their volume.
+    """Count the true lesions that were found, under any lesion label, by their volume.
 
     Args:
-        lesions: lesions of any number of cases.
+        evaluation: lesions of any number of cases.
         edges_cm3: rising ends of the ranges of volumes.
     """
-    by_label = sensitivity(lesions, edges_cm3)
+    outcomes = list_outcomes(evaluation.scheme)
+    by_label = sensitivity(evaluation.lesions, evaluation.scheme, edges_cm3)
+    names = ("True", "Found", "95 % interval", "Misclassified")
+    shown = len(names) if MISCLASSIFIED in outcomes else len(names) - 1
     rows = []
     for ranges in zip(*by_label.values(), strict=True):
         low, high = ranges[0].low_cm3, ranges[0].high_cm3
@@ -108,48 +127,40 @@ def sensitivity_table(
         for row in ranges:
             ends = f"{_percent(row.low)}–{_percent(row.high)} %" if row.lesions else "–"
             found = _share(row.found, row.lesions)
-            cells += [str(row.lesions), found, ends, str(row.misclassified)]
+            cells += [str(row.lesions), found, ends, str(row.misclassified)][:shown]
         rows.append(tuple(cells))
-    names = ("True", "Found", "95 % interval", "Misclassified")
-    heads = (Column(name, label.title()) for label in by_label for name in names)
+    heads = (Column(name, label.title()) for label in by_label for name in names[:shown])
+    owner = "mass" if evaluation.scheme.is_kits else "lesion"
+    mistaken = f"Misclassified: found, but under the other {owner}'s label. "
+    if len(by_label) > 2:
+        mistaken = "Misclassified: found, but under another lesion's label. "
     return Table(
-        "Tumors and cysts found, by volume",
+        f"{_title_lesions(evaluation)} found, by volume",
         (Column("Volume (cm³)"), *heads),
         tuple(rows),
         (
-            "Found: every true lesion that was not missed. Misclassified: found, but under the "
-            "other mass's label. A range includes its lower end. The intervals are Wilson's and "
-            "take lesions as independent.",
+            "Found: every true lesion that was not missed. "
+            f"{mistaken if MISCLASSIFIED in outcomes else ''}A range includes its lower end. The "
+            "intervals are Wilson's and take lesions as independent.",
         ),
     )
 
 
 def case_table(evaluation: Evaluation) -> Table:
-    """List the cases, lowest tumor Dice first, against the majority label if that was scored.
+    """List the cases, lowest Dice of the tumor first, against the majority label if it was scored.
 
     HD95 is – where either mask is empty. Volumes against the individual annotations are means over
-    the annotation samples.
+    the annotation samples. With other labels than KiTS's, the class in focus takes the tumor's
+    place; see `rank_cases` for the order if there is none.
     """
     against = evaluation.against[0] if evaluation.against else MAJORITY
-    # (column, field of `Score`, evaluation class)
-    columns = [
-        *(
-            (Column(EVALUATION_NAMES[name], title), score, name)
-            for score, title in SCORE_TITLES.items()
-            for name in EVALUATION_NAMES
-        ),
-        *(
-            (Column(EVALUATION_NAMES[name], "HD95 (mm)"), "hausdorff95_mm", name)
-            for name in ("kidney_and_mass", "tumor")
-        ),
-        (Column("True", "Tumor (cm³)"), "truth_cm3", "tumor"),
-        (Column("Predicted", "Tumor (cm³)"), "prediction_cm3", "tumor"),
-    ]
+    columns = _case_columns(evaluation.scheme)
     values = [evaluation.table(against, field)[name] for _, field, name in columns]
     digits = [3 if field in SCORE_NAMES else 2 for _, field, _ in columns]
-    dice = evaluation.table(against)["tumor"]
+    by, dice = rank_cases(evaluation)
+    truth = name_truth(against, evaluation.scheme)
     return Table(
-        f"Scores by case against {TRUTH_NAMES[against]}, lowest tumor Dice first",
+        f"Scores by case against {truth}, lowest {by} first",
         (Column("Case"), *(column for column, _, _ in columns)),
         tuple(
             (case, *(number(v[case], d) for v, d in zip(values, digits, strict=True)))
@@ -158,10 +169,38 @@ def case_table(evaluation: Evaluation) -> Table:
     )
 
 
+def _case_columns(scheme: LabelScheme) -> list[tuple[Column, str, str]]:
+    """List the columns of `case_table`: (column, field of `Score`, evaluation class)."""
+    titles, focus = scheme.titles, find_focus(scheme)
+    first, *others = scheme.evaluation_keys
+    # Distances and volumes of many organs would make the table too wide; scores.csv has them all.
+    far = dict.fromkeys((first, focus.key)) if focus else ([] if others else [first])
+    measured = focus.key if focus else "" if others else first
+    volume = f"{titles.get(measured)} (cm³)"
+    return [
+        *(
+            (Column(titles[name], title), score, name)
+            for score, title in SCORE_TITLES.items()
+            for name in titles
+        ),
+        *((Column(titles[name], "HD95 (mm)"), "hausdorff95_mm", name) for name in far),
+        *([(Column("True", volume), "truth_cm3", measured)] if measured else []),
+        *([(Column("Predicted", volume), "prediction_cm3", measured)] if measured else []),
+    ]
+
+
+def _title_lesions(evaluation: Evaluation) -> str:
+    """Name the kinds of lesions at the beginning of a title."""
+    text = name_lesions(evaluation.scheme, "and")
+    return text[:1].upper() + text[1:]
+
+
 def _count_cases(evaluation: Evaluation) -> str:
     """State the number of cases, the kind of interval, and what was not scored."""
-    counts = {truth: len(evaluation.table(truth)["tumor"]) for truth in evaluation.against}
-    listed = ", ".join(f"{count} against {TRUTH_NAMES[truth]}" for truth, count in counts.items())
+    counts = {truth: len(evaluation.scored(truth)) for truth in evaluation.against}
+    listed = ", ".join(
+        f"{count} against {name_truth(truth, evaluation.scheme)}" for truth, count in counts.items()
+    )
     text = f"Cases scored: {listed or 'none'}."
     if evaluation.missing or evaluation.failures:
         text += (
@@ -182,7 +221,7 @@ def _describe_agreement(evaluation: Evaluation) -> str:
         )
     falls = " and ".join(
         f"mean {name} {'falls by at most' if fall.fall >= 0 else 'rises by at least'} "
-        f"{number(abs(fall.fall))} ({EVALUATION_NAMES[fall.evaluation_class]})"
+        f"{number(abs(fall.fall))} ({evaluation.scheme.titles[fall.evaluation_class]})"
         for name, fall in zip(SCORE_NAMES.values(), (found.dice, found.surface_dice), strict=True)
     )
     correlation = (

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
-from kitsjax.labels import EVALUATION_NAMES, INDIVIDUAL, MAJORITY
+from kitsjax.labels import INDIVIDUAL, MAJORITY
 from kitsjax.report.drawing import tick_integers
 from kitsjax.report.statistics import Halves
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 LEAST_CASES = 5
 """Quartiles of fewer cases than this say nothing, so the cases are drawn instead of a box."""
+
+MOST_UPRIGHT = 4
+"""The names of more classes than this would overlap, so they are written aslant."""
 
 BINS = np.linspace(0, 1, 21).tolist()
 """Edges of the bins of a histogram of scores."""
@@ -39,13 +42,16 @@ _HALVES = {"low volume": ("#fdb863", "////"), "high volume": ("#8073ac", "")}
 """Color and hatch of each half of the cases."""
 
 
-def draw_boxes(axis: Axes, scores: Mapping[str, Sequence[np.ndarray]], dots: bool) -> list[Artist]:
+def draw_boxes(
+    axis: Axes, scores: Mapping[str, Sequence[np.ndarray]], dots: bool, titles: Sequence[str]
+) -> list[Artist]:
     """Draw the boxes of each class, those of all ground truths side by side.
 
     Args:
         axis: panel to draw in.
         scores: {MAJORITY and INDIVIDUAL, or one of them: finite scores of the cases by class}.
         dots: whether to draw the cases, too, that are no outliers.
+        titles: of the classes; many are written aslant.
 
     Returns:
         An artist for the legend from each ground truth.
@@ -54,8 +60,10 @@ def draw_boxes(axis: Axes, scores: Mapping[str, Sequence[np.ndarray]], dots: boo
         _draw_truth(axis, _STYLES[truth], values, 0.4 * (place - (len(scores) - 1) / 2), dots)
         for place, (truth, values) in enumerate(scores.items())
     ]
-    names = [name.replace(" + ", " +\n") for name in EVALUATION_NAMES.values()]
-    axis.set_xticks(range(len(names)), names)
+    names = [title.replace(" + ", " +\n") for title in titles]
+    aslant: dict[str, Any] = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
+    look = aslant if len(names) > MOST_UPRIGHT else {}
+    axis.set_xticks(range(len(names)), names, **look)
     axis.set(xlim=(-0.6, len(names) - 0.4), ylim=(-0.03, 1.03))
     axis.grid(axis="y", alpha=0.3)
     return handles

@@ -1,26 +1,21 @@
-"""Statistics of the results section: intervals, agreement, tumor sizes and sensitivity."""
+"""Statistics of the results section: intervals, agreement and tumor sizes."""
 
 import math
-from collections.abc import Iterable, Sequence
-from itertools import pairwise
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
 
-from kitsjax.evaluate.results import Evaluation, Lesion
-from kitsjax.labels import CLASSES, CYST, EVALUATION_CLASSES, INDIVIDUAL, MAJORITY, TUMOR
-from kitsjax.report.names import SCORE_NAMES, TRUTH_NAMES
+from kitsjax.evaluate.results import Evaluation
+from kitsjax.labels import INDIVIDUAL, MAJORITY
+from kitsjax.report.names import SCORE_NAMES, find_focus, name_truth
 
 CONFIDENCE = 0.95
 """Confidence level of every interval."""
 
 RESAMPLES = 10_000
 """With this many resamples an interval's ends differ between seeds by about 1 % of its width."""
-
-VOLUME_EDGES_CM3 = (0.0, 0.5, 1.0, 3.0, 10.0, 25.0, 100.0, math.inf)
-"""Ends of the ranges of lesion volumes: balls of about 1.0, 1.2, 1.8, 2.7, 3.6 and 5.8 cm across.
-Most cysts of KiTS21 lie in the first ranges; the paper's median tumor has 24.75 cm³."""
 
 
 class MeanInterval(NamedTuple):
@@ -74,7 +69,7 @@ class Agreement(NamedTuple):
     Attributes:
         cases: number of cases scored against both.
         dice, surface_dice: largest fall over the evaluation classes.
-        spearman_r: rank correlation over the cases between the mean of a case's six scores against
+        spearman_r: rank correlation over the cases between the mean of a case's scores against
             the majority and that against the individual annotations; nan where either mean is the
             same in all cases.
     """
@@ -94,7 +89,7 @@ def agreement(evaluation: Evaluation) -> Agreement | None:
         [evaluation.table(against, column) for column in SCORE_NAMES]
         for against in (MAJORITY, INDIVIDUAL)
     )
-    cases = sorted(majority[0]["tumor"].keys() & individual[0]["tumor"].keys())
+    cases = sorted(evaluation.scored(MAJORITY) & evaluation.scored(INDIVIDUAL))
     if len(cases) < 3:
         return None
     # (majority or individual, Dice or surface Dice, class, case)
@@ -104,11 +99,11 @@ def agreement(evaluation: Evaluation) -> Agreement | None:
             for tables in (majority, individual)
         ]
     )
+    keys = evaluation.scheme.evaluation_keys
     # Mean over cases of the difference: (Dice or surface Dice, class)
     falls = np.mean(scores[0] - scores[1], axis=-1)
     dice, surface_dice = (
-        Fall(*max(zip(row.tolist(), EVALUATION_CLASSES, strict=True), key=lambda pair: pair[0]))
-        for row in falls
+        Fall(*max(zip(row.tolist(), keys, strict=True), key=lambda pair: pair[0])) for row in falls
     )
     # One mean for each case: (majority or individual, case)
     means = scores.mean(axis=(1, 2))
@@ -140,6 +135,8 @@ class Halves(NamedTuple):
 class SizeHalves(NamedTuple):
     """Cases with a single tumor, split at the median tumor volume, as in the paper's Figure 5.
 
+    With other labels than KiTS's, a tumor is a lesion of the class in focus.
+
     Attributes:
         cases: number of cases.
         median_cm3: median volume; tumors of the low half are smaller, those of the high half not.
@@ -165,18 +162,22 @@ def size_halves(evaluation: Evaluation, against: str = MAJORITY) -> SizeHalves |
     """
     for truth in (MAJORITY, against):
         if truth not in evaluation.against:
-            return f"No case was scored against {TRUTH_NAMES[truth]}."
-    tumors = [score for score in evaluation.scores if score.evaluation_class == "tumor"]
-    volumes = {s.case_id: s.truth_cm3 for s in tumors if s.against == MAJORITY and s.tumors == 1}
+            return f"No case was scored against {name_truth(truth, evaluation.scheme)}."
+    focus = find_focus(evaluation.scheme)
+    if focus is None:
+        return "No evaluation class is that of a single kind of lesion."
+    name = evaluation.scheme.names[focus.labels[0]]
+    tumors = [score for score in evaluation.scores if score.evaluation_class == focus.key]
+    volumes = {s.case_id: s.truth_cm3 for s in tumors if s.against == MAJORITY and s.lesions == 1}
     scores = [s for s in tumors if s.against == against and s.case_id in volumes]
     if len(scores) < 2:
         number = "Only one case" if scores else "No case"
-        return f"{number} has a single tumor; two halves take at least two."
+        return f"{number} has a single {name}; two halves take at least two."
     median_cm3 = float(np.median([volumes[score.case_id] for score in scores]))
     low = [score for score in scores if volumes[score.case_id] < median_cm3]
     high = [score for score in scores if volumes[score.case_id] >= median_cm3]
     if not low:
-        return "No single tumor is smaller than the median of their volumes."
+        return f"No single {name} is smaller than the median of their volumes."
     dice, surface_dice = (
         _compare([getattr(s, column) for s in low], [getattr(s, column) for s in high])
         for column in SCORE_NAMES
@@ -189,60 +190,3 @@ def _compare(low: Sequence[float], high: Sequence[float]) -> Halves:
     smaller = min(float(u), len(low) * len(high) - float(u))
     medians = float(np.median(low)), float(np.median(high))
     return Halves(tuple(low), tuple(high), *medians, smaller, float(p))
-
-
-class Sensitivity(NamedTuple):
-    """Number of true lesions in a range of volumes, and of those that were found.
-
-    Attributes:
-        low_cm3, high_cm3: ends of the range. The upper one, which may be infinite, is excluded.
-        lesions: number of true lesions.
-        found: number of those that were not missed.
-        misclassified: number of those found that have the other mass's label.
-        rate: found / lesions; nan without lesions.
-        low, high: Wilson's 95 % interval (1927), which takes lesions as independent, though some
-            share a case; nan without lesions.
-    """
-
-    low_cm3: float
-    high_cm3: float
-    lesions: int
-    found: int
-    misclassified: int
-    rate: float
-    low: float
-    high: float
-
-
-def sensitivity(
-    lesions: Iterable[Lesion], edges_cm3: Sequence[float] = VOLUME_EDGES_CM3
-) -> dict[str, list[Sensitivity]]:
-    """Count true lesions and those found, by volume.
-
-    A misclassified lesion counts as found. False positives do not count.
-
-    Args:
-        lesions: lesions of any number of cases.
-        edges_cm3: rising ends of the ranges of volumes. Lesions outside all of them are left out.
-
-    Returns:
-        {"tumor" and "cyst": a row for each range}.
-    """
-    true = [lesion for lesion in lesions if lesion.source == "truth"]
-    rates: dict[str, list[Sensitivity]] = {}
-    for name in (CLASSES[TUMOR], CLASSES[CYST]):
-        named = [lesion for lesion in true if lesion.label == name]
-        rates[name] = [_rate(named, low, high) for low, high in pairwise(edges_cm3)]
-    return rates
-
-
-def _rate(lesions: Sequence[Lesion], low_cm3: float, high_cm3: float) -> Sensitivity:
-    within = [lesion for lesion in lesions if low_cm3 <= lesion.volume_cm3 < high_cm3]
-    outcomes = [lesion.outcome for lesion in within]
-    found, misclassified = len(outcomes) - outcomes.count("missed"), outcomes.count("misclassified")
-    counts = (low_cm3, high_cm3, len(outcomes), found, misclassified)
-    if not outcomes:
-        return Sensitivity(*counts, math.nan, math.nan, math.nan)
-    interval = stats.binomtest(found, len(outcomes)).proportion_ci(CONFIDENCE, method="wilson")
-    rate = found / len(outcomes)
-    return Sensitivity(*counts, rate, float(interval.low), float(interval.high))

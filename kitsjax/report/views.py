@@ -8,14 +8,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kitsjax.data.kits import find_cases
+from kitsjax.data.open_dataset import open_dataset
 from kitsjax.errors import InputError, UnforeseenError
 from kitsjax.evaluate.evaluation import find_predictions
+from kitsjax.evaluate.ignored import remove_ignored
 from kitsjax.evaluate.results import Lesion
+from kitsjax.evaluate.scoring import union_mask
 from kitsjax.failures import catch
+from kitsjax.image.case_names import find_named
 from kitsjax.image.read_nifti import read_label, read_volume
 from kitsjax.image.volume import Grid, Volume, check_same_grid
-from kitsjax.labels import CYST, KIDNEY, TUMOR
+from kitsjax.labels import LabelScheme
+from kitsjax.report.names import find_focus
 
 _logger = logging.getLogger(__name__)
 
@@ -65,70 +69,87 @@ def find_files(predictions: str | Path, dataset: str | Path) -> dict[str, Files]
     Raises:
         InputError: A folder does not exist, or the data set holds no case.
     """
-    predicted = find_predictions(predictions)
-    return {
-        case.case_id: Files(
-            case.image if os.path.lexists(case.image) else None,
-            predicted[case.case_id][0],
-            case.label,
-        )
-        for case in find_cases(dataset, images=False)
-        if case.case_id in predicted
-    }
+    predicted, found = find_predictions(predictions), {}
+    for case in open_dataset(dataset, complete=False).cases:
+        _, files = find_named(predicted, case.case_id)
+        if files:
+            image = case.image if os.path.lexists(case.image) else None
+            found[case.case_id] = Files(image, files[0], case.label)
+    return found
 
 
-def best_slice(prediction: np.ndarray, truth: np.ndarray) -> int:
-    """Choose the slice of the truth with most tumor, or else most cyst, or else most kidney.
+def shown_labels(scheme: LabelScheme) -> list[int]:
+    """List the label values in the order in which views look for them: lesions, then the others."""
+    return [*scheme.lesions, *(v for v in scheme.foreground if v not in scheme.lesions)]
 
-    Where the truth is empty, the prediction decides; where both are, it is the middle slice. Label
-    maps are (z, y, x).
+
+def best_slice(prediction: np.ndarray, truth: np.ndarray, scheme: LabelScheme) -> int:
+    """Choose the slice of the truth with most of the first of `shown_labels` that is in it.
+
+    With KiTS's labels that is the most tumor, or else most cyst, or else most kidney. Where the
+    truth is empty, the prediction decides; where both are, it is the middle slice. Label maps are
+    (z, y, x).
     """
     for label_map in (truth, prediction):
-        for value in (TUMOR, CYST, KIDNEY):
+        for value in shown_labels(scheme):
             area = np.count_nonzero(label_map == value, axis=(1, 2))
             if area.any():
                 return int(area.argmax())
     return len(truth) // 2
 
 
-def worst_slice(prediction: np.ndarray, truth: np.ndarray, lesions: Sequence[Lesion]) -> int:
-    """Choose the slice that best shows why the tumor Dice is low.
+def worst_slice(
+    prediction: np.ndarray, truth: np.ndarray, lesions: Sequence[Lesion], scheme: LabelScheme
+) -> int:
+    """Choose the slice that best shows why the Dice is low: of the tumor, with KiTS's labels.
 
-    The largest failure among the tumors and the misclassified cysts decides: where it is missed,
-    misclassified or a false positive, the slice that shows most of it is chosen. Otherwise it is
-    the slice with most voxels that are tumor in one label map only, and without any `best_slice`.
+    The largest failure among the lesions of the class in focus (the tumors) and the misclassified
+    others decides: where it is missed, misclassified or a false positive, the slice that shows most
+    of it is chosen. Otherwise it is the slice with most voxels that are of the class in one label
+    map only, and without any `best_slice`. If no class is in focus (see `names.find_focus`), all
+    lesions and all labels count.
 
     Args:
         prediction, truth: label maps (z, y, x).
         lesions: lesions of the case.
+        scheme: the label scheme.
     """
+    focus = find_focus(scheme)
+    judged = [scheme.names[label] for label in (focus.labels if focus else scheme.lesions)]
     failed = [
         lesion
         for lesion in lesions
         if lesion.outcome == "misclassified"
-        or (lesion.label == "tumor" and lesion.outcome != "detected")
+        or (lesion.label in judged and lesion.outcome != "detected")
     ]
     worst = max(failed, key=lambda lesion: lesion.volume_cm3, default=None)
     if worst and worst.outcome in ("missed", "misclassified", "false positive"):
         # A file that was replaced since scoring may have fewer slices.
         return min(worst.slice, len(truth) - 1)
-    wrong = np.count_nonzero((prediction == TUMOR) != (truth == TUMOR), axis=(1, 2))
-    return int(wrong.argmax()) if wrong.any() else best_slice(prediction, truth)
+    seen, true = (
+        union_mask(label, focus.labels) if focus else label for label in (prediction, truth)
+    )
+    wrong = np.count_nonzero(seen != true, axis=(1, 2))
+    return int(wrong.argmax()) if wrong.any() else best_slice(prediction, truth, scheme)
 
 
-def cut_view(files: Files | None, choose: Callable[[np.ndarray, np.ndarray], int]) -> View | str:
-    """Cut out of a case what a figure shows.
+def cut_view(
+    files: Files | None, choose: Callable[[np.ndarray, np.ndarray], int], scheme: LabelScheme
+) -> View | str:
+    """Cut out of a case what a figure shows; voxels that the truth ignores are background.
 
     Args:
         files: files of the case; None where there are none.
         choose: picks the slice from prediction and truth (z, y, x).
+        scheme: the label scheme.
 
     Returns:
         The view, or the reason why there is none, for the caption.
     """
     if files is None or files.truth is None:
-        return f"there is no {'majority label' if files else 'file'} of it"
-    view = catch(_cut_view, files.image, files.prediction, files.truth, choose)
+        truth = "majority label" if scheme.is_kits else "true label"
+        return f"there is no {truth if files else 'file'} of it"
+    view = catch(_cut_view, files.image, files.prediction, files.truth, choose, scheme)
     return _explain(view, files.prediction) if isinstance(view, InputError) else view
 
 
@@ -137,12 +158,15 @@ def _cut_view(
     prediction_file: Path,
     truth_file: Path,
     choose: Callable[[np.ndarray, np.ndarray], int],
+    scheme: LabelScheme,
 ) -> View:
-    prediction, truth = read_label(prediction_file), read_label(truth_file)
+    prediction = read_label(prediction_file, range(len(scheme.names)))
+    truth = read_label(truth_file, scheme.values)
     check_same_grid(prediction.grid, truth.grid)
-    z = choose(prediction.array, truth.array)
+    seen, true, _ = remove_ignored(prediction.array, truth.array, scheme)
+    z = choose(seen, true)
     # All slices together, so that the view holds every kidney of the case.
-    labeled = np.maximum(prediction.array.max(axis=0), truth.array.max(axis=0)) > 0
+    labeled = np.maximum(seen.max(axis=0), true.max(axis=0)) > 0
     window = _find_window(labeled, truth.spacing_mm[1:])
     image, why_no_image = None, "there is no CT"
     if image_file is not None:
@@ -151,7 +175,7 @@ def _cut_view(
             why_no_image = _explain(volume, image_file)
         else:
             image, why_no_image = _cut(volume.array[z], window, AIR_HU), ""
-    labels = [_cut(volume.array[z], window, 0) for volume in (prediction, truth)]
+    labels = [_cut(label[z], window, 0) for label in (seen, true)]
     return View(image, labels[0], labels[1], truth.spacing_mm[1:], why_no_image)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from kitsjax.data.cache import case_stamp
-from kitsjax.data.kits import Case
+from kitsjax.data.open_dataset import RawDataset
 from kitsjax.data.split import Split, split_text
 from kitsjax.errors import InputError
 from kitsjax.failures import catch
@@ -71,20 +71,23 @@ def agree_on_folder(folder: Path) -> None:
     agree("comparing the run folder", facts, advice)
 
 
-def agree_on_cases(cases: Sequence[Case], root: str) -> None:
-    """Compare the names, sizes and times of all cases' files between all hosts.
+def agree_on_data(found: RawDataset) -> None:
+    """Compare the labels, and the names, sizes and times of all cases' files, between all hosts.
 
     Raises:
         InputError: they differ.
     """
-    facts: dict[str, Any] = {"the number of cases": len(cases)}
-    for case in cases:
+    facts: dict[str, Any] = {
+        "the number of cases": len(found.cases),
+        "the labels": list(found.scheme.names) if found.scheme else [],
+    }
+    for case in found.cases:
         stamp = catch(case_stamp, case)
         # Preprocessing tells what is wrong with a case.
         facts[f"the files of {case.case_id}"] = stamp if isinstance(stamp, str) else None
     advice = (
-        f"{root} must be the same data on all hosts: a disk that they share, or copies with their "
-        "times (rsync -a)"
+        f"{found.root} must be the same data on all hosts: a disk that they share, or copies with "
+        "their times (rsync -a)"
     )
     agree("comparing the data", facts, advice)
 

@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -18,7 +17,7 @@ from kitsjax.signals import Stopped, watch_signals
 from kitsjax.train.checkpoint import Checkpoints
 from kitsjax.train.checkpoint_record import Progress
 from kitsjax.train.optimizer import learning_rate_at
-from kitsjax.train.program import build_program, first_state, lower_train_step
+from kitsjax.train.program import build_program, compile_train_step, first_state
 from kitsjax.train.replication import first_replica, local_value, replicate
 from kitsjax.train.run_folder import CHECKPOINTS
 from kitsjax.train.state import TrainState
@@ -75,8 +74,8 @@ class TrainingLoop:
     def compile(self) -> jax.stages.Compiled:
         """Compile the train step, which training then uses, and return it for analysis."""
         with explain_memory():
-            compiled = lower_train_step(self.settings, self.program, self.state).compile()
-        self.program = replace(self.program, train_step=compiled)
+            found = compile_train_step(self.settings, self.program, self.state)
+        self.program, compiled = found
         return compiled
 
     def fit(
@@ -231,7 +230,7 @@ class TrainingLoop:
             pending = metrics
         found.append(jax.tree.map(local_value, pending))
         self._account.mark("validating")
-        return score_validation([float(m["loss"]) for m in found], [m["counts"] for m in found])
+        return score_validation(found, self.program.scheme)
 
     def _save(self, state: TrainState, tracker: Tracker, *, scored: bool) -> None:
         # All log rows up to the checkpoint must be on the disk before it.

@@ -74,7 +74,7 @@ def make_loop(
         [data.preprocessed[name] for name in side] for side in (split.train, split.held_out)
     )
     if is_main():
-        check_classes(settings.data.root, train, held_out)
+        check_classes(settings.data.root, train, held_out, data.scheme)
     # With no held-out cases, validation uses the training cases, as in nnU-Net's fold "all".
     loop = TrainingLoop(settings, folder, train, held_out or train)
     if record is not None and record.stage != "training" and loop.progress.step == 0:

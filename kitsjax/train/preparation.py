@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from kitsjax.data.cache import is_stored, locate_case
-from kitsjax.data.kits import Case
+from kitsjax.data.case import Case
 from kitsjax.data.preprocess_cases import PreprocessReport
 from kitsjax.data.preprocessed_case import PreprocessedCase
 from kitsjax.errors import InputError
@@ -14,7 +14,7 @@ from kitsjax.hosts import barrier, exchange, host_count, host_index, is_main
 from kitsjax.labels import MAJORITY
 from kitsjax.prepare import DataSet, describe_preparation, find_data, prepare_data
 from kitsjax.settings import Settings
-from kitsjax.train.agreement import STALE_SECONDS, agree_on_cases, comes_true
+from kitsjax.train.agreement import STALE_SECONDS, agree_on_data, comes_true
 
 
 def prepare_together(settings: Settings) -> DataSet:
@@ -31,9 +31,9 @@ def prepare_together(settings: Settings) -> DataSet:
             if is_main():
                 find_data(data, settings.phantom)
             barrier("making the phantom")
-        agree_on_cases(find_data(data, settings.phantom), data.root)
+        agree_on_data(find_data(data, settings.phantom))
     own = prepare_data(
-        data, settings.phantom, settings.preprocess, shard=(host_index(), host_count())
+        data, settings.phantom, settings.preprocess, (host_index(), host_count()), settings.labels
     )
     report = _merge_reports(own.report)
     if is_main():

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -10,8 +10,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from kitsjax.config import choose_scheme
 from kitsjax.errors import InputError
+from kitsjax.labels import LabelScheme
 from kitsjax.model.arrays import Params
+from kitsjax.model.compiling import compile_program, use_options
 from kitsjax.model.losses import deep_supervision_loss
 from kitsjax.model.unet import UNet, build_network
 from kitsjax.settings import Settings
@@ -27,6 +30,7 @@ class Program:
     """Network, optimizer and both steps of a run; pmap compiles a step at its first call.
 
     Attributes:
+        scheme: the labels.
         network: the U-Net that the settings describe.
         optimizer: with the learning rate's schedule over the whole run.
         train_step: (state, batch) -> (state, metrics), each with a leading axis of devices; the
@@ -34,6 +38,7 @@ class Program:
         eval_step: (params, batch) -> metrics, likewise.
     """
 
+    scheme: LabelScheme
     network: UNet
     optimizer: optax.GradientTransformation
     train_step: Callable[[TrainState, Any], tuple[TrainState, Metrics]]
@@ -49,9 +54,10 @@ def build_program(settings: Settings, devices: Sequence[jax.Device] | None = Non
             of this run.
 
     Raises:
-        InputError: the patch or the deep supervision does not fit the network, or the batch does
-            not fit the devices.
+        InputError: the patch or the deep supervision does not fit the network, the batch does not
+            fit the devices, or the settings do not fit the labels.
     """
+    scheme = choose_scheme(settings)
     train, shape = settings.train, settings.sampling.patch_shape
     check_batch(
         settings.sampling.batch_size, train.accumulation_steps, len(devices or jax.devices())
@@ -62,9 +68,11 @@ def build_program(settings: Settings, devices: Sequence[jax.Device] | None = Non
             f"sampling.patch_shape = {list(shape)}: more voxels than 32 bits count; make it smaller"
         )
     platform = devices[0].platform if devices else None
-    network = build_network(settings.network, shape, platform, regions=settings.loss.regions)
+    network = build_network(
+        settings.network, shape, platform, scheme=scheme, regions=settings.loss.regions
+    )
     optimizer = build_optimizer(settings.optimizer, train.epochs * train.batches)
-    loss = partial(deep_supervision_loss, settings=settings.loss, axis_name=AXIS)
+    loss = partial(deep_supervision_loss, settings=settings.loss, axis_name=AXIS, scheme=scheme)
     augment = partial(
         augment_patches, seed=train.seed, patch_shape=shape, settings=settings.augment
     )
@@ -72,12 +80,14 @@ def build_program(settings: Settings, devices: Sequence[jax.Device] | None = Non
         train_step, network=network, optimizer=optimizer, loss=loss, augment=augment,
         accumulation_steps=train.accumulation_steps, ema_decay=train.ema_decay, axis_name=AXIS,
     )  # fmt: skip
-    eval_one = partial(eval_step, network=network, loss=loss, axis_name=AXIS)
+    here = platform or jax.default_backend()
+    eval_one = partial(eval_step, network=network, loss=loss, scheme=scheme, axis_name=AXIS)
     return Program(
+        scheme,
         network,
         optimizer,
-        jax.pmap(train_one, axis_name=AXIS, donate_argnums=0, devices=devices),
-        jax.pmap(eval_one, axis_name=AXIS, devices=devices),
+        use_options(jax.pmap(train_one, axis_name=AXIS, donate_argnums=0, devices=devices), here),
+        use_options(jax.pmap(eval_one, axis_name=AXIS, devices=devices), here),
     )
 
 
@@ -85,6 +95,15 @@ def first_state(settings: Settings, program: Program) -> TrainState:
     """Make the state that a run of these settings begins with, without an axis of devices."""
     train = settings.train
     return init_state(program.network, program.optimizer, train.seed, average=train.ema_decay > 0)
+
+
+def compile_train_step(
+    settings: Settings, program: Program, state: TrainState
+) -> tuple[Program, jax.stages.Compiled]:
+    """Compile the train step for this run's devices; return a program that has it, and itself."""
+    lowered = lower_train_step(settings, program, state)
+    compiled = compile_program(lowered, jax.default_backend())
+    return replace(program, train_step=compiled), compiled
 
 
 def lower_train_step(

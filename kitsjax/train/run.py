@@ -7,7 +7,9 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from kitsjax.data.kits import Case
+from kitsjax.config import choose_scheme
+from kitsjax.data.case import Case
+from kitsjax.data.folds import choose_folds, write_folds
 from kitsjax.data.split import Split
 from kitsjax.devices import connect_devices, start_devices
 from kitsjax.errors import USAGE_STATUS
@@ -15,7 +17,9 @@ from kitsjax.files import check_folder
 from kitsjax.host_watch import HostWatch, end_together
 from kitsjax.hosts import barrier, exchange, host_count, host_index, is_main
 from kitsjax.infer.bundle import BUNDLE_NAME, load_model, save_bundle
+from kitsjax.infer.postprocess import keep_choice
 from kitsjax.infer.predict_files import predict_files
+from kitsjax.make_scheme import describe_scheme
 from kitsjax.model.arrays import Params
 from kitsjax.prepare import DataSet, fill_intensities
 from kitsjax.processes import take_shard
@@ -29,6 +33,7 @@ from kitsjax.train.agreement import (
     agree_on_settings,
     agree_on_start,
 )
+from kitsjax.train.loop import TrainingLoop
 from kitsjax.train.make_loop import DescribeRun, compile_loop, make_loop, read_trained
 from kitsjax.train.preparation import prepare_together
 from kitsjax.train.run_files import check_files
@@ -56,14 +61,22 @@ def run(
         Stopped: SIGTERM or SIGINT came, to whichever host; the message says what --resume will do.
     """
     start_devices(settings.run, keep_memory=True)
-    folder = Path(settings.run.folder)
     try:
         with end_together() as watch:
-            agree_on_settings(settings)
-            with _hold_folder(folder, watch) as release:
-                return _run(settings, folder, resume, describe_run, release)
+            return run_together(settings, resume, describe_run, watch)
     except Stopped as stopped:
-        raise Stopped(stopped.number, stopped.text or _describe_stop(folder)) from None
+        text = stopped.text or describe_stop(Path(settings.run.folder))
+        raise Stopped(stopped.number, text) from None
+
+
+def run_together(
+    settings: Settings, resume: bool, describe_run: DescribeRun | None, watch: HostWatch | None
+) -> int:
+    """Do the work of `run` where JAX is started, and `end_together` has given the watch."""
+    agree_on_settings(settings)
+    folder = Path(settings.run.folder)
+    with _hold_folder(folder, watch) as release:
+        return _run(settings, folder, resume, describe_run, release)
 
 
 @contextmanager
@@ -94,12 +107,13 @@ def _run(
             print(f"{folder}: nothing to resume, a new run begins")
         print(f"run folder: {folder.resolve()}", flush=True)
     data = prepare_together(settings)
-    split = choose_split(settings, [case.case_id for case in data.cases], record)
+    ids = [case.case_id for case in data.cases]
+    split = choose_split(settings, ids, record)
     cases = {case.case_id: case for case in data.cases}
     train, held_out = ([cases[name] for name in side] for side in (split.train, split.held_out))
     if record is not None and is_main():
         check_files(record, settings, [*train, *held_out])
-    complete = _measure_intensities(settings, data, split, record)
+    complete = _complete_settings(settings, data, split, record)
     bundle = read_trained(folder, record)
     agree_on_start(split, complete.preprocess.intensities, bundle is not None)
     if bundle is None:
@@ -108,34 +122,59 @@ def _run(
         compile_loop(loop, split, describe_run, release)
     # All that can be wrong was looked at, so that a folder holds no run that cannot go on.
     if is_main():
+        if record is None and settings.data.fold >= 0:
+            write_folds(folder.parent, choose_folds(settings.data, ids))
         intensities = complete.preprocess.intensities
         record = begin_run(settings, split, [*train, *held_out], record, intensities)
     if bundle is None:
-        barrier("beginning the run")
-        connect_devices()
-        began = record.began if record else None
-        with end_stalled(settings.run.stall_minutes, release) as stepped:
-            params, progress = loop.fit(began=began, stepped=stepped)
-        kept = KeptEpoch.model_validate(progress, from_attributes=True)
-        _save_model(complete, record, params, {"versions": package_versions()}, kept)
+        _train(loop, complete, record, release)
     else:
+        predict = keep_choice(complete.predict, bundle.provenance)
+        complete = complete.model_copy(update={"predict": predict})
         _save_model(complete, record, bundle.params, bundle.provenance, None)
     barrier("saving the model")
-    return _predict_and_score(settings, folder, train, held_out)
+    return _predict_and_score(complete, folder, train, held_out)
+
+
+def _train(
+    loop: TrainingLoop, settings: Settings, record: RunRecord | None, release: Callable[[], None]
+) -> None:
+    """Train to the last epoch, and save the model.
+
+    Args:
+        loop: the training.
+        settings: all settings of the run, with intensities.
+        record: the run's record, on the main process.
+        release: removes the run's lock if the process ends within.
+    """
+    barrier("beginning the run")
+    connect_devices()
+    began = record.began if record else None
+    with end_stalled(settings.run.stall_minutes, release) as stepped:
+        params, progress = loop.fit(began=began, stepped=stepped)
+    kept = KeptEpoch.model_validate(progress, from_attributes=True)
+    _save_model(settings, record, params, {"versions": package_versions()}, kept)
 
 
 def _nothing() -> None:
     """Release nothing: only the main process holds the run folder's lock."""
 
 
-def _measure_intensities(
+def _complete_settings(
     settings: Settings, data: DataSet, split: Split, record: RunRecord | None
 ) -> Settings:
-    """Complete the settings by the intensities of the training cases, if these normalize.
+    """Complete the settings by what only the data tells, so that a model file has it.
 
+    It is the data set's label scheme, and the intensities of the training cases if these normalize.
     A run that goes on takes those of its record, where they stand apart from the settings: a copy
     of its settings begins another run, which measures its own.
+
+    Raises:
+        InputError: the settings do not fit the labels.
     """
+    labels = describe_scheme(data.scheme)
+    settings = settings.model_copy(update={"labels": labels})
+    choose_scheme(settings)
     cases = [data.preprocessed[name] for name in split.train]
     measured = record.intensities if record else ()
     preprocess = fill_intensities(settings.preprocess, cases, measured)
@@ -201,7 +240,7 @@ def _describe_outputs(folder: Path, held_out: int) -> str:
     return text if held_out else f"{text} (no case is held out, so none is predicted and scored)"
 
 
-def _describe_stop(folder: Path) -> str:
+def describe_stop(folder: Path) -> str:
     """Say what --resume does with a run that was stopped outside of its training loop."""
     record = read_record(folder)
     if record is None:

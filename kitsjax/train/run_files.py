@@ -5,7 +5,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from kitsjax.data.kits import Case, list_annotation_files
+from kitsjax.data.case import Case
+from kitsjax.data.kits import list_annotation_files
 from kitsjax.errors import InputError
 from kitsjax.labels import MAJORITY
 from kitsjax.run_record import FileStates, RunRecord

@@ -12,7 +12,8 @@ from typing import Any
 import jax
 
 from kitsjax.config import parse_stored_settings, to_toml
-from kitsjax.data.kits import Case
+from kitsjax.data.case import Case
+from kitsjax.data.folds import choose_fold
 from kitsjax.data.split import Split, check_split, read_split, split_cases, split_text, write_split
 from kitsjax.errors import InputError
 from kitsjax.files import remove_file, write_text
@@ -30,9 +31,9 @@ _PACKAGES = (
 )  # fmt: skip
 
 _FREE_ON_RESUME = {
-    "data.root", "data.cache", "data.make_phantom", "data.workers", "sampling.threads",
-    "sampling.prefetch", "network.remat", "network.convolution", "train.checkpoint_epochs",
-    "train.checkpoint_minutes", "train.threshold_baseline",
+    "data.root", "data.cache", "data.make_phantom", "data.workers", "labels.colors",
+    "sampling.threads", "sampling.prefetch", "network.remat", "network.convolution",
+    "train.checkpoint_epochs", "train.checkpoint_minutes", "train.threshold_baseline",
 }  # fmt: skip
 """Settings that may change when a run is resumed, because they do not change what is computed. All
 settings of [predict] and [run] may change too."""
@@ -104,17 +105,24 @@ def load_record(folder: str | Path) -> RunRecord | None:
 def choose_split(settings: Settings, case_ids: Sequence[str], record: RunRecord | None) -> Split:
     """Return the split of the run's record, or choose the one of a new run.
 
-    A new run takes the split in the file `data.split`, or a random one of `data.split_seed` if no
-    file is given.
+    A new run takes the fold `data.fold` if there is one; else the split in the file `data.split`,
+    or a random one of `data.split_seed` if no file is given.
 
     Raises:
-        InputError: the split file cannot be read, the split does not fit the cases, or no case is
-            left to train on.
+        InputError: the split file cannot be read, the split does not fit the cases, no case is left
+            to train on, or there are folds and none is chosen.
     """
     if record is not None:
         split = Split(tuple(record.train), tuple(record.held_out))
         check_split(split, case_ids, f"{settings.run.folder}: the run's split")
         return split
+    if settings.data.fold >= 0:
+        return choose_fold(settings.data, case_ids, Path(settings.run.folder))
+    if settings.data.folds > 1:
+        raise InputError(
+            f"data.folds = {settings.data.folds}: give --fold 0 to {settings.data.folds - 1}, or "
+            "--fold all"
+        )
     if settings.data.split:
         return read_split(settings.data.split, case_ids)
     return split_cases(case_ids, settings.data.held_out, settings.data.split_seed)
@@ -208,7 +216,7 @@ def _check_same(stored: Settings, asked: Settings, folder: Path) -> None:
     """Refuse settings that would change what the stored run computes."""
     different = []
     for section in sorted(set(Settings.model_fields) - {"predict", "run"}):
-        old, new = (getattr(s, section).model_dump(mode="json") for s in (stored, asked))
+        old, new = (_read_meaning(s, section) for s in (stored, asked))
         for name in old:
             if old[name] != new[name] and f"{section}.{name}" not in _FREE_ON_RESUME:
                 values = json.dumps(old[name]), json.dumps(new[name])
@@ -220,3 +228,11 @@ def _check_same(stored: Settings, asked: Settings, folder: Path) -> None:
             f"{folder}: the run was started with {began}; resume it with {remedy}, or choose "
             "another run.folder"
         )
+
+
+def _read_meaning(settings: Settings, section: str) -> dict[str, Any]:
+    """Read the values of a section, with one form for what has several: equal class weights."""
+    values = getattr(settings, section).model_dump(mode="json")
+    if len(set(values.get("class_weights", ()))) == 1:
+        values["class_weights"] = []
+    return values

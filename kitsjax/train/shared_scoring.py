@@ -7,23 +7,32 @@ from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
-from kitsjax.data.kits import Case
+from kitsjax.data.case import Case
 from kitsjax.evaluate.evaluation import BOTH, evaluate
 from kitsjax.evaluate.results import Evaluation, Failure, Lesion, Score
+from kitsjax.evaluate.stored_scheme import scheme_from_json
 from kitsjax.hosts import exchange, host_count, host_index
-from kitsjax.labels import MAJORITY
+from kitsjax.labels import MAJORITY, LabelScheme
 from kitsjax.processes import take_shard
 
 _Row = TypeVar("_Row", Score, Lesion)
 
 
-def evaluate_together(held_out: Sequence[Case], folder: Path, workers: int) -> Evaluation:
+def evaluate_together(
+    held_out: Sequence[Case],
+    folder: Path,
+    workers: int,
+    scheme: LabelScheme,
+    notes: Sequence[str] = (),
+) -> Evaluation:
     """Score `predictions/` of a run folder, each case on one host; see `evaluation.evaluate`.
 
     Args:
         held_out: the cases to score.
         folder: the run folder, which also gets the log of errors.
         workers: number of processes on each host; 0: one a core.
+        scheme: the label scheme.
+        notes: what a reader should know of the scores.
 
     Returns:
         The scores of all cases, the same on every host.
@@ -33,19 +42,21 @@ def evaluate_together(held_out: Sequence[Case], folder: Path, workers: int) -> E
     # What all cases are scored against does not depend on the share.
     against = BOTH if any(case.annotations for case in held_out) else (MAJORITY,)
     own = evaluate(
-        share, folder / "predictions", against, workers, others=others, log_folder=folder
-    )
+        share, folder / "predictions", against, workers, others=others, log_folder=folder,
+        scheme=scheme,
+    )  # fmt: skip
+    own = replace(own, notes=tuple(notes))
     if host_count() == 1:
         return own
-    return merge_evaluations(exchange("scoring", json.dumps(asdict(own))))
+    texts = exchange("scoring", json.dumps(asdict(own)))
+    return merge_evaluations([parse_evaluation(text) for text in texts])
 
 
-def merge_evaluations(texts: Sequence[str]) -> Evaluation:
-    """Merge the evaluations of shares of the cases, each `json.dumps(asdict(evaluation))`.
+def merge_evaluations(parts: Sequence[Evaluation]) -> Evaluation:
+    """Merge the evaluations of shares of the cases.
 
-    The first one's data set, predictions and versions stand for all.
+    The first one's data set, predictions, versions, label scheme and notes stand for all.
     """
-    parts = [_read_evaluation(text) for text in texts]
     return replace(
         parts[0],
         scores=_merge_rows(part.scores for part in parts),
@@ -62,7 +73,8 @@ def _merge_rows(parts: Iterable[tuple[_Row, ...]]) -> tuple[_Row, ...]:
     return tuple(sorted(chain.from_iterable(parts), key=lambda row: row.case_id))
 
 
-def _read_evaluation(text: str) -> Evaluation:
+def parse_evaluation(text: str) -> Evaluation:
+    """Parse `json.dumps(asdict(evaluation))`."""
     content = json.loads(text)
     return Evaluation(
         scores=tuple(Score(*row) for row in content.pop("scores")),
@@ -70,5 +82,7 @@ def _read_evaluation(text: str) -> Evaluation:
         lesions=tuple(Lesion(*row) for row in content.pop("lesions")),
         failures=tuple(Failure(*row) for row in content.pop("failures")),
         missing=tuple(content.pop("missing")),
+        scheme=scheme_from_json(content.pop("scheme")),
+        notes=tuple(content.pop("notes")),
         **content,
     )

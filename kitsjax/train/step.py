@@ -11,6 +11,7 @@ import optax
 from jaxtyping import Array, Int32
 
 from kitsjax.errors import InputError
+from kitsjax.labels import KITS, LabelScheme
 from kitsjax.model.arrays import Image, Label, Outputs, Params, Scalar
 from kitsjax.model.pseudo_dice import dice_counts
 from kitsjax.model.regions import predicts_regions
@@ -90,7 +91,7 @@ def train_step(
             logits = outputs[0]
             return optax.softmax_cross_entropy_with_integer_labels(logits, label).mean()
 
-        network, optimizer = UNet(stage_features=(8, 16), deep_supervision=1), optax.adam(1e-2)
+        network, optimizer = UNet((8, 16), deep_supervision=1, classes=4), optax.adam(1e-2)
         state = kj.init_state(network, optimizer, seed=0)
         step = partial(kj.train_step, network=network, optimizer=optimizer, loss=loss)
         step = jax.jit(step, donate_argnums=0)
@@ -120,6 +121,7 @@ def eval_step(
     *,
     network: nn.Module,
     loss: Loss,
+    scheme: LabelScheme = KITS,
     axis_name: str | None = None,
 ) -> Metrics:
     """Evaluate one batch of validation patches: (params, batch) -> metrics, for jit or pmap.
@@ -129,6 +131,7 @@ def eval_step(
         batch: image and label (b, z, y, x), as `train_step` takes them.
         network: the one that the parameters belong to.
         loss: (outputs, label) -> float32 scalar, as `train_step` takes it.
+        scheme: what the values of the label mean; voxels of its `ignore` are not counted.
         axis_name: the mapped axis under pmap; None under plain jit.
 
     Returns:
@@ -142,7 +145,7 @@ def eval_step(
     image, label = _without_augmentation(batch)
     outputs = _apply(network, params, image)
     value = loss(outputs, label)
-    counts = dice_counts(outputs[0], label, regions=predicts_regions(network))
+    counts = dice_counts(outputs[0], label, scheme, regions=predicts_regions(network))
     if axis_name is not None:
         counts = jax.lax.psum(counts, axis_name)
     return {"loss": _mean_over_devices(value, axis_name), "counts": counts}

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import jax
 
 from kitsjax.errors import InputError, first_line
+from kitsjax.model.compiling import is_out_of_memory
 from kitsjax.train.checkpoint import Checkpoints
 
 
@@ -28,11 +29,6 @@ def describe_divergence(
         f"{', '.join(case_ids)}; last good checkpoint: {good}; check these cases or lower "
         "optimizer.learning_rate"
     )
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Tell whether an error of JAX says that a device, or its compiler, lacks memory."""
-    return "RESOURCE_EXHAUSTED" in str(error) or "out of memory" in str(error)
 
 
 @contextmanager

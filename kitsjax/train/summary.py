@@ -9,7 +9,9 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from kitsjax.data.kits import Case, list_annotation_files
+from kitsjax.config import choose_scheme
+from kitsjax.data.case import Case
+from kitsjax.data.kits import list_annotation_files
 from kitsjax.errors import InputError
 from kitsjax.evaluate.hu_threshold import fit_windows, threshold_scores
 from kitsjax.evaluate.results import FORMAT, Evaluation
@@ -19,7 +21,7 @@ from kitsjax.files import write_text
 from kitsjax.hosts import barrier, is_main, tell_all
 from kitsjax.image.read_nifti import read_label, read_volume
 from kitsjax.image.volume import Volume, check_same_grid
-from kitsjax.labels import EVALUATION_CLASSES, MAJORITY
+from kitsjax.labels import MAJORITY, LabelScheme
 from kitsjax.report.report import PAGE_NAME, write_report
 from kitsjax.report.result_tables import Means, means_table, score_table
 from kitsjax.report.table_format import to_text
@@ -30,6 +32,12 @@ from kitsjax.training_log import LOG_NAME, Row, read_epochs
 
 SUMMARY_NAME = "summary.json"
 """File name of the summary in a run folder."""
+
+CHOSEN_EPOCH = (
+    "Best epoch chosen by the pseudo-Dice of the held-out cases, so these scores are slightly "
+    "optimistic."
+)
+"""The note beside the scores of a run's held-out cases."""
 
 _logger = logging.getLogger(__name__)
 
@@ -55,13 +63,16 @@ def report_scores(
     # The other hosts may not see yet what the main process has written to the shared disk.
     record = read_record(folder) if is_main() else None
     scored = record.scored if record else ""
-    current = bool(scored) and scored == _hash_scored(settings, folder, held_out)
+    current = bool(scored) and scored == hash_scored(settings, folder, held_out)
     if tell_all("looking at the scores", str(current)) == str(True):
         if record:
             print(f"scores are up to date: {len(held_out)} held-out cases")
             write_record(folder, record.model_copy(update={"stage": "finished"}))
         return []
-    found = evaluate_together(held_out, folder, settings.data.workers) if held_out else None
+    found = None
+    if held_out:
+        workers, scheme = settings.data.workers, choose_scheme(settings)
+        found = evaluate_together(held_out, folder, workers, scheme, (CHOSEN_EPOCH,))
     if record:
         _write_scores(settings, folder, train_cases, held_out, record, found)
     barrier("writing the report")
@@ -102,17 +113,17 @@ def _write_scores(
         if settings.train.threshold_baseline:
             # The same cases as the network's: one that failed has no scores to compare with.
             same = [case for case in held_out if case.case_id in found.case_ids]
-            if threshold := _threshold_means(train_cases, same, folder):
+            if threshold := _threshold_means(train_cases, same, folder, found.scheme):
                 means["best HU threshold"] = threshold
-        print(f"\n{to_text(score_table(found))}\n\n{to_text(means_table(means))}\n")
+        print(f"\n{to_text(score_table(found))}\n\n{to_text(means_table(means, found.scheme))}\n")
         summary |= _summarize_scores(means, len(found.case_ids))
     write_text(folder / SUMMARY_NAME, json.dumps(summary, indent=1) + "\n")
     whole = found is not None and not _list_failures(found)
-    scored = _hash_scored(settings, folder, held_out) if whole else ""
+    scored = hash_scored(settings, folder, held_out) if whole else ""
     write_record(folder, record.model_copy(update={"stage": "finished", "scored": scored}))
 
 
-def _hash_scored(settings: Settings, folder: Path, held_out: Sequence[Case]) -> str:
+def hash_scored(settings: Settings, folder: Path, held_out: Sequence[Case]) -> str:
     """Hash the names, sizes and times of the files that were scored and that scoring made."""
     files: list[Path] = []
     for case in held_out:
@@ -160,34 +171,38 @@ def _network_means(found: Evaluation) -> Means:
     """Average each class's scores against the majority label over the cases."""
     return {
         name: {c: mean(found.table(MAJORITY, c)[name].values()) for c in _COLUMNS}
-        for name in EVALUATION_CLASSES
+        for name in found.scheme.evaluation_keys
     }
 
 
-def _threshold_means(train_cases: Sequence[Case], held_out: Sequence[Case], folder: Path) -> Means:
+def _threshold_means(
+    train_cases: Sequence[Case], held_out: Sequence[Case], folder: Path, scheme: LabelScheme
+) -> Means:
     """Fit the HU windows to the training cases and average their scores on the held-out cases.
 
     Cases that cannot be read are left out, and a note names each. Without any held-out case the
     means are empty.
     """
-    train = _read_cases(train_cases, folder)
-    windows = fit_windows((image.array, label.array) for image, label in train)
+    train = _read_cases(train_cases, folder, scheme)
+    windows = fit_windows(((image.array, label.array) for image, label in train), scheme)
     rows = [
-        threshold_scores(image.array, label.array, label.spacing_mm, windows)
-        for image, label in _read_cases(held_out, folder)
+        threshold_scores(image.array, label.array, label.spacing_mm, windows, scheme)
+        for image, label in _read_cases(held_out, folder, scheme)
     ]
     if not rows:
         return {}
     return {
         name: {c: mean(getattr(row[name], c) for row in rows) for c in _COLUMNS}
-        for name in EVALUATION_CLASSES
+        for name in scheme.evaluation_keys
     }
 
 
-def _read_cases(cases: Sequence[Case], folder: Path) -> Iterator[tuple[Volume, Volume]]:
+def _read_cases(
+    cases: Sequence[Case], folder: Path, scheme: LabelScheme
+) -> Iterator[tuple[Volume, Volume]]:
     """Read image and label of each case that can be read; `folder` gets the log of errors."""
     for case in cases:
-        found = catch(_read, case)
+        found = catch(_read, case, scheme)
         if isinstance(found, InputError):
             line = describe_failure(found, case.image, folder)
             _logger.warning("%s; the HU threshold is without it", line)
@@ -195,7 +210,7 @@ def _read_cases(cases: Sequence[Case], folder: Path) -> Iterator[tuple[Volume, V
             yield found
 
 
-def _read(case: Case) -> tuple[Volume, Volume]:
-    image, label = read_volume(case.image), read_label(case.label)
+def _read(case: Case, scheme: LabelScheme) -> tuple[Volume, Volume]:
+    image, label = read_volume(case.image), read_label(case.label, scheme.values)
     check_same_grid(image.grid, label.grid)
     return image, label

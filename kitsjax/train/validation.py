@@ -1,32 +1,33 @@
 """The scores of a validation, from what the eval step returned for each batch."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import jax.numpy as jnp
 import numpy as np
 
-from kitsjax.labels import CLASSES, FOREGROUND
+from kitsjax.labels import LabelScheme
 from kitsjax.model.pseudo_dice import pseudo_dice
 from kitsjax.training_log import Row
 
 
-def score_validation(losses: Sequence[float], counts: Sequence[np.ndarray]) -> Row:
+def score_validation(metrics: Sequence[Mapping[str, np.ndarray]], scheme: LabelScheme) -> Row:
     """Compute the log's numbers of a validation.
 
     Args:
-        losses: mean loss of each batch.
-        counts: (class, 3) of each batch, voxels that are true positives, false positives and
-            false negatives.
+        metrics: of each batch `loss`, its mean loss, and `counts` (class, 3), voxels that are true
+            positives, false positives and false negatives.
+        scheme: names the classes.
     """
     # Floats of 64 bits hold such sums exactly.
-    total = np.asarray(counts, np.float64).sum(0)
+    total = np.asarray([each["counts"] for each in metrics], np.float64).sum(0)
     by_class = {
-        f"pseudo_dice_{CLASSES[c]}": float(2 * hit / max(2 * hit + wrong + missed, 1))
+        f"pseudo_dice_{scheme.names[c]}": float(2 * hit / max(2 * hit + wrong + missed, 1))
         for c, (hit, wrong, missed) in enumerate(total)
-        if c in FOREGROUND
+        if c in scheme.foreground
     }
+    loss = float(np.mean([float(each["loss"]) for each in metrics]))
     dice = float(pseudo_dice(jnp.asarray(total, jnp.float32)))
-    return {"validation_loss": float(np.mean(losses)), "pseudo_dice": dice, **by_class}
+    return {"validation_loss": loss, "pseudo_dice": dice, **by_class}
 
 
 def continue_average(average: float | None, dice: float, decay: float) -> float:

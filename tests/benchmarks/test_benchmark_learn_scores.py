@@ -4,7 +4,7 @@ import pytest
 
 from benchmarks.learn_scores import compare, score_predictions
 from kitsjax.errors import InputError
-from kitsjax.labels import EVALUATION_CLASSES
+from kitsjax.labels import KITS
 
 AFFINE = np.array([[0, 0, -1.0, 0], [0, -1.0, 0, 0], [-1.0, 0, 0, 0], [0, 0, 0, 1]])
 
@@ -12,7 +12,7 @@ AFFINE = np.array([[0, 0, -1.0, 0], [0, -1.0, 0, 0], [-1.0, 0, 0, 0], [0, 0, 0, 
 def scores(*values):
     """Equal scores in every class and both measures: one for each case."""
     table = {f"case_{n:05d}": value for n, value in enumerate(values)}
-    return {c: dict.fromkeys(EVALUATION_CLASSES, table) for c in ("dice", "surface_dice")}
+    return {c: dict.fromkeys(KITS.evaluation_keys, table) for c in ("dice", "surface_dice")}
 
 
 def test_difference_is_paired_by_case():

@@ -6,7 +6,7 @@ from benchmarks.learn_figure import plot_learning
 from benchmarks.learn_table import compare_all, to_table
 from benchmarks.learn_task import Task
 from benchmarks.learn_trainings import MINUTES, STEPS, Training
-from kitsjax.labels import EVALUATION_CLASSES, EVALUATION_NAMES
+from kitsjax.labels import KITS
 from kitsjax.settings import Settings
 
 TESTS = {"held out": 2, "others": 3}
@@ -17,7 +17,8 @@ def training(contender, seed, score, batches=100, minutes=5.0):
     scores = {
         test: {
             column: {
-                name: {f"case_{n:05d}": value for n in range(number)} for name in EVALUATION_CLASSES
+                name: {f"case_{n:05d}": value for n in range(number)}
+                for name in KITS.evaluation_keys
             }
             for column, value in (("dice", score), ("surface_dice", score / 2))
         }
@@ -41,11 +42,11 @@ def trainings():
 
 def test_table_has_a_line_for_each_comparison(trainings):
     table = to_table(compare_all(trainings), trainings, ["a note"])
-    assert len(table.rows) == 2 * len(TESTS) * len(EVALUATION_CLASSES)
+    assert len(table.rows) == 2 * len(TESTS) * len(KITS.evaluation_keys)
     first, last = table.rows[0], table.rows[-1]
     assert first[:4] == ("same steps", "held out, 2 cases", "Kidney + Masses", "nnU-Net")
     assert first[4:7] == ("0.850", "0.700", "+0.150 (0.150 to 0.150)")
-    assert last[:3] == ("same minutes", "others, 3 cases", EVALUATION_NAMES["tumor"])
+    assert last[:3] == ("same minutes", "others, 3 cases", KITS.titles["tumor"])
     assert last[7:] == ("0.425", "0.450", "−0.025 (−0.025 to −0.025)")
     assert "nnU-Net 7.0 minutes (6.0 to 8.0) of 100 batches" in table.notes[0]
     assert "nnU-Net 5.0 minutes (5.0 to 5.0) of 70 batches" in table.notes[1]

@@ -10,7 +10,7 @@ import pytest
 from benchmarks import nnunet
 from benchmarks.dummy_data import make_patches
 from benchmarks.nnunet_plans import make_plans
-from kitsjax.labels import CLASSES
+from kitsjax.labels import KITS
 from kitsjax.model.losses import deep_supervision_loss
 from kitsjax.model.unet import UNet
 from kitsjax.settings import LossSettings, OptimizerSettings
@@ -44,7 +44,7 @@ def test_everything_is_written_under_the_folder(folder):
 
 def test_dataset_has_the_classes_and_the_cases():
     found = nnunet.make_dataset({"a": (Path("/i.nii.gz"), Path("/l.nii.gz"))})
-    assert [found["labels"][name] for name in CLASSES] == [0, 1, 2, 3]
+    assert [found["labels"][name] for name in KITS.names] == [0, 1, 2, 3]
     assert found["dataset"] == {"a": {"images": ["/i.nii.gz"], "label": "/l.nii.gz"}}
     assert found["numTraining"] == 1
 
@@ -53,7 +53,7 @@ def test_dataset_has_the_classes_and_the_cases():
 def test_one_step_gives_the_same_parameters(trainer):
     """Network, deep supervision, both losses, clipping, weight decay and momentum agree."""
     # nnU-Net gives its coarsest output no weight: a network without it has the same loss.
-    network = UNet(FEATURES, deep_supervision=2)
+    network = UNet(FEATURES, deep_supervision=2, classes=4)
     params = nnunet.convert_parameters(trainer.network)
     del params["head_2"]
     params = jax.tree.map(jnp.asarray, params)

@@ -4,7 +4,7 @@ from benchmarks import recipes
 from kitsjax.config import load_settings
 from kitsjax.evaluate.results import Evaluation, Score
 from kitsjax.evaluate.write_results import write_evaluation
-from kitsjax.labels import EVALUATION_CLASSES, MAJORITY
+from kitsjax.labels import KITS, MAJORITY
 from kitsjax.training_log import LOG_NAME
 
 
@@ -32,7 +32,7 @@ def write_run(work, name, seed, seconds, dice):
         scores = [
             Score(f"case_{n:05}", c, MAJORITY, 1, value, value / 2, 1.0, 1.0, 1.0, 1)
             for n, value in enumerate(dice)
-            for c in EVALUATION_CLASSES
+            for c in KITS.evaluation_keys
         ]
         folder = recipes.score_folder(work, name, seed, cases)
         write_evaluation(folder, Evaluation(tuple(scores)))

@@ -44,8 +44,3 @@ def test_nothing_is_augmented(tmp_path):
 @pytest.mark.parametrize(("threads", "devices"), [(1, 1), (2, 2), (3, 2), (64, 2)])
 def test_devices_divide_the_batch(tmp_path, threads, devices):
     assert step.step_settings(job(tmp_path, threads=threads)).run.cpu_devices == devices
-
-
-def test_a_step_of_the_paper_counts_eleven_tflop(tmp_path):
-    settings = step.step_settings(job(tmp_path, "full", 1))
-    assert step.count_operations(settings) == pytest.approx(11.1e12, rel=0.01)

@@ -16,7 +16,7 @@ COMMAND = ROOT / "bin" / "benchmark.py"
 
 NAMES = [
     "resample", "preprocess", "batches", "step", "epoch", "predict", "score", "start", "scaling",
-    "learn",
+    "learn", "forms",
 ]  # fmt: skip
 
 
@@ -86,20 +86,31 @@ def test_the_scaling_has_files_of_its_own(monkeypatch, tmp_path):
 def test_learning_runs_only_when_it_is_named(monkeypatch, tmp_path):
     ran = []
     monkeypatch.setattr(suite, "describe_machine", lambda: {"accelerators": "none"})
-    monkeypatch.setattr(suite, "check_learn", lambda _: None)
+    monkeypatch.setattr(suite.learn, "check_learn", lambda _: None)
     monkeypatch.setattr(suite, "run_scaling", lambda *_: ran.append("scaling"))
     monkeypatch.setattr(
         suite, "run_benchmark", lambda benchmark, _: ran.append(benchmark.name) or []
     )
-    monkeypatch.setattr(suite, "run_learn", lambda *args: ran.append(args) or "what was learned")
+    monkeypatch.setattr(
+        suite.learn, "run_learn", lambda *args: ran.append(args) or "what was learned"
+    )
     suite.run_suite(tmp_path)
-    assert ran == NAMES[:-1]
+    assert ran == NAMES[:-2]
     ran.clear()
     (tmp_path / "benchmark.json").write_text('{"rows": [{"benchmark": "step"}]}')
     choices = LearnOptions(rates=[0.05])
-    text = suite.run_suite(tmp_path, ["learn"], rounds=2, work=tmp_path / "work", learn=choices)
+    text = suite.run_suite(tmp_path, ["learn"], rounds=2, work=tmp_path / "work", options=choices)
     assert text == "what was learned"
     assert ran == [(tmp_path, tmp_path / "work" / "learn", choices, 2)]
+
+
+def test_forms_take_the_settings_of_a_run(monkeypatch, tmp_path):
+    ran = []
+    monkeypatch.setattr(suite, "describe_machine", lambda: {"accelerators": "none"})
+    monkeypatch.setattr(suite.forms, "run_forms", lambda *args: ran.append(args) or "a table")
+    choices = LearnOptions("own.toml", ["network.features=4"])
+    assert suite.run_suite(tmp_path, ["forms"], rounds=2, options=choices) == "a table"
+    assert ran == [(tmp_path, "small", "own.toml", ["network.features=4"], 2)]
 
 
 def test_results_are_written_each_time(monkeypatch, tmp_path):

@@ -6,6 +6,7 @@ import pytest
 
 from kitsjax.check.examine_case import examine_case
 from kitsjax.data.kits import find_cases
+from kitsjax.labels import KITS
 from kitsjax.phantom.dataset import make_phantom
 
 CASES = 4
@@ -37,6 +38,6 @@ def examine(root, case_folder, tmp_path):
 
     def run():
         found = {case.folder: case for case in find_cases(root, images=False)}
-        return examine_case(found[case_folder], tmp_path / "output")
+        return examine_case(found[case_folder], tmp_path / "output", KITS)
 
     return run

@@ -82,6 +82,7 @@ def copy_image(folder):
 
 
 FAULTS = {
+    "unreadable case": lambda folder: shutil.copytree(folder, folder.with_name("CASE_00001")),
     "unreadable file": cut_file,
     "missing file": lambda folder: (folder / IMAGE).unlink(),
     "grid mismatch": stretch_label,

@@ -68,10 +68,10 @@ def test_a_case_that_fails_ends_no_other(check, monkeypatch, tmp_path):
 
     examine = module.examine_case
 
-    def fail(case, folder):
-        if case.number == 2:
+    def fail(case, folder, scheme):
+        if case.seed == 2:
             raise MemoryError("no room")
-        return examine(case, folder)
+        return examine(case, folder, scheme)
 
     monkeypatch.setattr(module, "examine_case", fail)
     first, *rest = check()

@@ -5,6 +5,7 @@ from kitsjax.check.measure import mean_dice, measure_agreement, measure_image, r
 from kitsjax.data.instances import Instance
 from kitsjax.data.normalization import count_hu
 from kitsjax.image.volume import make_volume
+from kitsjax.labels import KITS
 
 BOX = (slice(0, 1), slice(0, 1), slice(0, 4))
 
@@ -16,7 +17,7 @@ def masks(*rows):
 def facts(array):
     image = make_volume(array, (1, 1, 1))
     hu = round_hu(image)
-    return measure_image(image, hu, count_hu(hu), None)
+    return measure_image(image, hu, count_hu(hu), None, KITS)
 
 
 def test_mean_dice_of_pairs():

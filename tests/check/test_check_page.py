@@ -7,6 +7,7 @@ from made_cases import CASES, EVIL, PICTURES, make_case
 
 from kitsjax.check.findings import GRADES
 from kitsjax.check.page import render_page
+from kitsjax.labels import KITS
 
 
 def cards(html):
@@ -21,7 +22,7 @@ def cards(html):
 
 @pytest.fixture(scope="module")
 def html():
-    return render_page(CASES, "kits21")
+    return render_page(CASES, "kits21", KITS)
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +67,7 @@ def test_pictures_hold_their_bytes_and_a_text(page):
 
 
 def test_texts_from_files_are_escaped():
-    html = render_page([make_case(1, "NaN", text=EVIL)], EVIL)
+    html = render_page([make_case(1, "NaN", text=EVIL)], EVIL, KITS)
     assert EVIL not in html
     assert f"NaN {EVIL}" in cards(html)["case_00001"]
     assert not Reader(html).all("script")
@@ -95,10 +96,10 @@ def test_filters_count_what_they_leave(html, page):
 
 def test_every_fault_has_a_filter():
     cases = [make_case(n, name) for n, name in enumerate(GRADES)]
-    html = render_page(cases, "kits21")
+    html = render_page(cases, "kits21", KITS)
     for case, name in zip(cases, GRADES, strict=True):
         assert shown_by(html, f"has-{name.lower().replace(' ', '-')}") == [case.case_id]
 
 
 def test_equal_cases_give_equal_pages(html):
-    assert render_page(CASES, "kits21") == html
+    assert render_page(CASES, "kits21", KITS) == html

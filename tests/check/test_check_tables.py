@@ -4,11 +4,12 @@ from io import StringIO
 from made_cases import CASES, EVIL, make_case
 
 from kitsjax.check.tables import case_table, describe_totals, fault_lines
+from kitsjax.labels import KITS
 from kitsjax.report.table_format import to_csv
 
 
 def read_rows():
-    return list(csv.DictReader(StringIO(to_csv(case_table(CASES)))))
+    return list(csv.DictReader(StringIO(to_csv(case_table(CASES, KITS)))))
 
 
 def test_the_totals():

@@ -5,10 +5,11 @@ from faults import FAULTS, IMAGE, LABEL, edit, set_voxel, stretch_label
 from nifti_files import stored_as
 
 from kitsjax.check.findings import ERROR, GRADES, WARNING
+from kitsjax.labels import KITS
 
 ERRORS = {
-    "unreadable file", "missing file", "grid mismatch", "foreign labels", "NaN", "empty label",
-    "duplicated image", "unsigned HU",
+    "unreadable case", "unreadable file", "missing file", "grid mismatch", "foreign labels", "NaN",
+    "empty label", "duplicated image", "unsigned HU",
 }  # fmt: skip
 
 
@@ -104,7 +105,7 @@ def test_a_note_on_many_files_is_told_once(examine, case_folder):
 
 
 def test_an_unforeseen_error_is_a_fault(examine, tmp_path, monkeypatch):
-    def fail(path):
+    def fail(path, labels):
         raise ZeroDivisionError("a bug")
 
     monkeypatch.setattr("kitsjax.check.examine_case.read_label", fail)
@@ -116,11 +117,11 @@ def test_an_unforeseen_error_is_a_fault(examine, tmp_path, monkeypatch):
 
 def test_a_folder_that_cannot_be_read(case_folder, root, tmp_path):
     from kitsjax.check.examine_case import examine_case
-    from kitsjax.data.kits import Case
+    from kitsjax.data.case import Case
 
     case = Case("case_00001", case_folder / IMAGE, case_folder / LABEL, problem="it is locked")
-    checked = examine_case(case, tmp_path)
-    assert checked.findings == (("unreadable file", "it is locked"),)
+    checked = examine_case(case, tmp_path, KITS)
+    assert checked.findings == (("unreadable case", "it is locked"),)
     assert checked.grid is None
 
 
@@ -142,3 +143,13 @@ def test_volumes_and_lesions_of_a_known_label(examine, case_folder):
     )
     assert checked.label.lesions_cm3["tumor"] == pytest.approx([27 * voxel_cm3, 8 * voxel_cm3])
     assert checked.label.lesions_cm3["cyst"] == pytest.approx([voxel_cm3])
+
+
+def test_missing_files_are_named_in_any_layout(tmp_path):
+    from kitsjax.check.examine_case import examine_case
+    from kitsjax.data.case import Case
+
+    image, label = tmp_path / "images" / "a_0000.nii.gz", tmp_path / "labels" / "a.nii.gz"
+    checked = examine_case(Case("a", image, label, dataset=tmp_path), tmp_path)
+    texts = {found.text for found in checked.findings}
+    assert texts == {"no a_0000.nii.gz; add it", "no a.nii.gz; add it"}

@@ -6,6 +6,7 @@ from matplotlib.image import imread
 
 from kitsjax.check.pictures import LONGER_EDGE, draw_case
 from kitsjax.image.volume import make_volume
+from kitsjax.labels import KITS
 
 RED, GREEN = (0, (1, 2)), (1, (0, 2))
 """The channel that a color has, and those that it lacks."""
@@ -14,7 +15,8 @@ RED, GREEN = (0, (1, 2)), (1, (0, 2))
 def draw(array, label, spacing_mm=(2, 1, 1)):
     image = make_volume(array, spacing_mm)
     return [
-        imread(BytesIO(picture), format="jpg").astype(int) for picture in draw_case(image, label)
+        imread(BytesIO(picture), format="jpg").astype(int)
+        for picture in draw_case(image, label, KITS)
     ]
 
 

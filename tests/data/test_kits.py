@@ -45,7 +45,7 @@ def test_scoring_needs_a_truth_but_no_image(tmp_path):
     cases = find_cases(tmp_path, images=False)
     assert [case.has_truth for case in cases] == [True, True, False, True, True]
     cases.pop(2)
-    assert [case.number for case in cases] == [0, 21, 299, 588]
+    assert [case.seed for case in cases] == [0, 21, 299, 588]
     assert [case.label.is_file() for case in cases] == [True, True, False, True]
     assert [case.image.is_file() for case in cases] == [True, False, False, False]
     assert [case.annotations for case in cases] == [
@@ -90,8 +90,11 @@ def test_names_are_compared_without_case(tmp_path):
     assert [one.label.name, other.label.name] == ["aggregated_maj_seg.nii.gz", "Segmentation.nii"]
     assert (one.annotations, other.annotations) == (tmp_path / "case_00001/Segmentations", None)
     make_case(tmp_path, "case_00002", "imaging.nii.gz", "segmentation.nii.gz")
-    with pytest.raises(InputError, match="are of one case; keep one"):
+    message = f"{tmp_path}/case_00002 and CASE_00002 are of one case; keep one"
+    with pytest.raises(InputError, match=message):
         find_cases(tmp_path)
+    # Checking and scoring leave the other cases alone.
+    assert [case.problem for case in find_cases(tmp_path, images=False)] == ["", message]
 
 
 def test_every_incomplete_case_is_named(tmp_path):

@@ -1,5 +1,7 @@
 """Label maps as DICOM SEG: the voxels, names and codes, and the images that it refers to."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from dicom_files import (
@@ -8,12 +10,15 @@ from dicom_files import (
     write_enhanced,
     write_series,
 )
+from label_schemes import LIVER, ORGANS
 from nifti_files import refusal
 from pydicom import dcmread
 
 from kitsjax.dicom.cases import find_dicom
 from kitsjax.dicom.segmentation import check_referable, convert_mask, segmentation_path
+from kitsjax.errors import InputError
 from kitsjax.image.write_nifti import write_label
+from kitsjax.labels import KITS, Code
 
 hd = pytest.importorskip("highdicom")
 
@@ -27,14 +32,14 @@ def some_labels(shape):
     return label
 
 
-def make_segmentation(folder, tmp_path, label=None):
+def make_segmentation(folder, tmp_path, label=None, scheme=KITS):
     """Convert a mask of a folder's series; return the mask, and the file and what it says."""
     ((series, _),) = find_dicom(folder)
     grid = series.stack.grid
     label = some_labels(grid.shape) if label is None else label
     mask = tmp_path / "out" / "mask.nii.gz"
     write_label(mask, label, grid.header, description="kitsjax 0123")
-    convert_mask(mask, series)
+    convert_mask(mask, series, scheme)
     return series, label, segmentation_path(mask)
 
 
@@ -87,6 +92,60 @@ def test_segments_have_names_and_codes(tmp_path):
     ]
     # Kidney red, tumor green, cyst blue.
     assert [int(np.argmax(color.to_rgb())) for color in colors] == [0, 1, 2]
+
+
+def describe_segments(path):
+    return [
+        (
+            segment.SegmentLabel,
+            segment.SegmentedPropertyCategoryCodeSequence[0].CodeMeaning,
+            segment.SegmentedPropertyTypeCodeSequence[0].CodeValue,
+            [region.CodeValue for region in segment.get("AnatomicRegionSequence", [])],
+        )
+        for segment in hd.seg.segread(path).SegmentSequence
+    ]
+
+
+def test_labels_without_codes_are_tissue(tmp_path):
+    """Ten labels with names and colors of their own, of which DICOM knows no more."""
+    write_series(tmp_path / "ct")
+    label = np.random.default_rng(3).integers(0, 11, (6, 10, 12)).astype(np.uint8)
+    *_, path = make_segmentation(tmp_path / "ct", tmp_path, label, ORGANS)
+    assert describe_segments(path) == [
+        (name, "Tissue", "85756007", []) for name in ORGANS.names[1:]
+    ]
+    seg = hd.seg.segread(path)
+    colors = [tuple(s.RecommendedDisplayCIELabValue) for s in seg.SegmentSequence]
+    assert colors == [hd.color.CIELabColor.from_string(color).value for color in ORGANS.colors]
+    assert seg.ContentLabel == "SEGMENTATION"
+    assert dcmread(path).NumberOfFrames == 10 * 6
+
+
+def test_a_scheme_brings_its_codes(tmp_path):
+    organ, mass = Code("91723000", "Anatomical Structure"), Code("49755003", "Abnormal Structure")
+    liver = Code("10200004", "Liver")
+    codes = (
+        (organ, liver),
+        (mass, Code("108369006", "Neoplasm")),
+        (organ, Code("29092000", "Vein")),
+    )
+    scheme = replace(
+        LIVER, names=("background", "liver", "x" * 99, "vein"), codes=codes, region_code=liver
+    )
+    write_series(tmp_path / "ct")
+    *_, path = make_segmentation(tmp_path / "ct", tmp_path, scheme=scheme)
+    assert describe_segments(path) == [
+        ("liver", "Anatomical Structure", "10200004", []),
+        # A name in DICOM has 64 characters at most.
+        ("x" * 64, "Abnormal Structure", "108369006", ["10200004"]),
+        ("vein", "Anatomical Structure", "29092000", ["10200004"]),
+    ]
+
+
+def test_a_mask_of_another_scheme_is_refused(tmp_path):
+    write_series(tmp_path / "ct")
+    with pytest.raises(InputError, match="label values 9 are not among 0, 1, 2, 3"):
+        make_segmentation(tmp_path / "ct", tmp_path, np.full((6, 10, 12), 9, np.uint8), LIVER)
 
 
 def test_frames_of_one_file_are_referred_to(tmp_path):
@@ -145,7 +204,7 @@ def test_a_current_segmentation_stays(tmp_path):
     write_label(
         mask, some_labels((6, 10, 12)), series.stack.grid.header, description="kitsjax 4567"
     )
-    convert_mask(mask, series)
+    convert_mask(mask, series, KITS)
     assert dcmread(path).SOPInstanceUID != uid
 
 

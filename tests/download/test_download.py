@@ -65,7 +65,7 @@ def test_folder_is_ready_for_training(tmp_path, server, kits21, client):
     done = get(tmp_path, kits21, client)
     assert (done.new, done.there, done.failures) == (6, 0, {})
     cases = find_cases(tmp_path)
-    assert [case.number for case in cases] == [0, 1, 12]
+    assert [case.seed for case in cases] == [0, 1, 12]
     voxels = np.random.default_rng(12).integers(-1000, 3000, (24, 64, 64))
     np.testing.assert_array_equal(read_volume(cases[2].image).array, voxels.astype(np.float32))
     assert asked(server) == {f"/{p}/{case:05d}" for p in ("a", "label") for case in CASES}

@@ -63,7 +63,7 @@ def test_nothing_to_check_gives_status_2(run_here, tmp_path):
     done = run_here("check", "--dataset", tmp_path / "empty", "--output", output)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
-    assert "holds no case_XXXXX folder" in done.stderr
+    assert "holds no data set; looked for folders case_XXXXX" in done.stderr
     assert not output.exists()
 
 

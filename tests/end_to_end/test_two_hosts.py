@@ -184,3 +184,25 @@ def test_a_finished_run_is_not_done_again(tiny, whole, tmp_path):
     assert "training is done" in first
     assert "scores are up to date" in first
     assert second == ""
+
+
+def test_folds_on_two_hosts(tiny):
+    """One fold after another, each by both hosts; then the first host scores all cases."""
+    out = tiny / "folds"
+    settings = ["run.processes=2", "data.folds=2", "train.epochs=1"]
+    for skipped in (0, 2):
+        address = f"run.coordinator={free_address()}"
+        commands = [
+            [*command("train", *arguments(tiny, out, *settings, address, f"run.process={i}")),
+             "--fold", "all"]
+            for i in range(2)
+        ]  # fmt: skip
+        with start_processes(commands, small_environment()) as started:
+            statuses, (first, second), lines = finish(started, 1200)
+        assert statuses == [0, 0], lines
+        assert second == ""
+        assert first.count("finished, and skipped") == skipped
+        assert "2 of 2 folds are finished" in first
+        assert len(list(out.glob("fold_*/model.safetensors"))) == 2
+        assert len(list(out.glob("predictions/*"))) == 3
+        assert "Out-of-fold scores" in (out / "report" / "report.html").read_text()

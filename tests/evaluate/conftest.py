@@ -7,7 +7,7 @@ import pytest
 from predicted_folder import Folders, run, write_folders
 
 from kitsjax.evaluate.results import Evaluation, Failure, Lesion, Score
-from kitsjax.labels import EVALUATION_CLASSES
+from kitsjax.labels import KITS
 
 
 @pytest.fixture(scope="session")
@@ -41,7 +41,7 @@ def evaluation():
         ),
         samples=tuple(
             _row("case_00000", name, "group_0/kidney_i1a1_cyst_tumor.nii.gz", 0.5, 0.25)
-            for name in EVALUATION_CLASSES
+            for name in KITS.evaluation_keys
         ),
         lesions=(
             Lesion(
@@ -59,7 +59,7 @@ def evaluation():
 def _rows(case_id, against, dices, surface_dices):
     return [
         _row(case_id, name, against, *scores)
-        for name, *scores in zip(EVALUATION_CLASSES, dices, surface_dices, strict=True)
+        for name, *scores in zip(KITS.evaluation_keys, dices, surface_dices, strict=True)
     ]
 
 

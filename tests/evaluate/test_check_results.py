@@ -12,8 +12,9 @@ from kitsjax.evaluate.check_results import (
     check_samples,
     check_scored,
 )
-from kitsjax.evaluate.lesions import OUTCOMES
+from kitsjax.evaluate.outcomes import OUTCOMES
 from kitsjax.evaluate.results import Lesion
+from kitsjax.labels import KITS
 
 
 def refused(fields):
@@ -25,8 +26,8 @@ def test_every_field_is_checked(evaluation):
         rows[0] for rows in (evaluation.scores, evaluation.samples, evaluation.lesions)
     )
     for row, check in ((mean, check_mean), (sample, check_sample), (lesion, check_lesion)):
-        assert set(check(row)) == set(row._fields)
-        assert refused(check(row)) == []
+        assert set(check(row, KITS)) == set(row._fields)
+        assert refused(check(row, KITS)) == []
 
 
 @pytest.mark.parametrize(
@@ -41,20 +42,22 @@ def test_every_field_is_checked(evaluation):
         ("hausdorff95_mm", [0.0, 300.0, math.nan], [-1.0, math.inf]),
         ("prediction_cm3", [0.0, 3000.0], [-1.0, math.nan, math.inf]),
         ("truth_cm3", [0.0, 3000.0], [-1.0, math.nan, math.inf]),
-        ("tumors", [0, 5], [-1]),
+        ("lesions", [0, 5], [-1]),
     ],
 )
 def test_values_of_scores(evaluation, field, possible, impossible):
     """A share may exceed 1 by rounding alone."""
     for value in possible:
-        assert refused(check_mean(evaluation.scores[0]._replace(**{field: value}))) == []
+        assert refused(check_mean(evaluation.scores[0]._replace(**{field: value}), KITS)) == []
     for value in impossible:
-        assert refused(check_mean(evaluation.scores[0]._replace(**{field: value}))) == [field]
+        assert refused(check_mean(evaluation.scores[0]._replace(**{field: value}), KITS)) == [field]
 
 
 def test_a_sample_is_against_its_file(evaluation):
     for against in ("", "majority", "individual"):
-        assert refused(check_sample(evaluation.samples[0]._replace(against=against))) == ["against"]
+        assert refused(check_sample(evaluation.samples[0]._replace(against=against), KITS)) == [
+            "against"
+        ]
 
 
 @pytest.mark.parametrize(
@@ -75,28 +78,28 @@ def test_a_sample_is_against_its_file(evaluation):
 def test_values_of_lesions(field, possible, impossible):
     lesion = Lesion("case_00000", "truth", "tumor", 1, 2.0, "detected", 1.0, 0.0, 0.0, 7)
     for value in possible:
-        assert refused(check_lesion(lesion._replace(**{field: value}))) == []
+        assert refused(check_lesion(lesion._replace(**{field: value}), KITS)) == []
     for value in impossible:
-        assert refused(check_lesion(lesion._replace(**{field: value}))) == [field]
+        assert refused(check_lesion(lesion._replace(**{field: value}), KITS)) == [field]
 
 
 def test_only_false_positives_are_predicted(evaluation):
     (lesion,) = evaluation.lesions
     for outcome in OUTCOMES:
         expected = [] if outcome == "false positive" else ["outcome"]
-        assert refused(check_lesion(lesion._replace(outcome=outcome))) == expected
-    assert "source" in refused(check_lesion(lesion._replace(source="x")))
+        assert refused(check_lesion(lesion._replace(outcome=outcome), KITS)) == expected
+    assert "source" in refused(check_lesion(lesion._replace(source="x"), KITS))
 
 
 def test_whole_tables(evaluation):
     scores, samples, lesions = evaluation.scores, evaluation.samples, evaluation.lesions
-    check_complete(scores)
+    check_complete(scores, KITS)
     check_samples(scores, samples)
     check_scored(lesions, scores)
     with pytest.raises(ValueError, match="no row of case_00000, mass, majority"):
-        check_complete(scores[:1] + scores[2:])
+        check_complete(scores[:1] + scores[2:], KITS)
     with pytest.raises(ValueError, match="no row of case_00000, majority, which other cases have"):
-        check_complete(scores[3:])
+        check_complete(scores[3:], KITS)
     with pytest.raises(ValueError, match=r"0 rows of case_00000, tumor, while .* the mean of 1"):
         check_samples(scores, samples[:2])
     with pytest.raises(ValueError, match=r"rows of 'case_00000', which scores\.csv lacks"):

@@ -5,7 +5,7 @@ import pytest
 from scipy import ndimage
 
 from kitsjax.evaluate.components import find_components
-from kitsjax.labels import CYST, KIDNEY, TUMOR
+from kitsjax.labels import CYST, KIDNEY, KITS, TUMOR
 
 SHAPE = (12, 30, 30)
 
@@ -13,7 +13,7 @@ SHAPE = (12, 30, 30)
 def find(label, min_voxels=1, listed=None):
     """Find the components among the listed voxels of a label map, or among all that are labeled."""
     voxels = np.nonzero(label if listed is None else listed)
-    return find_components(label[voxels], voxels, label.shape, min_voxels)
+    return find_components(label[voxels], voxels, label.shape, min_voxels, KITS.lesions)
 
 
 def label_voxels(value, *places):

@@ -15,7 +15,7 @@ from kitsjax.data.paint_instances import paint_sample
 from kitsjax.evaluate.evaluation import evaluate
 from kitsjax.evaluate.scoring import measure_label, score_case
 from kitsjax.image.read_nifti import read_label
-from kitsjax.labels import EVALUATION_CLASSES
+from kitsjax.labels import KITS
 
 DATA = Path(__file__).parents[2] / ".." / "shared" / "data"
 
@@ -26,16 +26,17 @@ def test_individual_is_the_mean_over_samples(shared_folders, shared_evaluation):
     prediction = read_label(shared_folders.predictions / "case_00001.nii.gz")
     instances = read_instances(folder / "segmentations", prediction)
     samples = draw_samples(1, instances)
-    measured = measure_label(prediction.array, SPACING_MM)
+    measured = measure_label(prediction.array, SPACING_MM, KITS)
     rows = [
         score_case(
             measured,
-            measure_label(paint_sample(instances, sample.choice, SHAPE), SPACING_MM),
+            measure_label(paint_sample(instances, sample.choice, SHAPE), SPACING_MM, KITS),
             SPACING_MM,
+            KITS,
         )
         for sample in samples
     ]
-    for name in EVALUATION_CLASSES:
+    for name in KITS.evaluation_keys:
         (mean,) = [
             s for s in shared_evaluation.scores if s[:3] == ("case_00001", name, "individual")
         ]
@@ -62,7 +63,7 @@ def test_single_labels_of_kits23_and_kits19(tmp_path):
     found = run(folders)
     assert found.against == ["majority"]
     assert {s.dice for s in found.scores} == {1.0}
-    assert {s.tumors for s in found.scores} == {1}
+    assert {s.lesions for s in found.scores} == {1}
     (failure,) = run(folders, against=["individual"]).failures
     assert "no individual annotations" in failure.message
 

@@ -4,14 +4,16 @@ import os
 
 import numpy as np
 import pytest
+from layouts import put
 from predicted_folder import draw, merge, run, write, write_case, write_folders
 
 from kitsjax.data.kits import find_cases
+from kitsjax.data.open_dataset import open_dataset
 from kitsjax.errors import InputError
 from kitsjax.evaluate import evaluation
 from kitsjax.evaluate.evaluate_case import evaluate_case
 from kitsjax.evaluate.evaluation import evaluate, find_predictions
-from kitsjax.labels import EVALUATION_CLASSES
+from kitsjax.labels import KITS, MAJORITY
 
 
 def test_a_row_each_case_class_and_truth(shared_folders, shared_evaluation):
@@ -21,16 +23,16 @@ def test_a_row_each_case_class_and_truth(shared_folders, shared_evaluation):
         (f"case_0000{i}", name, against, samples)
         for i in range(3)
         for against, samples in (("majority", 1), ("individual", 15))
-        for name in EVALUATION_CLASSES
+        for name in KITS.evaluation_keys
     ]
     assert len(found.samples) == 3 * 15 * 3
     dice = found.table("majority")
-    assert [dice[name]["case_00000"] for name in EVALUATION_CLASSES] == [1, 1, 1]
+    assert [dice[name]["case_00000"] for name in KITS.evaluation_keys] == [1, 1, 1]
     assert dice["tumor"]["case_00002"] == 0
     assert dice["kidney_and_mass"]["case_00002"] == 1
     # A third of the samples' annotations are right, the others are off by a voxel.
     assert 0.7 < found.table("individual")["tumor"]["case_00000"] < 1
-    assert {s.tumors for s in found.scores} == {1}
+    assert {s.lesions for s in found.scores} == {1}
     assert [lesion[:6:5] for lesion in found.lesions if lesion.outcome == "missed"] == [
         ("case_00002", "missed")
     ]
@@ -156,6 +158,44 @@ def test_predictions_are_found_without_case(folders, shared_evaluation, caplog):
     assert repr(found.scores) == repr(shared_evaluation.scores)
     (record,) = caplog.records
     assert "passed over 1 file: readme.txt" in record.getMessage()
+
+
+def test_masks_may_keep_nnunets_channel(folders, shared_evaluation):
+    """Where case X has no mask X, X_0000 is taken; beside it, it is a mask without a case."""
+    for case in ("case_00000", "case_00001"):
+        mask = folders.predictions / f"{case}.nii.gz"
+        mask.rename(mask.with_name(f"{case}_0000.nii.gz"))
+    found = run(folders)
+    assert (found.failures, found.missing) == ((), ())
+    assert repr(found.scores) == repr(shared_evaluation.scores)
+    cases = find_cases(folders.data, images=False)
+    others = [case.case_id for case in cases[:2]]
+    assert evaluate(cases[2:], folders.predictions, workers=1, others=others).failures == ()
+    write(folders.predictions / "case_00000.nii.gz", merge(draw(0)))
+    ((case_id, message),) = run(folders).failures
+    assert case_id == "case_00000_0000"
+    assert "there is no case of that name in the data set" in message
+
+
+def test_cases_of_any_name_and_layout_are_scored(folders, shared_evaluation, tmp_path):
+    """The same masks and labels give the same scores, whatever names and folders they have."""
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    for case in find_cases(folders.data, images=False):
+        if case.has_label:
+            name = f"Patient {case.seed}.nii.gz"
+            for folder in ("labels", "images"):
+                put(tmp_path / "pairs" / folder / name, case.label)
+            put(masks / name, folders.predictions / f"{case.case_id}.nii.gz")
+    found = open_dataset(tmp_path / "pairs", complete=False)
+    scored = evaluate(found.cases, masks, workers=1)
+    assert (scored.failures, scored.missing) == ((), ())
+    assert list(scored.against) == [MAJORITY]
+    assert scored.dataset == str(tmp_path / "pairs")
+    expected = shared_evaluation.table(MAJORITY, "surface_dice")
+    for name, by_case in scored.table(MAJORITY, "surface_dice").items():
+        assert set(by_case.values()) <= set(expected[name].values())
+        assert len(by_case) == len(found.cases) > 0
 
 
 def test_an_unreadable_case_fails_alone(user_folder, monkeypatch):

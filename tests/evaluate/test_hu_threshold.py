@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kitsjax.evaluate.hu_threshold import fit_windows, threshold_scores
-from kitsjax.labels import CYST, EVALUATION_CLASSES, KIDNEY, TUMOR
+from kitsjax.labels import CYST, KIDNEY, KITS, TUMOR
 
 SPACING_MM = (3.0, 0.8, 0.8)
 
@@ -29,7 +29,7 @@ def test_windows_of_separable_classes_by_hand():
 def test_scores_of_separable_classes_are_one():
     image, label = block_case()
     scores = threshold_scores(image, label, SPACING_MM, fit_windows([(image, label)]))
-    assert set(scores) == set(EVALUATION_CLASSES)
+    assert set(scores) == set(KITS.evaluation_keys)
     for score in scores.values():
         assert score[:3] == pytest.approx((1, 1, 0))
 
@@ -52,7 +52,7 @@ def test_no_window_is_better():
     image = rng.normal(np.array([0, 30, 12, -12])[label], 10)
     windows = fit_windows([(image, label)])
     hu = np.rint(image)
-    for name, _, labels, _ in EVALUATION_CLASSES.values():
+    for name, _, labels, _ in KITS.evaluation:
         truth = np.isin(label, labels)
 
         def score(low, high, truth=truth):

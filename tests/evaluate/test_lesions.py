@@ -9,10 +9,11 @@ from counting_numpy import Counted, CountingNumpy
 from scipy import ndimage
 
 from kitsjax.evaluate import components, lesions
-from kitsjax.evaluate.lesions import OUTCOMES, count_outcomes, describe_case, find_lesions
+from kitsjax.evaluate.lesions import find_lesions
+from kitsjax.evaluate.outcomes import OUTCOMES, count_outcomes, describe_case
 from kitsjax.evaluate.results import Lesion
 from kitsjax.image.read_nifti import read_label
-from kitsjax.labels import CYST, KIDNEY, TUMOR
+from kitsjax.labels import CYST, KIDNEY, KITS, TUMOR
 
 DATA = Path(__file__).parents[2] / ".." / "shared" / "data"
 
@@ -31,7 +32,7 @@ def draw(*boxes):
 
 
 def find(prediction, truth, spacing_mm=SPACING_MM):
-    return find_lesions("case_00007", prediction, truth, math.prod(spacing_mm))
+    return find_lesions("case_00007", prediction, truth, math.prod(spacing_mm), KITS)
 
 
 def outcomes(prediction, truth, spacing_mm=SPACING_MM):
@@ -55,7 +56,7 @@ def test_row_of_a_detected_tumor():
 def test_empty_maps_have_no_lesions():
     empty = draw((KIDNEY, (0, 5), (0, 5), (0, 5)))
     assert find(empty, empty) == []
-    assert describe_case([]) == "no failure"
+    assert describe_case([], KITS) == "no failure"
 
 
 def test_a_missed_lesion_and_a_false_positive():
@@ -258,7 +259,7 @@ def test_outcomes_are_counted_by_label():
         lesion("tumor", 2, "false positive"),
         lesion("cyst", 1, "detected"),
     ]
-    counts = count_outcomes(rows)
+    counts = count_outcomes(rows, KITS)
     assert counts["tumor"] == {**dict.fromkeys(OUTCOMES, 0), "false positive": 2}
     assert counts["cyst"] == {**dict.fromkeys(OUTCOMES, 0), "detected": 1}
 
@@ -270,24 +271,24 @@ def test_a_case_in_words():
         lesion("tumor", 2.08, "missed"),
         lesion("tumor", 0.3, "false positive"),
     ]
-    assert describe_case(rows) == (
+    assert describe_case(rows, KITS) == (
         "tumor 2.1 cm³ missed; cyst 0.4 cm³ misclassified as tumor; 1 false-positive tumor"
     )
-    assert describe_case(rows[:1]) == "no failure"
+    assert describe_case(rows[:1], KITS) == "no failure"
     rows = [lesion("cyst", volume, "missed") for volume in (5, 4, 3, 0.04)]
     rows += [lesion("cyst", 1, "false positive")] * 2
-    assert describe_case(rows) == (
+    assert describe_case(rows, KITS) == (
         "cyst 5.0 cm³ missed; cyst 4.0 cm³ missed; cyst 3.0 cm³ missed; "
         "1 smaller failure; 2 false-positive cysts"
     )
-    assert describe_case([rows[3]]) == "cyst 0.04 cm³ missed"
+    assert describe_case([rows[3]], KITS) == "cyst 0.04 cm³ missed"
 
 
 @pytest.mark.skipif(not DATA.exists(), reason="needs the real label and prediction of case_00021")
 def test_a_real_case():
     truth = read_label(DATA / "kits21/case_00021/aggregated_MAJ_seg.nii.gz")
     prediction = read_label(DATA / "predictions/case_00021.nii.gz")
-    rows = find_lesions("case_00021", prediction.array, truth.array, truth.grid.voxel_mm3)
+    rows = find_lesions("case_00021", prediction.array, truth.array, truth.grid.voxel_mm3, KITS)
     assert [(row.label, row.outcome, round(row.volume_cm3, 1)) for row in rows] == [
         ("tumor", "detected", 26.5),
         ("cyst", "detected", 8.0),

@@ -48,8 +48,8 @@ def test_a_file_gone_or_a_row_cut_short_is_named(tmp_path, evaluation):
 @pytest.mark.parametrize(
     ("number", "what"),
     [
-        (99, "has format 99, newer than format 2 of this version; update kitsjax"),
-        (1, "has format 1, older than format 2 of this version; run bin/evaluate.py again"),
+        (99, "has format 99, newer than format 3 of this version; update kitsjax"),
+        (1, "has format 1, older than format 3 of this version; run bin/evaluate.py again"),
     ],
 )
 def test_another_format_is_refused(tmp_path, evaluation, number, what):
@@ -77,7 +77,7 @@ DAMAGE = {
     "nan": ("scores.csv", "majority,1,0.1,", "majority,1,nan,", "line 2: dice is nan"),
     "distance": ("scores.csv", "0.4,1.5,", "0.4,inf,", "hausdorff95_mm is inf"),
     "volume": ("scores.csv", "1.5,10.0", "1.5,nan", "line 2: prediction_cm3 is nan"),
-    "tumors": ("scores.csv", "11.0,1\n", "11.0,-1\n", "line 2: tumors is -1"),
+    "lesions": ("scores.csv", "11.0,1\n", "11.0,-1\n", "line 2: lesions is -1"),
     "gap": ("scores.csv", "case_00000,mass,maj", "\ncase_00000,mass,maj", "line 3: 0 cells,"),
     "mark": ("scores.csv", "case_id", "\ufeffcase_id", "line 1: column 1 is '\\ufeffcase_id', not"),
     "source": ("lesions.csv", "prediction", "x", "line 2: source is 'x'"),
@@ -86,9 +86,9 @@ DAMAGE = {
     "no prediction": ("lesions.csv", ",false positive,", ",missed,", "line 2: outcome is 'missed'"),
     "slice": ("lesions.csv", "nan,7", "nan,-7", "line 2: slice is -7"),
     "stranger": ("lesions.csv", "case_00000", "case_00099", "rows of 'case_00099', which"),
-    "format": ("evaluation.json", '"format": 2', '"format": "2"', "format is '2'"),
-    "no format": ("evaluation.json", '"format": 2', '"format": 0', "format is 0"),
-    "boolean": ("evaluation.json", '"format": 2', '"format": true', "format is True"),
+    "format": ("evaluation.json", '"format": 3', '"format": "2"', "format is '2'"),
+    "no format": ("evaluation.json", '"format": 3', '"format": 0', "format is 0"),
+    "boolean": ("evaluation.json", '"format": 3', '"format": true', "format is True"),
     "folder": ("evaluation.json", '"/elsewhere"', "null", "dataset is None"),
     "missing": ("evaluation.json", '"case_00003"', "3", "missing.0 is 3"),
     "failure": ("evaluation.json", '"message"', '"why"', "no failures.0.message"),

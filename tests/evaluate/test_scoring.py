@@ -13,7 +13,7 @@ from kitsjax.data.paint_instances import paint_sample
 from kitsjax.evaluate import scoring
 from kitsjax.evaluate.scoring import measure_label, measure_mask, score_case, score_samples
 from kitsjax.image.read_nifti import read_label
-from kitsjax.labels import CYST, EVALUATION_CLASSES, KIDNEY, TUMOR
+from kitsjax.labels import CYST, KIDNEY, KITS, TUMOR
 
 DATA = Path(__file__).parents[2] / ".." / "shared" / "data"
 SPACING_MM = (3.0, 0.8, 0.8)
@@ -21,8 +21,8 @@ SHAPE = (40, 30, 30)
 
 
 def score(prediction, truth, spacing_mm=SPACING_MM):
-    measured = (measure_label(label, spacing_mm) for label in (prediction, truth))
-    return score_case(*measured, spacing_mm)
+    measured = (measure_label(label, spacing_mm, KITS) for label in (prediction, truth))
+    return score_case(*measured, spacing_mm, KITS)
 
 
 def case(seed):
@@ -84,7 +84,7 @@ def test_the_label_is_not_kept():
     label = np.zeros((64, 256, 256), np.uint8)
     label[20:30, 50:60, 50:60] = TUMOR
     label[-1, -1, -1] = KIDNEY
-    measured = measure_label(label, SPACING_MM)
+    measured = measure_label(label, SPACING_MM, KITS)
     peak = tracemalloc.get_traced_memory()[1]
     del label
     kept = tracemalloc.get_traced_memory()[0]
@@ -117,14 +117,14 @@ def overlapping_instances(seed):
 def test_scores_of_samples_as_if_painted(seed):
     instances = overlapping_instances(seed)
     samples = draw_samples(seed, instances)
-    predicted = measure_label(case(seed), SPACING_MM)
-    rows = score_samples(predicted, instances, samples, SPACING_MM)
+    predicted = measure_label(case(seed), SPACING_MM, KITS)
+    rows = score_samples(predicted, instances, samples, SPACING_MM, KITS)
     assert len(rows) == len(samples) == 15
     for sample, row in zip(samples, rows, strict=True):
-        painted = measure_label(paint_sample(instances, sample.choice, SHAPE), SPACING_MM)
-        expected = score_case(predicted, painted, SPACING_MM)
-        assert list(row) == list(EVALUATION_CLASSES)
-        for name in EVALUATION_CLASSES:
+        painted = measure_label(paint_sample(instances, sample.choice, SHAPE), SPACING_MM, KITS)
+        expected = score_case(predicted, painted, SPACING_MM, KITS)
+        assert list(row) == list(KITS.evaluation_keys)
+        for name in KITS.evaluation_keys:
             assert row[name] == pytest.approx(expected[name], abs=1e-12, nan_ok=True)
 
 
@@ -132,7 +132,7 @@ def test_equal_choices_are_scored_once(monkeypatch):
     scored = []
     original = scoring.score_class
     monkeypatch.setattr(
-        scoring, "score_class", lambda name, *rest: scored.append(name) or original(name, *rest)
+        scoring, "score_class", lambda each, *rest: scored.append(each.key) or original(each, *rest)
     )
     rng = np.random.default_rng(0)
     region = (slice(2, 12), slice(2, 12), slice(2, 12))
@@ -140,16 +140,18 @@ def test_equal_choices_are_scored_once(monkeypatch):
         Instance(kind, 1, region, rng.random((3, 10, 10, 10)) < 0.5) for kind in ("kidney", "tumor")
     ]
     samples = [Sample(f"{i}{j}", (i, j)) for i in range(3) for j in range(3)]
-    rows = score_samples(measure_label(case(0), SPACING_MM), instances, samples, SPACING_MM)
-    assert [scored.count(name) for name in EVALUATION_CLASSES] == [9, 3, 3]
+    rows = score_samples(
+        measure_label(case(0), SPACING_MM, KITS), instances, samples, SPACING_MM, KITS
+    )
+    assert [scored.count(name) for name in KITS.evaluation_keys] == [9, 3, 3]
     assert rows[0]["tumor"] == rows[3]["tumor"] != rows[1]["tumor"]
 
 
 def test_a_case_without_tumors():
     region = (slice(2, 12), slice(2, 12), slice(2, 12))
     kidney = Instance("kidney", 1, region, np.ones((3, 10, 10, 10), bool))
-    predicted = measure_label(np.pad(np.ones((5, 5, 5), np.uint8), 4), SPACING_MM)
-    (row,) = score_samples(predicted, [kidney], [Sample("only", (1,))], SPACING_MM)
+    predicted = measure_label(np.pad(np.ones((5, 5, 5), np.uint8), 4), SPACING_MM, KITS)
+    (row,) = score_samples(predicted, [kidney], [Sample("only", (1,))], SPACING_MM, KITS)
     assert 0 < row["kidney_and_mass"].dice < 1
     assert row["tumor"][:2] == (1, 1)
 
@@ -158,8 +160,8 @@ def test_a_mask_is_measured_where_it_stands():
     label = case(1)
     box = (slice(1, 39), slice(0, 30), slice(3, 30))
     measured = measure_mask(label[box] == TUMOR, SPACING_MM, (1, 0, 3))
-    whole = measure_label(label, SPACING_MM)
-    found = score_case({**whole, "tumor": measured}, whole, SPACING_MM)["tumor"]
+    whole = measure_label(label, SPACING_MM, KITS)
+    found = score_case({**whole, "tumor": measured}, whole, SPACING_MM, KITS)["tumor"]
     assert found[:3] == (1, 1, 0)
 
 
@@ -171,11 +173,13 @@ def test_golden_case():
     truth = read_label(folder / "aggregated_MAJ_seg.nii.gz")
     instances = read_instances(folder / "segmentations", prediction)
     samples = draw_samples(21, instances)
-    predicted = measure_label(prediction.array, prediction.spacing_mm)
-    majority = score_case(predicted, measure_label(truth.array, truth.spacing_mm), truth.spacing_mm)
-    rows = score_samples(predicted, instances, samples, truth.spacing_mm)
+    predicted = measure_label(prediction.array, prediction.spacing_mm, KITS)
+    majority = score_case(
+        predicted, measure_label(truth.array, truth.spacing_mm, KITS), truth.spacing_mm, KITS
+    )
+    rows = score_samples(predicted, instances, samples, truth.spacing_mm, KITS)
     assert [sample.name for sample in samples] == golden["sample_files"]
-    for name in EVALUATION_CLASSES:
+    for name in KITS.evaluation_keys:
         expected = golden["against_majority"][name]
         assert majority[name][:2] == pytest.approx(expected, abs=1e-9)
         mean = np.mean([row[name][:2] for row in rows], axis=0)

@@ -22,8 +22,6 @@ from kitsjax.image.read_nifti import read_label, read_volume
 
 CONTENT = {
     "DICOM": (bytes(128) + b"DICM" + bytes(600), "convert the series with dcm2niix"),
-    "NRRD": (b"NRRD0004\ntype: short\n", "convert it to .nii.gz"),
-    "MetaImage": (b"ObjectType = Image\nNDims = 3\n", "convert it to .nii.gz"),
     "bzip2": (bz2.compress(bytes(1000)), "bunzip2"),
     "xz": (lzma.compress(bytes(1000)), "unxz"),
     "zstd": (b"\x28\xb5\x2f\xfd" + bytes(30), "unzstd"),

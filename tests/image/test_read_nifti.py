@@ -18,7 +18,7 @@ from nifti_files import (
     stored_as,
 )
 
-from kitsjax.image import read_nifti
+from kitsjax.image import read_nifti, stored_voxels
 from kitsjax.image.header import NiftiHeader
 from kitsjax.image.read_nifti import check_whole, read_grid, read_label, read_volume
 from kitsjax.image.write_nifti import write_label
@@ -288,14 +288,14 @@ def test_a_header_larger_than_the_file_is_refused(tmp_path, monkeypatch, suffix)
 @pytest.mark.parametrize("codes", ["IPL", "RAS", "LPS", "AIR", "SLP"])
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
 def test_chunks_make_the_whole_volume(tmp_path, monkeypatch, codes, suffix):
-    monkeypatch.setattr(read_nifti, "_CHUNK_BYTES", 3 * 5 * 7 * 2)
+    monkeypatch.setattr(stored_voxels, "_CHUNK_BYTES", 3 * 5 * 7 * 2)
     array, affine = stored_as(codes, canonical_array())
     path = save(tmp_path / f"image{suffix}", array, affine)
     np.testing.assert_array_equal(read_volume(path).array, canonical_array())
 
 
 def test_a_float64_label_is_read_in_little_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(read_nifti, "_CHUNK_BYTES", 2**18)
+    monkeypatch.setattr(stored_voxels, "_CHUNK_BYTES", 2**18)
     label = np.zeros((40, 200, 200), np.uint8)
     label[10:20, 50:90, 60:80] = 2
     save(tmp_path / "label.nii.gz", label.astype(np.float64))
@@ -356,6 +356,6 @@ def test_a_cut_file_is_not_whole(tmp_path, suffix, kept):
 
 def test_a_file_is_checked_in_chunks(tmp_path, monkeypatch):
     """The whole file is read, and never allocated whole."""
-    monkeypatch.setattr(read_nifti, "_CHUNK_BYTES", 100)
+    monkeypatch.setattr(stored_voxels, "_CHUNK_BYTES", 100)
     monkeypatch.setattr(read_nifti, "_allocate", None)
     check_whole(save(tmp_path / "image.nii.gz", canonical_array()))

@@ -1,5 +1,6 @@
 import errno
 import json
+from dataclasses import replace
 
 import jax
 import numpy as np
@@ -19,6 +20,7 @@ from kitsjax.infer.bundle import (
     read_bundle,
     save_bundle,
 )
+from kitsjax.labels import KITS
 
 PROVENANCE = {"epoch": 12, "dice": 0.875, "cases": ["case_00000"]}
 
@@ -145,8 +147,9 @@ def test_a_newer_version_is_refused(bundle):
 def test_labels_in_another_order_are_refused(params, small_settings, tmp_path, monkeypatch):
     """The checksum is right, as another version would write it; its outputs mean other classes."""
     path = tmp_path / BUNDLE_NAME
+    other = replace(KITS, names=("background", "kidney", "cyst", "tumor"))
     with monkeypatch.context() as patch:
-        patch.setattr(bundle_module, "CLASSES", ("background", "kidney", "cyst", "tumor"))
+        patch.setattr(bundle_module, "choose_scheme", lambda settings: other)
         save_bundle(path, params, small_settings, PROVENANCE)
     with pytest.raises(InputError, match="its labels are background, kidney, cyst, tumor") as error:
         load_model(path)

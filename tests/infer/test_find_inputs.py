@@ -53,7 +53,7 @@ def test_a_series_of_nifti_is_refused(tmp_path):
     (tmp_path / "a.nii.gz").touch()
     for path in (tmp_path, tmp_path / "a.nii.gz"):
         message = refusal(find_inputs, path, tmp_path / "out", series="3")
-        assert message.startswith(f"{path}: holds NIfTI")
+        assert message.startswith(f"{path}: holds no DICOM")
         assert "without --series" in message
 
 
@@ -138,3 +138,30 @@ def test_an_unreadable_case_is_an_input(user_folder, caplog, mode):
     refused = refusal(read_volume, found[0][0])
     # Whether there is a CT, nobody can tell.
     assert refused.endswith("cannot read (Permission denied); make it readable")
+
+
+def test_nnunet_names_give_masks_of_cases(tmp_path):
+    """`X_0000` is the CT of case X; the imagesTs of a data set are what is to be predicted."""
+    for name in ("Dataset/imagesTs/a_0000.nii.gz", "Dataset/imagesTs/b_0000.nii.gz"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "Dataset" / "imagesTr").mkdir()
+    for path in (tmp_path / "Dataset", tmp_path / "Dataset" / "imagesTs"):
+        found = find_inputs(path, tmp_path / "out")
+        assert [target.name for _, target in found] == ["a.nii.gz", "b.nii.gz"]
+    one = tmp_path / "Dataset/imagesTs/a_0000.nii.gz"
+    assert find_inputs(one, tmp_path) == [(one, tmp_path / "a.nii.gz")]
+    (one.parent / "a.nii.gz").touch()
+    assert "would both be written to" in refusal(find_inputs, one.parent, tmp_path / "out")
+    (one.parent / "b_0001.nii.gz").touch()
+    message = refusal(find_inputs, one.parent, tmp_path / "out")
+    assert "b_0000.nii.gz and b_0001.nii.gz are two channels of b by their names" in message
+
+
+def test_nrrd_and_metaimage_are_inputs(tmp_path):
+    for name in ("a.nrrd", "B.MHA", "c_0000.mhd", "d.nhdr", "imaging.txt"):
+        (tmp_path / name).touch()
+    found = find_inputs(tmp_path, tmp_path / "out")
+    assert [target.name for _, target in found] == [
+        "B.nii.gz", "a.nii.gz", "c.nii.gz", "d.nii.gz",
+    ]  # fmt: skip

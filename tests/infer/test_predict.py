@@ -25,9 +25,9 @@ from kitsjax.infer.predict import (
     probabilities,
     segment,
 )
-from kitsjax.infer.predict_slabs import predict_windows
 from kitsjax.infer.trained_model import stack_models
-from kitsjax.labels import CLASSES
+from kitsjax.infer.window_program import predict_windows
+from kitsjax.labels import KITS
 from kitsjax.settings import PredictSettings
 
 SETTINGS = PredictSettings(bucket=16, batch_size=2)
@@ -43,7 +43,7 @@ def test_windows_are_a_partition_of_unity(shape, mirror):
     image = random_image(shape)
     ensemble = stack_models(voxel_model(Voxelwise()))
     found = predict_probabilities(ensemble, image, settings)
-    assert found.shape == (len(CLASSES), *shape)
+    assert found.shape == (len(KITS.names), *shape)
     np.testing.assert_allclose(found, voxelwise_probabilities(image), atol=2e-6)
     label = predict_label(ensemble, image, settings)
     assert label.dtype == np.uint8
@@ -99,7 +99,7 @@ def test_the_network_is_compiled_once(monkeypatch):
     monkeypatch.setattr(jax, "local_devices", lambda: jax.devices()[:1])
     ensemble = stack_models(voxel_model(Counting()))
     COUNTS.traces = COUNTS.batches = 0
-    compiled = predict_windows._cache_size()
+    compiled = predict_windows.jitted._cache_size()
     # Three windows an axis, two at a time; two along z and one along the others; seven along z.
     for shape, batches in [((16, 16, 16), 14), ((9, 8, 3), 1), ((32, 8, 40), 32), ((5, 5, 5), 1)]:
         before = COUNTS.batches
@@ -107,7 +107,7 @@ def test_the_network_is_compiled_once(monkeypatch):
         jax.effects_barrier()
         assert COUNTS.batches - before == batches
     assert COUNTS.traces == 1
-    assert predict_windows._cache_size() == compiled + 1
+    assert predict_windows.jitted._cache_size() == compiled + 1
 
 
 def test_float16_images_are_computed_in_float32():
@@ -210,7 +210,7 @@ def test_segment_removes_what_holds_no_kidney():
     volume = make_volume(bright_cube(), (2.0, 2.0, 2.0))
     model = threshold_model()
     assert segment(model, volume).array.any()
-    settings = model.predict.model_copy(update={"least_kidney_ml": 0.001})
+    settings = model.predict.model_copy(update={"least_organ_ml": 0.001})
     assert not segment(dataclasses.replace(model, predict=settings), volume).array.any()
 
 

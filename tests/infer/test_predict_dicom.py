@@ -16,6 +16,7 @@ from threshold_model import bright_cube, threshold_model
 
 from kitsjax.image.read_nifti import read_label
 from kitsjax.image.volume import check_same_grid
+from kitsjax.infer import predict_files as predict_files_module
 from kitsjax.infer.current_masks import mask_key
 from kitsjax.infer.find_inputs import find_inputs
 from kitsjax.infer.predict_files import predict_files
@@ -156,12 +157,29 @@ def test_where_masks_of_dicom_cannot_go(studies, tmp_path):
     assert (
         message == f"{tmp_path / 'ct.nii.gz'}: is no DICOM series; predict it without --dicom-seg"
     )
+
+
+def test_a_series_without_uids_fails_alone(studies, tmp_path, monkeypatch):
+    """It fails before its prediction, since no DICOM SEG can refer to it."""
     dataset = dcmread(studies / "c" / "IM0003")
     dataset.FrameOfReferenceUID = ""
     dataset.save_as(studies / "c" / "IM0003")
-    assert len(find_inputs(studies, tmp_path / "out")) == 3
-    message = refusal(find_inputs, studies, tmp_path / "out", dicom_seg=True)
-    assert message.startswith(f"{studies / 'c'}: series 2: its images lack FrameOfReferenceUID")
+    out, read = tmp_path / "out", []
+    original = predict_files_module.read_volume
+    monkeypatch.setattr(
+        predict_files_module, "read_volume", lambda s: read.append(str(s.place)) or original(s)
+    )
+    files = find_inputs(studies, out, dicom_seg=True)
+    failures = dict(predict_files(threshold_model(), files, dicom_seg=True))
+    messages = {series.place: message for series, message in failures.items()}
+    assert list(messages) == [str(studies / "b"), str(studies / "c")]
+    lacking = f"{studies / 'c'}: series 2: its images lack FrameOfReferenceUID"
+    assert messages[str(studies / "c")].startswith(lacking)
+    assert sorted(path.name for path in out.iterdir()) == ["a.nii.gz", "a.seg.dcm"]
+    assert str(studies / "c") not in read
+    # Without a DICOM SEG nothing refers to the UIDs.
+    failures = predict_files(threshold_model(), find_inputs(studies, out))
+    assert [series.place for series, _ in failures] == [str(studies / "b")]
 
 
 def test_nifti_files_go_before_dicom(studies, tmp_path, caplog):

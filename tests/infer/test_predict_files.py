@@ -49,6 +49,24 @@ def test_masks_have_the_grid_of_their_ct(tmp_path):
     np.testing.assert_array_equal(probabilities.argmax(-1), expected)
 
 
+def test_masks_of_nrrd_and_metaimage_are_nifti(tmp_path):
+    """A CT gives the same mask in each format, as NIfTI; ITK finds it on the CT's grid."""
+    sitk = pytest.importorskip("SimpleITK", reason="the extra itk is not installed")
+    image = sitk.GetImageFromArray(bright_cube())
+    image.SetSpacing((1.0, 1.0, 3.0))
+    image.SetOrigin((5.0, -6.0, 7.0))
+    for name in ("a.nii.gz", "b.nrrd", "c_0000.mha"):
+        sitk.WriteImage(image, str(tmp_path / name), True)
+    assert predict_files(threshold_model(), find_inputs(tmp_path, tmp_path / "out")) == []
+    masks = [sitk.ReadImage(str(tmp_path / "out" / f"{name}.nii.gz")) for name in "abc"]
+    first, *others = (sitk.GetArrayFromImage(mask) for mask in masks)
+    assert first.any()
+    for mask, array in zip(masks[1:], others, strict=True):
+        np.testing.assert_array_equal(array, first)
+        np.testing.assert_allclose(mask.GetOrigin(), image.GetOrigin(), atol=1e-5)
+        np.testing.assert_allclose(mask.GetDirection(), image.GetDirection(), atol=1e-6)
+
+
 def test_both_ways_back_are_those_of_segment(tmp_path):
     """Masks with and without probabilities are `segment`'s, and the argmax of these."""
     source, target = tmp_path / "ct.nii.gz", tmp_path / "mask.nii.gz"

@@ -7,7 +7,7 @@ import pytest
 from voxel_models import Positional, random_image, voxel_model
 
 from kitsjax.infer.predict import predict_label, predict_probabilities
-from kitsjax.infer.predict_slabs import predict_slabs, predict_windows
+from kitsjax.infer.predict_slabs import predict_slabs
 from kitsjax.infer.slab_sums import (
     SLAB_PLANES,
     SlabSums,
@@ -18,6 +18,7 @@ from kitsjax.infer.slab_sums import (
 )
 from kitsjax.infer.sliding_window import importance_map, normalize_sums, sum_windows
 from kitsjax.infer.trained_model import stack_models
+from kitsjax.infer.window_program import predict_windows
 from kitsjax.settings import PredictSettings
 
 SETTINGS = PredictSettings(bucket=16)
@@ -36,7 +37,7 @@ def batches(monkeypatch):
         shapes.append(patches.shape)
         return predict_windows(params, importance, patches, **kwargs)
 
-    monkeypatch.setattr("kitsjax.infer.predict_slabs.predict_windows", record)
+    monkeypatch.setattr("kitsjax.infer.window_program.predict_windows", record)
     return shapes
 
 
@@ -60,9 +61,9 @@ def test_slabs_are_the_sum_in_one_program():
     """Bit for bit: rounding is that of the pure function, which adds up all windows on a device."""
     ensemble, image = stack_models(voxel_model(Positional())), random_image((20, 12, 25))
     importance = importance_map((8, 8, 8), "gaussian")
-    add_up = jax.jit(sum_windows, static_argnames=("network", "valid_shape", "settings"))
-    network, params = ensemble.model.network, ensemble.params
-    sums = add_up(network, params, image, image.shape, importance, settings=SETTINGS)
+    add_up = jax.jit(sum_windows, static_argnames=("network", "valid_shape", "settings", "scheme"))
+    network, params, scheme = ensemble.model.network, ensemble.params, ensemble.model.scheme
+    sums = add_up(network, params, image, image.shape, importance, settings=SETTINGS, scheme=scheme)
     found = predict_probabilities(ensemble, image, SETTINGS)
     np.testing.assert_array_equal(found, jax.jit(normalize_sums)(sums))
 
@@ -91,7 +92,7 @@ def test_the_next_batch_begins_before_the_wait(monkeypatch):
             number = next(n for n, one in enumerate(begun, start=1) if one is array)
             events.append(f"wait for {number}")
 
-    monkeypatch.setattr("kitsjax.infer.predict_slabs.predict_windows", begin)
+    monkeypatch.setattr("kitsjax.infer.window_program.predict_windows", begin)
     monkeypatch.setattr(jax, "block_until_ready", wait)
     predict_label(stack_models(voxel_model(Positional())), random_image((16, 8, 8)), SETTINGS)
     assert events == ["begin 1", "begin 2", "wait for 1", "begin 3", "wait for 2"]
@@ -100,7 +101,8 @@ def test_the_next_batch_begins_before_the_wait(monkeypatch):
 def collect(images, by_class=False):
     """Predict images together; return the joined slabs or the error of each key."""
     ensemble, found = stack_models(voxel_model(Positional())), {}
-    for key, slab in predict_slabs(ensemble, images.items(), SETTINGS, by_class):
+    stacked = ((key, image[None]) for key, image in images.items())
+    for key, slab in predict_slabs(ensemble, stacked, SETTINGS, by_class):
         assert key == list(images)[len(found.keys() | {key}) - 1], "in the order of the images"
         assert not isinstance(found.get(key), Exception), "nothing comes after an error"
         if isinstance(slab, Exception):
@@ -132,7 +134,7 @@ def test_an_image_that_fails_leaves_the_others(monkeypatch, where):
     use_devices(monkeypatch, 1)
     images = {name: random_image((12, 8, 8), n) for n, name in enumerate("abc")}
     expected = collect(images)
-    module = {"add_window": "slab_sums", "predict_windows": "predict_slabs"}[where]
+    module = {"add_window": "slab_sums", "predict_windows": "window_program"}[where]
     real, calls = {"add_window": add_window, "predict_windows": predict_windows}[where], []
 
     def failing(*args, **kwargs):
@@ -155,7 +157,7 @@ def test_no_array_grows_with_z():
     ensemble = stack_models(voxel_model(Positional()))
     largest, together = {}, {}
     for depth in (40, 200):
-        images = [("image", random_image((depth, 24, 24)))]
+        images = [("image", random_image((1, depth, 24, 24)))]
         others = {id(array) for array in jax.live_arrays()}
         sizes = [
             [array.nbytes for array in jax.live_arrays() if id(array) not in others]
@@ -174,8 +176,8 @@ def test_no_array_grows_with_z():
 def test_long_cts_fit_at_any_number_of_classes(classes):
     """The bound of the documentation, for 512 x 512 x 1500 voxels at 0.8 mm: by XLA's count."""
     shape = sums_shape((1500, 512, 512), (128, 128, 128), 64)
-    assert shape == (4, 128, 512, 512)
-    sums = jax.ShapeDtypeStruct((classes, *shape[1:]), np.float32)
+    assert shape == (128, 512, 512)
+    sums = jax.ShapeDtypeStruct((classes, *shape), np.float32)
     windows = jax.ShapeDtypeStruct((1, classes, 128, 128, 128), np.float32)
     number = jax.ShapeDtypeStruct((), np.int32)
     corner = jax.ShapeDtypeStruct((2,), np.int32)
@@ -199,8 +201,7 @@ def test_long_cts_fit_at_any_number_of_classes(classes):
 @pytest.mark.parametrize("depth", [3, 8, 9, 21, 40])
 def test_slabs_are_the_planes_of_the_image(depth):
     """Sums that know no neighbor: each plane leaves once, after the windows that touch it."""
-    image = random_image((depth, 8, 6))
-    sums = SlabSums(image, (8, 8, 8), 16, by_class=True)
+    sums = SlabSums(random_image((1, depth, 8, 6)), (8, 8, 8), 16, by_class=True)
     starts = sorted({*range(0, max(depth, 8) - 8, 5), max(depth, 8) - 8})
     total, slabs, done = np.zeros(max(depth, 8)), [], 0
     for start in starts:

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 
 from kitsjax.errors import InputError
-from kitsjax.infer.trained_model import stack_models
+from kitsjax.infer.trained_model import require_one_image, stack_models
 
 
 def test_stacked_parameters_have_a_members_axis(small_models):
-    first, params = stack_models(small_models)
+    first, params, *_ = stack_models(small_models)
     assert first is small_models[0]
     for stacked, *leaves in zip(*map(jax.tree.leaves, (params, *small_models)), strict=True):
         np.testing.assert_array_equal(stacked, np.stack(leaves))
@@ -43,10 +43,28 @@ def test_equal_images_make_an_ensemble(small_models):
         dataclasses.replace(model, preprocess=model.preprocess.model_copy(update=numbers | change))
         for change in ({"normalize": "foreground"}, {"normalize": "fixed", "foreground_voxels": 7})
     )
-    assert stack_models([first, other]).model is first
-    elsewhere = other.preprocess.model_copy(update={"intensities": (-50.0, 200.0, 99.0, 50.0)})
-    with pytest.raises(InputError, match=r"preprocess\.intensities"):
-        stack_models([first, dataclasses.replace(other, preprocess=elsewhere)])
-    case = model.preprocess.model_copy(update={"lower_percentile": 2.0})
-    with pytest.raises(InputError, match=r"preprocess\.lower_percentile"):
-        stack_models([model, dataclasses.replace(model, preprocess=case)])
+    ensemble = stack_models([first, other])
+    assert ensemble.model is first
+    assert (ensemble.images, ensemble.image_of) == ((first.preprocess,), (0, 0))
+    require_one_image(ensemble)
+
+
+def test_other_intensities_are_another_image(small_models):
+    """Members whose numbers are equal share one; another spacing is refused still."""
+    model = small_models[0]
+
+    def changed(**numbers):
+        preprocess = model.preprocess.model_copy(update=numbers)
+        return dataclasses.replace(model, preprocess=preprocess)
+
+    first = changed(normalize="foreground", intensities=(-50.0, 200.0, 100.0, 50.0))
+    second = changed(normalize="foreground", intensities=(-50.0, 200.0, 99.0, 50.0))
+    case = changed(lower_percentile=2.0)
+    ensemble = stack_models([first, second, model, first, case])
+    assert ensemble.image_of == (0, 1, 2, 0, 3)
+    assert ensemble.images == tuple(m.preprocess for m in (first, second, model, case))
+    with pytest.raises(InputError, match="the models normalize by different intensities") as error:
+        require_one_image(ensemble)
+    assert "\n" not in str(error.value)
+    with pytest.raises(InputError, match=r"preprocess\.spacing_mm"):
+        stack_models([first, changed(spacing_mm=3.0)])

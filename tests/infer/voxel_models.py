@@ -11,7 +11,7 @@ import numpy as np
 from kitsjax.config import load_settings
 from kitsjax.infer.sliding_window import importance_map, window_positions
 from kitsjax.infer.trained_model import Model
-from kitsjax.labels import CLASSES
+from kitsjax.labels import KITS
 
 PATCH_SHAPE = (8, 8, 8)
 FACTORS = np.array([0.0, 1.0, 2.0, -1.0], np.float32)
@@ -22,7 +22,7 @@ class Voxelwise(nn.Module):
 
     @nn.compact
     def __call__(self, x):
-        factors = self.param("factors", nn.initializers.zeros, (len(CLASSES),))
+        factors = self.param("factors", nn.initializers.zeros, (len(KITS.names),))
         return (x * factors.reshape(1, 1, 1, 1, -1),)
 
 
@@ -60,7 +60,7 @@ def naive_probabilities(model, image, settings):
     before = short // 2
     padded = np.pad(image, list(zip(before, short - before, strict=True)))
     weights = importance_map(patch_shape, settings.weighting)
-    sums = np.zeros((len(CLASSES), *padded.shape))
+    sums = np.zeros((len(KITS.names), *padded.shape))
     total = np.zeros(padded.shape)
     flips = [[]]
     if settings.mirror:

@@ -1,5 +1,7 @@
 """The proxy of surface Dice: known values, what it shares with the real one, where it pulls."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,14 +10,15 @@ from scipy import ndimage, stats
 
 from kitsjax.evaluate.metrics import compare_surfaces
 from kitsjax.evaluate.surfaces import Mask, cut_blocks, find_surface
-from kitsjax.labels import CYST, EVALUATION_CLASSES, TUMOR
-from kitsjax.model.losses import boundary_loss
+from kitsjax.labels import CYST, KITS, TUMOR
+from kitsjax.model import losses
 from kitsjax.settings import LossSettings
 
 RADIUS, SOFTNESS = 5.0, 0.7
 CENTERED = np.moveaxis(np.indices((20, 20, 20)), 0, -1) - 9.5
 AXES = np.eye(3)
 
+boundary_loss = partial(losses.boundary_loss, scheme=KITS)
 value = jax.jit(boundary_loss, static_argnames=("settings", "axis_name"))
 descent = jax.jit(jax.value_and_grad(boundary_loss), static_argnames="settings")
 
@@ -93,7 +96,7 @@ def brute_force(predicted, truth, voxels):
     """The documented formula, corner by corner."""
     ratios = []
     for sample in range(len(truth)):
-        for _, _, labels, _ in EVALUATION_CLASSES.values():
+        for _, _, labels, _ in KITS.evaluation:
             p, t = (corners(np.isin(mask[sample], labels)) for mask in (predicted, truth))
             apart = np.abs(p[:, None] - t[None]).max(-1) <= voxels
             near = apart.any(1).sum() + apart.any(0).sum()

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from kitsjax.labels import KITS
 from kitsjax.model import losses
 from kitsjax.model.losses import (
     deep_supervision_loss,
@@ -20,7 +21,7 @@ from kitsjax.settings import LossSettings
 
 EXACT = LossSettings(dice_smooth=0.0)
 PERFECT = {"dice": -1.0, "cross_entropy": 0.0, "boundary": -1.0}
-TERMS = {name: term for name, (_, term) in loss_terms(LossSettings()).items()}
+TERMS = {name: partial(term, scheme=KITS) for name, (_, term) in loss_terms(LossSettings()).items()}
 REGIONS = LossSettings(dice_smooth=0.0, regions=True)
 
 # As one program each, quicker than op by op; tests of equal shapes and settings share them.
@@ -46,7 +47,7 @@ def perfect(label, classes=4, confidence=100.0):
 
 
 def perfect_regions(label, confidence=100.0):
-    return confidence * (2 * region_truth(label) - 1)
+    return confidence * (2 * region_truth(label, KITS) - 1)
 
 
 def test_every_term_has_its_weight_and_a_minimum():
@@ -136,7 +137,7 @@ def test_gradient_pulls_each_region_apart(name):
     """Raising the logit of a region lowers the loss where the region is, and nowhere else."""
     _, label = random_case()
     _, gradient = DESCENT[name](jnp.zeros((2, 4, 4, 4, 3)), label, REGIONS)
-    inside = np.asarray(region_truth(label)) > 0
+    inside = np.asarray(region_truth(label, KITS)) > 0
     assert (np.asarray(gradient)[inside] < 0).all()
     assert (np.asarray(gradient)[~inside] > 0).all()
 

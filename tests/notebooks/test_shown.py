@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.image import imread
 
 from kitsjax.evaluate.results import Evaluation, Lesion, Score
-from kitsjax.labels import EVALUATION_CLASSES, INDIVIDUAL, MAJORITY
+from kitsjax.labels import INDIVIDUAL, KITS, MAJORITY
 from kitsjax.report.charts import plot_boxes
 from kitsjax.report.mean_scores import PUBLISHED, score_means
 from kitsjax.report.result_tables import score_table
@@ -18,7 +18,7 @@ EVALUATION = Evaluation(
     scores=tuple(
         Score(case, name, truth, 1, dice, dice / 2, math.nan, 10.0, 20.0, 1)
         for case, dice in DICE.items()
-        for name in EVALUATION_CLASSES
+        for name in KITS.evaluation_keys
         for truth in (MAJORITY, INDIVIDUAL)
     ),
     lesions=(Lesion("case_00000", "truth", "cyst", 1, 0.3, "missed", 0.0, math.nan, math.nan, 7),),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from kitsjax.labels import EVALUATION_CLASSES
+from kitsjax.labels import KITS
 from kitsjax.phantom.case import make_case
 
 
@@ -89,9 +89,9 @@ def test_no_threshold_finds_the_classes(cases):
     hu = np.concatenate([np.clip(c.image, -200, 500).ravel() for c in cases]).astype(int) + 200
     label = np.concatenate([c.labels["MAJ"].ravel() for c in cases])
     everything = np.r_[0, np.bincount(hu, minlength=701).cumsum()]
-    for name, evaluation in EVALUATION_CLASSES.items():
+    for evaluation in KITS.evaluation:
         truth = np.isin(label, evaluation.labels)
         hits = np.r_[0, np.bincount(hu[truth], minlength=701).cumsum()]
         overlap = np.triu(hits[None] - hits[:, None])
         size = np.triu(everything[None] - everything[:, None])
-        assert (2 * overlap / (size + truth.sum())).max() < 0.35, name
+        assert (2 * overlap / (size + truth.sum())).max() < 0.35, evaluation.key

@@ -18,10 +18,13 @@ def test_roofline_is_the_slower_of_both(bytes_moved, seconds):
 
 
 class Compiled:
-    """A compiled function of a known analysis."""
+    """A compiled function of a known analysis and text."""
 
-    def __init__(self, analysis: dict[str, float] | None) -> None:
-        self.analysis = analysis
+    def __init__(self, analysis: dict[str, float] | None, text: str = "") -> None:
+        self.analysis, self.text = analysis, text
+
+    def as_text(self) -> str:
+        return self.text
 
     def cost_analysis(self) -> dict[str, float] | None:
         return self.analysis
@@ -35,6 +38,14 @@ def test_a_loops_body_counts_as_often_as_it_runs():
     assert all(math.isnan(count) for count in count_work(Compiled(None)))
 
 
+def test_bytes_are_counted_where_xla_counts_none():
+    text = "ENTRY %main (a: f32[8]) -> f32[8] {\n  %a = f32[8]{0} parameter(0)\n"
+    text += "  ROOT %b = f32[8]{0} copy(%a)\n}\n"
+    flops, bytes_moved = count_work(Compiled(None, text))
+    assert math.isnan(flops)
+    assert bytes_moved == 64
+
+
 def test_a_refusal_is_kept_with_its_size():
     message = (
         "RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm.\n"
@@ -45,7 +56,7 @@ def test_a_refusal_is_kept_with_its_size():
         def compile(self) -> None:
             raise jax.errors.JaxRuntimeError(message)
 
-    cost = measure_cost(Lowered(), {})
+    cost = measure_cost(Lowered(), "cpu", {})
     assert cost.memory_bytes == 20.5 * GIB
     assert cost.refusal == message.splitlines()[1]
 
@@ -56,4 +67,4 @@ def test_another_error_of_the_compiler_is_raised():
             raise jax.errors.JaxRuntimeError("INTERNAL: a bug")
 
     with pytest.raises(jax.errors.JaxRuntimeError, match="a bug"):
-        measure_cost(Lowered(), {})
+        measure_cost(Lowered(), "cpu", {})

@@ -5,7 +5,7 @@ import numpy as np
 from kitsjax.evaluate.results import Lesion, Score
 from kitsjax.image.header import kits_header
 from kitsjax.image.write_nifti import write_label, write_volume
-from kitsjax.labels import EVALUATION_CLASSES, MAJORITY
+from kitsjax.labels import KITS, MAJORITY
 from kitsjax.report.views import Files
 
 SHAPE, SPACING_MM = (6, 80, 100), (5.0, 2.0, 2.5)
@@ -24,7 +24,7 @@ def score_rows(dice, against=(MAJORITY,)):
         Score(case_id, name, kind, 1, value, value, 5.0, 10.0, 10.0, 1)
         for kind in against
         for case_id, value in dice.items()
-        for name in EVALUATION_CLASSES
+        for name in KITS.evaluation_keys
     )
 
 

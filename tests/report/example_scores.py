@@ -4,9 +4,9 @@ import math
 
 import numpy as np
 
-from kitsjax.evaluate.lesions import OUTCOMES
+from kitsjax.evaluate.outcomes import OUTCOMES
 from kitsjax.evaluate.results import Evaluation, Lesion, Score
-from kitsjax.labels import EVALUATION_CLASSES, INDIVIDUAL, MAJORITY
+from kitsjax.labels import INDIVIDUAL, KITS, MAJORITY
 
 NAN = math.nan
 BOTH = (MAJORITY, INDIVIDUAL)
@@ -23,7 +23,7 @@ def evaluation(*cases: float, against=BOTH) -> Evaluation:
                 NAN if name == "tumor" else 2.5, 10.0, 20.25, 1,
             )
             for at, quality in enumerate(cases)
-            for name in EVALUATION_CLASSES
+            for name in KITS.evaluation_keys
             for truth in against
         )
     )  # fmt: skip
@@ -37,7 +37,7 @@ def random_evaluation(cases: int, against=BOTH) -> Evaluation:
         case_id = f"case_{number:05d}"
         volume = float(np.exp(random.normal(3.2, 1.2)))
         dice = float(np.clip(0.9 - 0.6 * random.random() / volume**0.3, 0, 1))
-        for name in EVALUATION_CLASSES:
+        for name in KITS.evaluation_keys:
             for truth in against:
                 value = dice - 0.01 * (truth == INDIVIDUAL)
                 row = (value, 0.9 * value, 5.0, volume, volume, 1 + (number % 10 == 9))
@@ -49,6 +49,11 @@ def random_evaluation(cases: int, against=BOTH) -> Evaluation:
 def lesion(label: str, outcome: str, volume_cm3: float = 1.0) -> Lesion:
     source = "prediction" if outcome == "false positive" else "truth"
     return Lesion("case_00000", source, label, 1, volume_cm3, outcome, NAN, NAN, NAN, 0)
+
+
+def found(lesions) -> Evaluation:
+    """An evaluation of lesions alone."""
+    return Evaluation(lesions=tuple(lesions))
 
 
 SIX = evaluation(0.9, 0.8, 0.7, 0.6, 0.85, 0.95)

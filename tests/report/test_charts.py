@@ -9,7 +9,7 @@ from example_scores import random_evaluation
 from kitsjax.evaluate.results import Evaluation
 from kitsjax.report.charts import plot_boxes, plot_sensitivity, plot_volume
 
-CHARTS = (plot_boxes, plot_volume, lambda evaluation: plot_sensitivity(evaluation.lesions))
+CHARTS = (plot_boxes, plot_volume, plot_sensitivity)
 
 
 @pytest.mark.parametrize("chart", CHARTS)

@@ -15,7 +15,7 @@ def make_drawing(figure):
 def test_equal_drawings_are_equal_bytes(tmp_path):
     files = []
     for folder in (tmp_path / "a", tmp_path / "b"):
-        written = save_drawing(plot_sensitivity(random_evaluation(20).lesions), folder)
+        written = save_drawing(plot_sensitivity(random_evaluation(20)), folder)
         assert [path.name for path in written] == [
             "figure_7_sensitivity.png", "figure_7_sensitivity.pdf"
         ]  # fmt: skip

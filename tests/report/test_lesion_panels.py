@@ -1,17 +1,17 @@
-from example_scores import lesion, random_evaluation
+from example_scores import found, lesion, random_evaluation
 
-from kitsjax.evaluate.lesions import OUTCOMES
+from kitsjax.evaluate.outcomes import OUTCOMES
 from kitsjax.report.charts import plot_sensitivity
 
 
 def test_rates_and_numbers_stand_at_their_volumes():
-    found = [lesion("tumor", "detected", 5.0)] * 3
-    found += [
+    rows = [lesion("tumor", "detected", 5.0)] * 3
+    rows += [
         lesion("tumor", "missed", 5.0),
         lesion("cyst", "missed", 200.0),
         lesion("cyst", "false positive", 0.2),
     ]
-    drawing = plot_sensitivity(found)
+    drawing = plot_sensitivity(found(rows))
     above, below = drawing.figure.axes
     tumors, cysts = (container.lines[0].get_ydata() for container in above.containers)
     assert [rate for rate in tumors if rate == rate] == [0.75]
@@ -28,5 +28,5 @@ def test_rates_and_numbers_stand_at_their_volumes():
 
 
 def test_outcomes_are_told_apart_without_color():
-    below = plot_sensitivity(random_evaluation(12).lesions).figure.axes[1]
+    below = plot_sensitivity(random_evaluation(12)).figure.axes[1]
     assert len({bars[0].get_hatch() for bars in below.containers}) == len(OUTCOMES)

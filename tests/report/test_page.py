@@ -6,7 +6,7 @@ import pytest
 from html_reader import Reader, check_self_contained
 
 from kitsjax.evaluate.results import Evaluation, Failure, Lesion, Score
-from kitsjax.labels import EVALUATION_CLASSES
+from kitsjax.labels import KITS
 from kitsjax.report.drawing import Drawing, new_figure
 from kitsjax.report.page import render_page
 from kitsjax.report.report import make_tables
@@ -23,7 +23,7 @@ def make_evaluation(case_ids=("case_00001", "case_00002", "case_00007"), **rest)
     scores = tuple(
         Score(case_id, name, against, 1, 0.9 - 0.1 * i, 0.8 - 0.1 * i, 3.0, 30.0, 31.0, 1)
         for i, case_id in enumerate(case_ids)
-        for name in EVALUATION_CLASSES
+        for name in KITS.evaluation_keys
         for against in ("majority", "individual")
     )
     lesions = tuple(
@@ -103,7 +103,7 @@ def test_only_tables_of_many_columns_are_wide(page):
 
 
 def test_definitions_state_what_was_scored_with(page):
-    for _, tolerance_mm in EVALUATION_CLASSES.values():
+    for *_, tolerance_mm in KITS.evaluation:
         assert f"{tolerance_mm:.3f} mm" in page.text
 
 

@@ -12,7 +12,7 @@ from kitsjax.command import run_command
 from kitsjax.errors import InputError
 from kitsjax.evaluate.results import Evaluation, Failure, Lesion, Score
 from kitsjax.evaluate.write_results import write_evaluation
-from kitsjax.labels import EVALUATION_CLASSES
+from kitsjax.labels import KITS
 from kitsjax.report.report import draw_figures, write_report
 
 COMMAND = Path(__file__).parents[2] / "bin" / "report.py"
@@ -59,7 +59,7 @@ def scored(tmp_path_factory):
     scores = tuple(
         Score(case_id, name, against, 1, 0.9 - 0.1 * i, 0.8, 5.0, 30.0, 30.0 + i, 1)
         for i, case_id in enumerate(CASES)
-        for name in EVALUATION_CLASSES
+        for name in KITS.evaluation_keys
         for against in ("majority", "individual")
     )
     lesions = tuple(

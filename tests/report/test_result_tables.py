@@ -4,11 +4,11 @@ from dataclasses import replace
 from io import StringIO
 
 import pytest
-from example_scores import LESIONS, SIX, evaluation, lesion
+from example_scores import LESIONS, SIX, evaluation, found, lesion
 
-from kitsjax.evaluate.lesions import OUTCOMES
+from kitsjax.evaluate.outcomes import OUTCOMES
 from kitsjax.evaluate.results import Evaluation
-from kitsjax.labels import EVALUATION_NAMES, INDIVIDUAL, MAJORITY
+from kitsjax.labels import INDIVIDUAL, KITS, MAJORITY
 from kitsjax.report.result_tables import (
     case_table,
     failure_table,
@@ -57,9 +57,7 @@ def test_what_was_not_scored_has_no_column():
 
 
 def test_one_case_has_no_interval():
-    assert [cells[0] for cells in score_table(evaluation(0.5)).rows] == list(
-        EVALUATION_NAMES.values()
-    )
+    assert [cells[0] for cells in score_table(evaluation(0.5)).rows] == list(KITS.titles.values())
 
 
 def test_each_interval_takes_two_cases():
@@ -96,9 +94,7 @@ def test_tidy_scores_hold_every_digit():
 
 
 def test_means_of_several_methods():
-    network = {
-        c: {"dice": at / 10, "surface_dice": at / 20} for at, c in enumerate(EVALUATION_NAMES)
-    }
+    network = {c: {"dice": at / 10, "surface_dice": at / 20} for at, c in enumerate(KITS.titles)}
     table = means_table({"network": network, "best HU threshold": network})
     assert [cells[0] for cells in table.rows] == ["network", "best HU threshold"]
     assert table.rows[0][1:] == ("0.000", "0.100", "0.200", "0.000", "0.050", "0.100")
@@ -108,18 +104,18 @@ def test_a_half_percent_is_rounded_up():
     eight = [
         lesion("tumor", outcome) for outcome in ("detected", "misclassified", *6 * ("missed",))
     ]
-    assert row(failure_table(eight), "Tumor")[1] == "1 (13 %)"
+    assert row(failure_table(found(eight)), "Tumor")[1] == "1 (13 %)"
     three = [lesion("cyst", outcome) for outcome in (*3 * ("detected",), *5 * ("missed",))]
-    cells = row(failure_table(three), "Cyst")
+    cells = row(failure_table(found(three)), "Cyst")
     assert (cells[1], cells[5]) == ("3 (38 %)", "5 (63 %)")
     # 29 of 200 is 14.5 %, though not in binary.
     many = [lesion("cyst", outcome) for outcome in (*29 * ("detected",), *171 * ("missed",))]
-    assert row(failure_table(many), "Cyst")[1] == "29 (15 %)"
-    assert row(sensitivity_table(three, (0, math.inf)), "0 or more")[5] == "3 (38 %)"
+    assert row(failure_table(found(many)), "Cyst")[1] == "29 (15 %)"
+    assert row(sensitivity_table(found(three), (0, math.inf)), "0 or more")[5] == "3 (38 %)"
 
 
 def test_failures_are_counted_per_label():
-    table = failure_table(LESIONS)
+    table = failure_table(found(LESIONS))
     assert len(table.columns) == 2 + len(OUTCOMES)
     tumor = dict(zip((c.name for c in table.columns[1:]), row(table, "Tumor"), strict=True))
     assert tumor["True"] == "3"
@@ -127,7 +123,7 @@ def test_failures_are_counted_per_label():
     assert tumor["Missed"] == "1 (33 %)"
     assert tumor["False positive"] == "1"
     assert row(table, "Cyst")[0] == "1"
-    assert set(row(failure_table([]), "Cyst")) == {"0"}
+    assert set(row(failure_table(found([])), "Cyst")) == {"0"}
 
 
 def test_cases_start_with_the_worst_tumor():
@@ -155,7 +151,7 @@ def test_agreement_is_said_in_a_sentence():
 
 
 def test_sensitivity_stands_by_volume():
-    table = sensitivity_table(LESIONS, (0, 1, 50, math.inf))
+    table = sensitivity_table(found(LESIONS), (0, 1, 50, math.inf))
     assert [cells[0] for cells in table.rows] == ["0–1", "1–50", "50 or more"]
     assert row(table, "0–1") == ("1", "0 (0 %)", "0–79 %", "0", "0", "0", "–", "0")
     assert row(table, "1–50") == ("0", "0", "–", "0", "1", "1 (100 %)", "21–100 %", "1")

@@ -4,7 +4,7 @@ from example_cases import DICE, SHAPE, SPACING_MM, block, panels, save_case, sco
 from matplotlib.colors import to_rgb
 
 from kitsjax.evaluate.results import Evaluation
-from kitsjax.labels import COLORS, CYST, KIDNEY, TUMOR
+from kitsjax.labels import CYST, KIDNEY, KITS, TUMOR
 from kitsjax.report.drawing import save_drawing
 from kitsjax.report.slices import plot_best, plot_worst
 
@@ -38,7 +38,7 @@ def test_labels_are_outlined_by_different_lines(files):
             for outline in axis.collections:
                 color = tuple(outline.get_edgecolor()[0][:3])
                 styles.setdefault(color, set()).add(str(outline.get_linestyle()))
-    assert styles.keys() == {to_rgb(color) for color in COLORS.values()}
+    assert styles.keys() == {to_rgb(color) for color in KITS.colors}
     assert len(set.union(*styles.values())) == 3
 
 

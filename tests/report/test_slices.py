@@ -57,10 +57,10 @@ def test_no_exception_takes_other_views_along(files, monkeypatch, caplog, reader
     real = {"read_label": read_label, "read_volume": read_volume}[reader]
     bad = {"read_label": "prediction", "read_volume": "image"}[reader]
 
-    def failing(path):
+    def failing(path, *labels):
         if path == getattr(files["case_00002"], bad):
             raise KeyError("no such unit")
-        return real(path)
+        return real(path, *labels)
 
     monkeypatch.setattr(f"kitsjax.report.views.{reader}", failing)
     drawing = plot_best(Evaluation(score_rows(DICE)), files)

@@ -6,13 +6,12 @@ import pytest
 from example_scores import lesion
 
 from kitsjax.evaluate.results import Evaluation, Score
-from kitsjax.labels import EVALUATION_CLASSES, INDIVIDUAL, MAJORITY
+from kitsjax.labels import INDIVIDUAL, KITS, MAJORITY
+from kitsjax.report.sensitivity import VOLUME_EDGES_CM3, sensitivity
 from kitsjax.report.statistics import (
-    VOLUME_EDGES_CM3,
     SizeHalves,
     agreement,
     mean_interval,
-    sensitivity,
     size_halves,
 )
 
@@ -27,7 +26,7 @@ def evaluation_of(dice, surface_dice=None, against=MAJORITY, volumes=None, tumor
         Score(f"case_{i:05d}", name, against, 1, float(dice[i, k]), float(surface_dice[i, k]),
               1.0, 1.0, volumes[i], tumors[i])
         for i in range(len(dice))
-        for k, name in enumerate(EVALUATION_CLASSES)
+        for k, name in enumerate(KITS.evaluation_keys)
     ]  # fmt: skip
     return Evaluation(scores=tuple(rows))
 
@@ -211,7 +210,7 @@ def test_sensitivity_by_hand():
         lesion("cyst", "over-segmented", 2.0),
         lesion("tumor", "detected", 500.0),
     ]
-    rates = sensitivity(rows)
+    rates = sensitivity(rows, KITS)
     assert list(rates) == ["tumor", "cyst"]
     assert [row.lesions for row in rates["tumor"]] == [0, 1, 4, 0, 0, 0, 1]
     assert [row.found for row in rates["tumor"]] == [0, 0, 3, 0, 0, 0, 1]
@@ -224,7 +223,7 @@ def test_sensitivity_by_hand():
 def test_interval_of_a_rate_is_wilsons():
     """(p + z2 / 2n -+ z sqrt(p (1 - p) / n + z2 / 4n2)) / (1 + z2 / n), with z2 = z squared."""
     rows = [lesion("cyst", "detected", 5)] * 7 + [lesion("cyst", "missed", 5)] * 3
-    (row,) = sensitivity(rows, (0, 10))["cyst"]
+    (row,) = sensitivity(rows, KITS, (0, 10))["cyst"]
     z = NormalDist().inv_cdf(0.975)
     center, half = 0.7 + z**2 / 20, z * math.sqrt(0.7 * 0.3 / 10 + z**2 / 400)
     expected = [(center + sign * half) / (1 + z**2 / 10) for sign in (-1, 1)]
@@ -232,7 +231,7 @@ def test_interval_of_a_rate_is_wilsons():
 
 
 def test_sensitivity_without_lesions():
-    rates = sensitivity([])
+    rates = sensitivity([], KITS)
     assert [len(rows) for rows in rates.values()] == [len(VOLUME_EDGES_CM3) - 1] * 2
     for row in rates["tumor"] + rates["cyst"]:
         assert (row.lesions, row.found) == (0, 0)
@@ -240,8 +239,8 @@ def test_sensitivity_without_lesions():
 
 
 def test_rates_of_0_and_1_have_intervals():
-    (none,) = sensitivity([lesion("tumor", "missed", 1)] * 5, (0, 2))["tumor"]
-    (all_found,) = sensitivity([lesion("tumor", "detected", 1)] * 5, (0, 2))["tumor"]
+    (none,) = sensitivity([lesion("tumor", "missed", 1)] * 5, KITS, (0, 2))["tumor"]
+    (all_found,) = sensitivity([lesion("tumor", "detected", 1)] * 5, KITS, (0, 2))["tumor"]
     assert (none.low, all_found.high) == (0, pytest.approx(1))
     assert none.high == pytest.approx(1 - all_found.low)
     assert 0.4 < none.high < 0.5

@@ -6,11 +6,11 @@ import subprocess
 from io import StringIO
 
 import pytest
-from example_scores import LESIONS, NAN, SIX, evaluation, lesion
+from example_scores import LESIONS, NAN, SIX, evaluation, found, lesion
 
-from kitsjax.evaluate.lesions import OUTCOMES
+from kitsjax.evaluate.outcomes import OUTCOMES
 from kitsjax.evaluate.results import Evaluation
-from kitsjax.labels import EVALUATION_NAMES, MAJORITY
+from kitsjax.labels import KITS, MAJORITY
 from kitsjax.report.report import make_tables
 from kitsjax.report.result_tables import (
     SCORE_NAMES,
@@ -46,14 +46,12 @@ TABLES = {
     "majority only": score_table(evaluation(0.5, 0.6, against=[MAJORITY]), "paper"),
     "one case": score_table(evaluation(0.5)),
     "no case": score_table(Evaluation(), "paper"),
-    "means": means_table(
-        {"network": {c: dict.fromkeys(SCORE_NAMES, 0.5) for c in EVALUATION_NAMES}}
-    ),
+    "means": means_table({"network": {c: dict.fromkeys(SCORE_NAMES, 0.5) for c in KITS.titles}}),
     "no means": means_table({}),
-    "failures": failure_table(LESIONS),
-    "no lesions": failure_table([]),
-    "sensitivity": sensitivity_table(LESIONS),
-    "no sensitivity": sensitivity_table([]),
+    "failures": failure_table(found(LESIONS)),
+    "no lesions": failure_table(found([])),
+    "sensitivity": sensitivity_table(found(LESIONS)),
+    "no sensitivity": sensitivity_table(found([])),
     "cases": case_table(SIX),
     "no cases": case_table(Evaluation()),
     "nasty": NASTY,

@@ -1,7 +1,7 @@
 import numpy as np
 from example_cases import SHAPE, block, lesion
 
-from kitsjax.labels import CYST, KIDNEY, TUMOR
+from kitsjax.labels import CYST, KIDNEY, KITS, TUMOR
 from kitsjax.report.views import best_slice, find_files, worst_slice
 
 
@@ -9,26 +9,28 @@ def test_best_slice_shows_most_tumor():
     """Or else most cyst, or else most kidney."""
     nothing = np.zeros(SHAPE, np.uint8)
     kidney, cyst, tumor = block(KIDNEY, z=1), block(CYST, z=3, y=60), block(TUMOR, z=5, x=70)
-    assert best_slice(nothing, kidney) == 1
-    assert best_slice(nothing, kidney | cyst) == 3
-    assert best_slice(nothing, kidney | cyst | tumor) == 5
-    assert best_slice(tumor, nothing) == 5
-    assert best_slice(nothing, nothing) == 3
+    assert best_slice(nothing, kidney, KITS) == 1
+    assert best_slice(nothing, kidney | cyst, KITS) == 3
+    assert best_slice(nothing, kidney | cyst | tumor, KITS) == 5
+    assert best_slice(tumor, nothing, KITS) == 5
+    assert best_slice(nothing, nothing, KITS) == 3
     tumor[2] = TUMOR
-    assert best_slice(nothing, tumor) == 2
+    assert best_slice(nothing, tumor, KITS) == 2
 
 
 def test_worst_slice_shows_the_largest_failure():
     truth = block(TUMOR, z=1)
     nothing = np.zeros(SHAPE, np.uint8)
-    assert worst_slice(nothing, truth, []) == 1, "the most wrong voxels"
-    assert worst_slice(truth, truth, []) == 1, "nothing is wrong"
+    assert worst_slice(nothing, truth, [], KITS) == 1, "the most wrong voxels"
+    assert worst_slice(truth, truth, [], KITS) == 1, "nothing is wrong"
     small, large = lesion(volume_cm3=1.0, z=3), lesion(volume_cm3=2.0, outcome="misclassified", z=4)
-    assert worst_slice(nothing, truth, [small, large]) == 4
-    assert worst_slice(nothing, truth, [small, lesion(volume_cm3=9.0, outcome="detected")]) == 3
-    assert worst_slice(nothing, truth, [small, lesion(volume_cm3=9.0, label="cyst")]) == 3
-    assert worst_slice(nothing, truth, [small, lesion(outcome="under-segmented")]) == 1
-    assert worst_slice(nothing, truth, [lesion(z=99)]) == SHAPE[0] - 1
+    assert worst_slice(nothing, truth, [small, large], KITS) == 4
+    assert (
+        worst_slice(nothing, truth, [small, lesion(volume_cm3=9.0, outcome="detected")], KITS) == 3
+    )
+    assert worst_slice(nothing, truth, [small, lesion(volume_cm3=9.0, label="cyst")], KITS) == 3
+    assert worst_slice(nothing, truth, [small, lesion(outcome="under-segmented")], KITS) == 1
+    assert worst_slice(nothing, truth, [lesion(z=99)], KITS) == SHAPE[0] - 1
 
 
 def test_files_are_those_of_predicted_cases(tmp_path):

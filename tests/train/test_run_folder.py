@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from kitsjax.config import load_settings, to_toml
-from kitsjax.data.kits import Case
+from kitsjax.data.case import Case
 from kitsjax.data.split import read_split, split_cases, write_split
 from kitsjax.errors import InputError
 from kitsjax.run_record import read_record, write_record
@@ -109,6 +109,14 @@ def test_resume_refuses_what_changes_numbers(tmp_path, override):
     begin(settings(tmp_path))
     with pytest.raises(InputError, match=override.split("=")[0]):
         open_run(settings(tmp_path, override), resume=True)
+
+
+def test_equal_class_weights_have_one_meaning(tmp_path):
+    """A run of a version in which three ones were the default goes on without them."""
+    begin(settings(tmp_path, "sampling.class_weights=[1,1,1]"))
+    assert open_run(settings(tmp_path), resume=True) is not None
+    with pytest.raises(InputError, match=r"sampling\.class_weights = \[\], not \[1\.0, 2\.0"):
+        open_run(settings(tmp_path, "sampling.class_weights=[1,2,1]"), resume=True)
 
 
 def test_resume_shows_all_that_differs(tmp_path):

@@ -11,7 +11,8 @@ from kitsjax.data.kits import find_cases
 from kitsjax.evaluate.evaluation import evaluate
 from kitsjax.image.header import kits_header
 from kitsjax.image.write_nifti import write_label, write_volume
-from kitsjax.train.shared_scoring import evaluate_together, merge_evaluations
+from kitsjax.labels import KITS
+from kitsjax.train.shared_scoring import evaluate_together, merge_evaluations, parse_evaluation
 
 PREPARE = """
 def work(index, hosts, *_):
@@ -109,17 +110,19 @@ def work(index, hosts, *_):
     from dataclasses import asdict
     import json
     from kitsjax.data.kits import find_cases
+    from kitsjax.labels import KITS
     from kitsjax.train.shared_scoring import evaluate_together
-    found = evaluate_together(find_cases("{data}/data"), Path("{data}/run"), 1)
+    found = evaluate_together(find_cases("{data}/data"), Path("{data}/run"), 1, KITS)
     print(json.dumps(asdict(found)))
 """
     with join(work) as started:
         statuses, printed, lines = finish(started)
     assert statuses == [0, 0], lines
     alone = evaluate(cases, data / "run" / "predictions", workers=1)
-    assert merge_evaluations([printed[0]]) == merge_evaluations([printed[1]])
-    assert repr(merge_evaluations([printed[0]])) == repr(alone)
+    first, second = (merge_evaluations([parse_evaluation(text)]) for text in printed)
+    assert first == second
+    assert repr(first) == repr(alone)
     assert len(alone.scores) > 3
     assert alone.missing == ("case_00002",)
-    assert repr(evaluate_together(cases, data / "run", 1)) == repr(alone)
+    assert repr(evaluate_together(cases, data / "run", 1, KITS)) == repr(alone)
     assert json.loads(printed[0])["scores"] == json.loads(json.dumps(asdict(alone)))["scores"]

@@ -269,7 +269,7 @@ def test_a_network_of_regions_learns_labels():
     """Also labels that no region has to itself, as the counts of its validation show."""
     settings = LossSettings(regions=True, dice_per_batch=True)
     loss = partial(deep_supervision_loss, settings=settings)
-    network = UNet(stage_features=(8, 8), deep_supervision=1, regions=True)
+    network = UNet(stage_features=(8, 8), deep_supervision=1, classes=4, regions=True)
     image = np.random.default_rng(0).integers(0, 4, (4, 4, 4, 4)).repeat(2, 1).repeat(2, 2)
     label = image.repeat(2, 3)
     batch = {"image": label.astype(np.float32), "label": label.astype(np.uint8)}

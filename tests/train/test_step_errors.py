@@ -5,7 +5,7 @@ import pytest
 
 from kitsjax.errors import InputError
 from kitsjax.settings import NetworkSettings, SamplingSettings, Settings
-from kitsjax.train import loop as loop_module
+from kitsjax.train import program
 from kitsjax.train.loop import TrainingLoop
 from kitsjax.train.step_errors import explain_memory
 
@@ -24,7 +24,7 @@ def test_lack_of_memory_names_what_needs_less(tmp_path, monkeypatch, moment):
     """JAX's own error, in a step and in the compiler."""
     loop = TrainingLoop(SETTINGS, tmp_path, [], [])
     loop.program = replace(loop.program, train_step=allocate_too_much)
-    monkeypatch.setattr(loop_module, "lower_train_step", allocate_too_much)
+    monkeypatch.setattr(program, "lower_train_step", allocate_too_much)
     monkeypatch.setattr("kitsjax.train.streams.send", lambda arrays: arrays)
     batch = dict.fromkeys(("image", "label", "index", "case"))
     streams = iter([batch] * 2), iter([batch] * 2)

@@ -5,8 +5,9 @@ import os
 import pytest
 
 from kitsjax.config import load_settings
-from kitsjax.data.kits import Case
+from kitsjax.data.case import Case
 from kitsjax.evaluate.results import Failure
+from kitsjax.labels import KITS
 from kitsjax.run_record import KeptEpoch, RunRecord, read_record, write_record
 from kitsjax.settings import TrainSettings
 from kitsjax.train import summary as summary_module
@@ -55,6 +56,7 @@ class Scoring:
         monkeypatch.setattr(summary_module, "write_evaluation", self.write)
         # What the run's record compares with: a time of each file, which a test may not wait for.
         self.scores, self.samples, self.case_ids, self.missing = [1], (), ["case_00001"], ()
+        self.scheme = KITS
 
     def evaluate(self, *_, **__):
         self.count += 1

@@ -6,6 +6,7 @@ import pytest
 from kitsjax.data.kits import find_cases
 from kitsjax.image.header import kits_header
 from kitsjax.image.write_nifti import write_label, write_volume
+from kitsjax.labels import KITS
 from kitsjax.train import summary
 
 SHAPE = (4, 8, 8)
@@ -36,11 +37,11 @@ def test_cases_that_cannot_be_read_are_left_out(cases, tmp_path, monkeypatch, ca
 
     monkeypatch.setattr("kitsjax.train.summary.read_volume", failing)
     cases[0].image.write_bytes(b"damaged")
-    means = summary._threshold_means(cases[:2], cases[2:], tmp_path)
+    means = summary._threshold_means(cases[:2], cases[2:], tmp_path, KITS)
     assert means["kidney_and_mass"] == {"dice": 1.0, "surface_dice": 1.0}
     bad, unforeseen = caplog.messages
     assert bad.startswith(f"{cases[0].image}: ")
     assert unforeseen.startswith(f"{cases[2].image}: KeyError: 'no such unit'; the full traceback")
     assert all(line.endswith("; the HU threshold is without it") for line in caplog.messages)
     assert "in failing" in (tmp_path / "errors.log").read_text()
-    assert summary._threshold_means(cases[:2], cases[2:3], tmp_path) == {}
+    assert summary._threshold_means(cases[:2], cases[2:3], tmp_path, KITS) == {}

@@ -1,0 +1,108 @@
+"""What a data set must have before work on it begins, and folders that are no part of it."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from kitsjax.data.case import Case
+from kitsjax.errors import InputError
+from kitsjax.image.file_format import list_folder, note_passed_over
+from kitsjax.input_file import describe_absence
+
+TEST_FOLDERS = ("imagesTs", "labelsTs")
+"""nnU-Net's and the Decathlon's folders of images to predict, and of their labels."""
+
+
+class Names(NamedTuple):
+    """What messages call the files of a layout.
+
+    Attributes:
+        image, label: a missing image, and a missing label.
+        truth: anything to score against.
+        source: where the files come from, in parentheses and with a space before; may be empty.
+    """
+
+    image: str = "image"
+    label: str = "label"
+    truth: str = "label"
+    source: str = ""
+
+
+PLAIN_NAMES = Names()
+"""Names of files that carry their case's."""
+
+
+def require_files(
+    root: Path, cases: Sequence[Case], complete: bool, names: Names = PLAIN_NAMES
+) -> list[Case]:
+    """Refuse a data set that lacks what training or scoring needs; return its cases.
+
+    Args:
+        root: the folder of the data set.
+        cases: its cases, by id.
+        complete: True: every case must have an image and a label; a note names the folders that
+            are no cases. False: one case must have a label or annotations.
+        names: what messages call the files.
+
+    Returns:
+        The cases. Of several whose ids are the same, or differ by case only, the first one stands
+        for all, and says so in its `problem`.
+
+    Raises:
+        InputError: Something is missing, or where all must be complete, several cases have one id;
+            all such cases are named.
+    """
+    joined = _join_same_ids(cases)
+    if complete:
+        _check_complete(root, joined, names)
+        note_other_folders(root, joined)
+    elif not any(case.has_truth for case in joined):
+        raise InputError(f"{root}: no case has a {names.truth}; add them")
+    return joined
+
+
+def note_other_folders(root: str | Path, cases: Sequence[Case]) -> None:
+    """Log a note that names the folders of a data set without files of a case, which may be meant.
+
+    A data set's own files, such as kits.json, are not named, nor are nnU-Net's test folders.
+    """
+    root = Path(root)
+    own = [path for path in list_folder(root) if path.is_file() or path.name in TEST_FOLDERS]
+    used = {path.relative_to(root).parts[0] for case in cases for path in (case.image, case.label)}
+    note_passed_over(root, [*(root / name for name in used), *own])
+
+
+def _join_same_ids(cases: Sequence[Case]) -> list[Case]:
+    """Join cases whose ids are the same but for capitals into one, whose problem names them all."""
+    found: dict[str, list[Case]] = {}
+    for case in cases:
+        found.setdefault(case.case_id.lower(), []).append(case)
+    joined = []
+    for first, *others in found.values():
+        if others:
+            own, *rest = (c.image if c.dataset else c.folder for c in (first, *others))
+            names = ", ".join(path.name for path in rest)
+            first = replace(first, problem=f"{own} and {names} are of one case; keep one")
+        joined.append(first)
+    return joined
+
+
+def _check_complete(root: Path, cases: Sequence[Case], names: Names) -> None:
+    """Refuse cases that cannot be read, or are without image or label, all in one line."""
+    if unreadable := [case.problem for case in cases if case.problem]:
+        raise InputError("; ".join(unreadable))
+    parts: dict[str, list[str]] = {}
+    for file, what in (("image", names.image), ("label", names.label)):
+        for case in cases:
+            path: Path = getattr(case, file)
+            if not path.is_file():
+                problem = describe_absence(path)
+                found = f"{path.name} {problem}" if problem else f"no {what}"
+                parts.setdefault(found, []).append(case.case_id)
+    if parts:
+        named = [f"{found} in {', '.join(ids)}" for found, ids in parts.items()]
+        raise InputError(
+            f"{root}: {'; '.join(named)}; add the files{names.source}, or move the cases out of "
+            "the data folder"
+        )

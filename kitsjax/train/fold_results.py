@@ -1,0 +1,85 @@
+"""The results of a cross-validation: each case scored once, by the model that did not see it."""
+
+import os
+import shutil
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from kitsjax.data.folds import fold_folder
+from kitsjax.evaluate.read_results import read_evaluation
+from kitsjax.evaluate.results import Evaluation
+from kitsjax.evaluate.write_results import write_evaluation
+from kitsjax.files import atomic_write, remove_file
+from kitsjax.report.report import PAGE_NAME, write_report
+from kitsjax.report.result_tables import score_table
+from kitsjax.report.table_format import to_text
+from kitsjax.run_record import RunRecord
+from kitsjax.train.shared_scoring import merge_evaluations
+from kitsjax.train.summary import CHOSEN_EPOCH
+
+
+def write_fold_results(folder: Path, records: Sequence[RunRecord]) -> list[str]:
+    """Write `predictions/`, `scores/` and `report/` of all cases from those of the folds' runs.
+
+    Nothing is scored again. The predictions are links to those of the folds, or copies on a disk
+    that has no links.
+
+    Args:
+        folder: the folder of the folds' runs.
+        records: the record of each fold's run, all of them finished.
+
+    Returns:
+        One line for each case that has no score.
+
+    Raises:
+        InputError: the scores of a fold cannot be read, or the folder cannot be written.
+    """
+    folds = [(fold_folder(folder, k), record) for k, record in enumerate(records)]
+    _link_predictions(folder / "predictions", folds)
+    parts = [_read_fold(path, record) for path, record in folds if record.held_out]
+    # The first one's data set and labels stand for all; a fold without any score knows none.
+    parts.sort(key=lambda part: not part.scores)
+    found = replace(
+        merge_evaluations(parts),
+        predictions=os.path.realpath(folder / "predictions"),
+        notes=(
+            f"Out-of-fold scores: each case is scored once, predicted by that of {len(folds)} "
+            "models which held it out of its training.",
+            CHOSEN_EPOCH,
+        ),
+    )
+    if found.scores:
+        write_evaluation(folder / "scores", found)
+        write_report(found, folder / "report")
+        print(f"\n{to_text(score_table(found))}\n")
+        print(f"out-of-fold: scores/scores.csv, report/{PAGE_NAME}: {folder.resolve()}")
+    lost = [f"{case_id}: has no prediction" for case_id in found.missing]
+    return [message for _, message in found.failures] + lost
+
+
+def _read_fold(folder: Path, record: RunRecord) -> Evaluation:
+    """Read the scores of a fold; where no case could be scored, all of its cases are missing."""
+    if not (folder / "scores").exists():
+        return Evaluation(missing=tuple(record.held_out))
+    return read_evaluation(folder / "scores")
+
+
+def _link_predictions(folder: Path, folds: Sequence[tuple[Path, RunRecord]]) -> None:
+    """Link the held-out predictions of all folds into one folder, and remove other links there."""
+    wanted = {}
+    for run, record in folds:
+        for case_id in record.held_out:
+            name = f"{case_id}.nii.gz"
+            if (run / "predictions" / name).exists():
+                wanted[name] = Path("..", run.name, "predictions", name)
+    for path in folder.glob("*"):
+        if path.name not in wanted and path.is_symlink():
+            remove_file(path)
+    for name, target in wanted.items():
+        with atomic_write(folder / name) as temporary:
+            with suppress(OSError, NotImplementedError):
+                temporary.symlink_to(target)
+            if not temporary.is_symlink():
+                shutil.copy2(folder / target, temporary)

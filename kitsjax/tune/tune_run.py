@@ -1,0 +1,150 @@
+"""The post-processing of a run's models, chosen by the predictions of its held-out cases."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from kitsjax.config import choose_scheme, parse_stored_settings
+from kitsjax.data.case import Case
+from kitsjax.data.folds import find_fold_folders
+from kitsjax.data.open_dataset import open_dataset
+from kitsjax.errors import InputError
+from kitsjax.failures import describe_failure
+from kitsjax.infer.bundle import BUNDLE_NAME, read_bundle, save_bundle
+from kitsjax.infer.postprocess import CHOICE, get_steps, keep_choice
+from kitsjax.labels import LabelScheme
+from kitsjax.process_pool import map_cases
+from kitsjax.report.statistics import MeanInterval
+from kitsjax.run_lock import lock_folder
+from kitsjax.run_record import RECORD_NAME, RunRecord, read_record
+from kitsjax.tune.choose_steps import Round, choose_steps, chosen_steps, total_gain
+from kitsjax.tune.score_steps import list_choices, score_choices
+
+_logger = logging.getLogger(__name__)
+
+
+class Tuned(NamedTuple):
+    """What the held-out cases say of post-processing.
+
+    Attributes:
+        runs: the run folders whose models it is for: one, or those of all folds.
+        scheme: the labels of the models.
+        rounds: what was tried and kept.
+        steps: the value of each step that is kept.
+        gain: what they change together.
+        cases: number of cases scored.
+        failures: one line for each case that could not be scored.
+    """
+
+    runs: list[Path]
+    scheme: LabelScheme
+    rounds: list[Round]
+    steps: dict[str, Any]
+    gain: MeanInterval
+    cases: int
+    failures: list[str]
+
+
+def tune_run(folder: str | Path, dataset: str = "", workers: int = 0) -> Tuned:
+    """Choose the steps of post-processing for the models of a run, or of all its folds.
+
+    Each case is predicted by the model that did not see it. The steps that the models have already
+    stay, since the predictions have them behind them.
+
+    Args:
+        folder: a run folder, or the folder of the folds' runs.
+        dataset: the data set, if it has moved since training.
+        workers: number of processes; 0: one a core.
+
+    Raises:
+        InputError: there is no such run, a run is not finished, the models differ in their
+            post-processing, or no held-out case can be scored.
+    """
+    folder = Path(folder)
+    records = _read_records(folder)
+    present, scheme = _read_models(list(records))
+    jobs = [job for run, record in records.items() for job in _list_jobs(run, record, dataset)]
+    choices = list_choices(present)
+    rows, failures = [], []
+    score = partial(score_choices, present, scheme)
+    for (_, path), found in map_cases(score, jobs, workers, "post-processing"):
+        if isinstance(found, InputError):
+            failures.append(describe_failure(found, path, folder))
+        else:
+            rows.append(found)
+    if not rows:
+        raise InputError(f"{folder}: no held-out case can be scored; {' '.join(failures[:1])}")
+    scores = np.array(rows)
+    rounds = choose_steps(scores, choices)
+    steps = chosen_steps(rounds)
+    gain = total_gain(scores, choices, steps)
+    return Tuned(list(records), scheme, rounds, steps, gain, len(rows), failures)
+
+
+def apply_steps(tuned: Tuned) -> None:
+    """Store the chosen steps in the model files, with where they come from.
+
+    Raises:
+        InputError: a model file cannot be read or written, or its run folder is in use.
+    """
+    choice = {
+        "steps": tuned.steps,
+        "cases": tuned.cases,
+        "gain": tuned.gain._asdict(),
+        "gain_of": "mean of Dice and surface Dice over the evaluation classes",
+    }
+    for run in tuned.runs:
+        with lock_folder(run):
+            bundle = read_bundle(run)
+            # What was chosen before stays.
+            earlier = bundle.provenance.get(CHOICE, {}).get("steps", {})
+            provenance = bundle.provenance | {CHOICE: choice | {"steps": earlier | tuned.steps}}
+            predict = keep_choice(bundle.settings.predict, provenance)
+            settings = bundle.settings.model_copy(update={"predict": predict})
+            save_bundle(run / BUNDLE_NAME, bundle.params, settings, provenance)
+
+
+def _read_records(folder: Path) -> dict[Path, RunRecord]:
+    """Read the record of a run folder, or those of all folds in it; each must be finished."""
+    runs = [folder] if read_record(folder) else find_fold_folders(folder)
+    found = {}
+    for run in runs:
+        record = read_record(run)
+        if record is None or record.stage != "finished":
+            raise InputError(
+                f"{run}: its run is not finished; go on with it: bin/train.py --resume"
+            )
+        found[run] = record
+    if not found:
+        raise InputError(f"{folder}: holds neither {RECORD_NAME} nor folds; give a run folder")
+    return found
+
+
+def _read_models(runs: Sequence[Path]) -> tuple[Mapping[str, Any], LabelScheme]:
+    """Return the steps and labels that the models of the runs have; the steps must be the same."""
+    settings = [read_bundle(run).settings for run in runs]
+    first, *others = ((run, get_steps(s.predict)) for run, s in zip(runs, settings, strict=True))
+    for run, steps in others:
+        if steps != first[1]:
+            raise InputError(
+                f"{run}: its model has another post-processing ({steps or 'none'}) than that of "
+                f"{first[0]} ({first[1] or 'none'}); resume both runs with the same [predict]"
+            )
+    return first[1], choose_scheme(settings[0])
+
+
+def _list_jobs(run: Path, record: RunRecord, dataset: str) -> list[tuple[Case, Path]]:
+    """Pair the held-out cases of a run with their predictions."""
+    settings = parse_stored_settings(record.settings, f"{run / RECORD_NAME}, its settings")
+    root = dataset or settings.data.root
+    found = open_dataset(root, settings.data.layout, complete=False).cases
+    cases = {case.case_id: case for case in found}
+    if lost := set(record.held_out) - cases.keys():
+        raise InputError(
+            f"{root}: has no {min(lost)}, which {run} holds out; give the data set with --dataset"
+        )
+    return [(cases[i], run / "predictions" / f"{i}.nii.gz") for i in record.held_out]

@@ -1,0 +1,168 @@
+"""Steps of post-processing, on label maps whose right results are drawn by hand."""
+
+import numpy as np
+import pytest
+
+from kitsjax.infer.postprocess import STEPS, get_steps, keep_choice, postprocess
+from kitsjax.labels import BACKGROUND, CYST, KIDNEY, KITS, TUMOR, EvaluationClass, LabelScheme
+from kitsjax.settings import PredictSettings
+
+VOXEL_MM3 = 500.0
+
+
+def apply(label, **steps):
+    # Prediction may give an array that must not be written to.
+    label.flags.writeable = False
+    found = postprocess(label, VOXEL_MM3, PredictSettings(**steps), KITS)
+    assert found.dtype == np.uint8
+    return found
+
+
+def draw(*rows):
+    """A label map of one slice: a digit a voxel, "." for the background."""
+    return np.array([[list(row.replace(".", "0")) for row in rows]], np.uint8)
+
+
+def two_kidneys():
+    """Return a map with kidneys of 4 ml and 1 ml, each with a tumor, and a cyst on its own."""
+    label = np.zeros((6, 8, 12), np.uint8)
+    label[1:3, 1:3, 1:3] = KIDNEY
+    # It touches the kidney by a corner alone.
+    label[3, 3, 3] = TUMOR
+    label[1, 1, 8:10] = KIDNEY
+    label[1, 2, 8:10] = TUMOR
+    label[5, 6:8, 9:12] = CYST
+    return label
+
+
+CYST_ALONE = np.s_[5, 6:8, 9:12]
+
+
+@pytest.mark.parametrize(
+    ("least_organ_ml", "removed"),
+    [
+        (0.0, []),
+        (0.1, [CYST_ALONE]),
+        (1.0, [CYST_ALONE]),
+        (1.1, [CYST_ALONE, np.s_[1, 1:3, 8:10]]),
+        (4.0, [CYST_ALONE, np.s_[1, 1:3, 8:10]]),
+        (4.1, [np.s_[:]]),
+    ],
+)
+def test_components_need_kidney(least_organ_ml, removed):
+    expected = two_kidneys()
+    for part in removed:
+        expected[part] = BACKGROUND
+    found = apply(two_kidneys(), least_organ_ml=least_organ_ml)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_lesions_need_to_touch_the_organ():
+    """A corner is enough, and a tumor that touches a cyst on the organ is one lesion with it."""
+    label, expected = two_kidneys(), two_kidneys()
+    label[4, 4, 4] = expected[4, 4, 4] = CYST
+    expected[CYST_ALONE] = BACKGROUND
+    np.testing.assert_array_equal(apply(label, lesions_touch_organ=True), expected)
+
+
+def test_small_lesions_become_what_is_around():
+    """One of 0.5 and one of 1 ml at a kidney become kidney; 3 ml on its own becomes background."""
+    expected = two_kidneys()
+    expected[3, 3, 3] = KIDNEY
+    np.testing.assert_array_equal(apply(two_kidneys(), least_lesion_ml=1.0), expected)
+    expected[1, 2, 8:10] = KIDNEY
+    np.testing.assert_array_equal(apply(two_kidneys(), least_lesion_ml=3.0), expected)
+    expected[CYST_ALONE] = BACKGROUND
+    np.testing.assert_array_equal(apply(two_kidneys(), least_lesion_ml=3.1), expected)
+
+
+def test_a_speck_in_a_cyst_is_part_of_it():
+    label = draw("11333", "11323", "11333")
+    np.testing.assert_array_equal(apply(label, least_lesion_ml=1.0), label)
+
+
+@pytest.mark.parametrize(
+    ("count", "rows"),
+    [
+        (1, ("111...", "112...", "......", "......")),
+        (2, ("111..1", "112..1", ".....1", "......")),
+        # Of the two single voxels the first one stays.
+        (3, ("111..1", "112..1", ".....1", ".3....")),
+        (9, ("111..1", "112..1", ".....1", ".3.2..")),
+    ],
+)
+def test_the_largest_components_stay(count, rows):
+    label = draw("111..1", "112..1", ".....1", ".3.2..")
+    np.testing.assert_array_equal(apply(label, largest_components=count), draw(*rows))
+
+
+def test_holes_get_the_label_around_them():
+    """The second has more tumor around it than kidney; the third space is open at its top.
+
+    A slice on its own encloses nothing in the volume.
+    """
+    label = draw("1111.222..", "1..1.2.1.1", "1111.221.1", ".......111")
+    filled = draw("1111.222..", "1111.221.1", "1111.221.1", ".......111")
+    filled[0, 1, 6] = TUMOR
+    np.testing.assert_array_equal(apply(label, fill_holes="slices"), filled)
+    np.testing.assert_array_equal(apply(label, fill_holes="volume"), label)
+
+
+def test_holes_of_the_volume():
+    """A hollow ball is filled on all sides; a pipe is open, but each of its slices is enclosed."""
+    label = np.zeros((5, 12, 6), np.uint8)
+    label[:, 0:5, 0:5] = KIDNEY
+    label[1:4, 1:4, 1:4] = BACKGROUND
+    label[2, 2, 2] = TUMOR
+    label[:, 6:9, 0:3] = KIDNEY
+    label[:, 7, 1] = BACKGROUND
+    ball = label.copy()
+    ball[:, 0:5, 0:5][ball[:, 0:5, 0:5] == BACKGROUND] = KIDNEY
+    np.testing.assert_array_equal(apply(label.copy(), fill_holes="volume"), ball)
+    both = ball.copy()
+    both[:, 7, 1] = KIDNEY
+    np.testing.assert_array_equal(apply(label.copy(), fill_holes="slices"), both)
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_every_step_is_a_setting_that_is_off(name):
+    """None is on by default, none changes an empty map, and none writes to its argument."""
+    assert not getattr(PredictSettings(), name)
+    value = {"lesions_touch_organ": True, "largest_components": 1, "fill_holes": "volume"}
+    on = {name: value.get(name, 1.5)}
+    assert get_steps(PredictSettings(**on)) == on
+    assert not apply(np.zeros((3, 4, 5), np.uint8), **on).any()
+    for memory in "CF":
+        label = np.asarray(two_kidneys(), order=memory)
+        found = apply(label, **on)
+        np.testing.assert_array_equal(label, two_kidneys())
+        assert found.flags[f"{memory}_CONTIGUOUS"]
+
+
+def test_steps_are_applied_in_their_order():
+    """A lesion that is too small becomes kidney, which its component then has enough of."""
+    label = draw("112...", "......")
+    assert apply(label, least_lesion_ml=1.0, least_organ_ml=1.5).any()
+    assert not apply(label, least_organ_ml=1.5).any()
+    assert apply(label) is label
+
+
+def test_the_scheme_says_what_is_organ_and_lesion():
+    scheme = LabelScheme(
+        ("background", "liver", "vessel", "tumor"),
+        (EvaluationClass("liver", "Liver", (1, 2, 3), 1.0),),
+        lesions=(3,),
+    )
+    label = draw("11.2..3", "11.23..", "113....")
+    found = postprocess(label, VOXEL_MM3, PredictSettings(lesions_touch_organ=True), scheme)
+    # Tumor in the vessel touches no liver.
+    np.testing.assert_array_equal(found, draw("11.2...", "11.2...", "113...."))
+
+
+def test_a_models_chosen_steps_are_its_own():
+    settings = PredictSettings(least_organ_ml=1.0, mirror=True)
+    assert keep_choice(settings, {"versions": {}}) == settings
+    chosen = {"postprocess": {"steps": {"largest_components": 2, "least_organ_ml": 5.0}}}
+    assert keep_choice(settings, chosen) == PredictSettings(
+        least_organ_ml=5.0, largest_components=2, mirror=True
+    )
