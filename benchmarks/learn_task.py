@@ -90,7 +90,9 @@ def make_task(settings: Settings, test: str | Path | None, folder: Path) -> Task
     data, phantom = settings.data, settings.phantom
     root = folder / "phantom" if data.make_phantom else Path(os.path.abspath(data.root))
     if data.make_phantom:
-        make_phantom(root, phantom.cases, phantom.matrix, phantom.seed, data.workers)
+        make_phantom(
+            root, phantom.cases, phantom.matrix, phantom.seed, data.workers, domain=phantom.domain
+        )
     cases = {case.case_id: case for case in find_cases(root)}
     split = (
         read_split(data.split, list(cases))
@@ -136,5 +138,5 @@ def _find_others(
         return {}
     others, seed = folder / "phantom-others", phantom.seed + 1
     number = OTHERS_PER_HELD_OUT * data.held_out
-    make_phantom(others, number, phantom.matrix, seed, data.workers)
+    make_phantom(others, number, phantom.matrix, seed, data.workers, domain=phantom.domain)
     return {f"phantom of seed {seed}": find_cases(others)}

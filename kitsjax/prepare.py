@@ -94,7 +94,10 @@ def find_data(data: DataSettings, phantom: PhantomSettings) -> RawDataset:
     """
     if data.make_phantom:
         check_folder(data.root, "data.root")
-        make_phantom(data.root, phantom.cases, phantom.matrix, phantom.seed, data.workers)
+        make_phantom(
+            data.root, phantom.cases, phantom.matrix, phantom.seed, data.workers,
+            domain=phantom.domain,
+        )  # fmt: skip
     found = open_dataset(data.root, data.layout)
     _check_annotator(data, found.cases)
     return found

@@ -101,6 +101,11 @@ class PhantomSettings(Section):
     cases: int = Field(30, ge=1, le=100_000, description="number of cases")
     matrix: int = Field(512, ge=64, le=1024, description="voxels across a slice")
     seed: int = Field(0, ge=0, description="seed; case n depends on (seed, n) alone")
+    domain: Literal["plain", "wide"] = Field(
+        "plain",
+        description="plain: contrast-enhanced abdomens, each with kidneys and a tumor, after KiTS; "
+        "wide: any body part, phase, patient and scanner, to train on for real CTs",
+    )
 
 
 class EvaluationSettings(Section):

@@ -1,20 +1,43 @@
 """The phantom as a data set in KiTS21's layout: case folders, and the record `phantom.json`."""
 
 import json
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import nibabel as nib
 import numpy as np
 
+from kitsjax.data.instances import Instance
 from kitsjax.errors import InputError, UnforeseenError
 from kitsjax.failures import describe_failure
 from kitsjax.files import move_new, remove_leftovers, temporary_beside, write_text
 from kitsjax.labels import KITS
-from kitsjax.phantom.case import VERSION, make_case
+from kitsjax.phantom.annotators import ANNOTATORS
+from kitsjax.phantom.case import VERSION, PhantomCase, make_case
+from kitsjax.phantom.wide.case import WIDE_VERSION, make_wide_case
 from kitsjax.process_pool import map_cases
 from kitsjax.processes import own_order
+
+
+class Domain(NamedTuple):
+    """A kind of phantom.
+
+    Attributes:
+        version: number of what it draws; another one's cases are not mixed with these.
+        make_case: makes a case from (seed, n, matrix).
+    """
+
+    version: int
+    make_case: Callable[[int, int, int], PhantomCase]
+
+
+DOMAINS = {"plain": Domain(VERSION, make_case), "wide": Domain(WIDE_VERSION, make_wide_case)}
+
+NOTHING = Instance("kidney", 1, (slice(0, 1),) * 3, np.zeros((ANNOTATORS, 1, 1, 1), bool))
+"""What the annotators draw of a case without kidneys: without any file it would seem that none of
+them had looked at it."""
 
 
 def make_phantom(
@@ -24,6 +47,7 @@ def make_phantom(
     seed: int = 0,
     workers: int = 0,
     progress: bool = True,
+    domain: str = "plain",
 ) -> None:
     """Write a phantom data set to a folder; cases that it already holds are kept.
 
@@ -39,17 +63,21 @@ def make_phantom(
         seed: case n depends on (seed, n) alone.
         workers: number of processes; 0: one for each core.
         progress: show a progress bar.
+        domain: a key of `DOMAINS`.
 
     Raises:
-        InputError: `root` holds other data, or a phantom of another seed, matrix or version, or
-            cannot be written; or a case could not be made, and then all others are.
+        InputError: `root` holds other data, or a phantom of another domain, seed, matrix or
+            version, or cannot be written; or a case could not be made, and then all others are.
     """
     root = Path(root)
-    parameters = {"version": VERSION, "seed": seed, "matrix": matrix}
+    version = DOMAINS[domain].version
+    parameters: dict[str, int | str] = {
+        "domain": domain, "version": version, "seed": seed, "matrix": matrix,
+    }  # fmt: skip
     try:
         _claim(root, parameters)
         missing = own_order(n for n in range(cases) if not _case_folder(root, n).is_dir())
-        write = partial(_write_case, root, seed, matrix)
+        write = partial(_write_case, root, domain, seed, matrix)
         failures = []
         for n, failure in map_cases(write, missing, workers, "phantom", progress):
             if isinstance(failure, UnforeseenError):
@@ -70,7 +98,7 @@ def make_phantom(
         )
 
 
-def _record_cases(root: Path, parameters: dict[str, int]) -> None:
+def _record_cases(root: Path, parameters: dict[str, int | str]) -> None:
     """Write the record of the phantom's cases, until it has all that are there."""
     recorded, found = None, sorted(root.glob("case_*"))
     while found != recorded:
@@ -84,7 +112,7 @@ def _case_folder(root: Path, n: int) -> Path:
     return root / f"case_{n:05d}"
 
 
-def _claim(root: Path, parameters: dict[str, int]) -> None:
+def _claim(root: Path, parameters: dict[str, int | str]) -> None:
     """Reserve `root` for the phantom of these parameters, and remove what a killed run left.
 
     Raises:
@@ -100,7 +128,8 @@ def _claim(root: Path, parameters: dict[str, int]) -> None:
         with temporary_beside(record) as temporary:
             _write_json(temporary, parameters | {"cases": {}})
             move_new(temporary, record)
-    found = _read_json(record)
+    # Records of earlier versions do not name the domain, which was the only one.
+    found = {"domain": "plain"} | _read_json(record)
     for name, value in parameters.items():
         if found.get(name) != value:
             raise InputError(
@@ -124,15 +153,16 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
     write_text(path, json.dumps(content, indent=1) + "\n")
 
 
-def _write_case(root: Path, seed: int, matrix: int, n: int) -> None:
+def _write_case(root: Path, domain: str, seed: int, matrix: int, n: int) -> None:
     """Make one case and write its folder atomically, unless another process has made it since."""
     if _case_folder(root, n).is_dir():
         return
-    case = make_case(seed, n, matrix)
+    case = DOMAINS[domain].make_case(seed, n, matrix)
     record = {
         "spacing_mm": case.spacing_mm,
         "shape": case.image.shape,
         "phase": case.phase,
+        "features": case.features,
         "instances": {kind: sum(i.kind == kind for i in case.instances) for kind in KITS.names[1:]},
     }
     with temporary_beside(_case_folder(root, n)) as folder:
@@ -140,7 +170,7 @@ def _write_case(root: Path, seed: int, matrix: int, n: int) -> None:
         _write_nifti(folder / "imaging.nii.gz", case.image, case.affine)
         for rule, label in case.labels.items():
             _write_nifti(folder / f"aggregated_{rule}_seg.nii.gz", label, case.affine)
-        for instance in case.instances:
+        for instance in case.instances or [NOTHING]:
             for annotation, mask in enumerate(instance.masks, 1):
                 full_mask = np.zeros(case.image.shape, np.uint8, order="F")
                 full_mask[instance.region] = mask

@@ -32,12 +32,16 @@ class Kidney(NamedTuple):
         half_mm: half lengths from pole to pole, front to back, and hilum to convexity.
         axes: the unit vectors (z, y, x) of those three directions, one in each row.
         side: -1 for the right kidney, 1 for the left.
+        bend_mm: how far the poles bend toward the spine.
+        power: of the superellipsoid.
     """
 
     center: np.ndarray
     half_mm: np.ndarray
     axes: np.ndarray
     side: int
+    bend_mm: float = 9
+    power: float = 2.3
 
     def local(self, mm: np.ndarray) -> np.ndarray:
         """Rotate coordinates (3, z, y, x) in mm to the kidney's own axes, from its center."""
@@ -46,8 +50,8 @@ class Kidney(NamedTuple):
     def bean(self, mm: np.ndarray) -> np.ndarray:
         """Return the level of the outline: an ellipsoid whose poles bend toward the spine."""
         pole, front, out = self.local(mm)
-        out = out + 9 * (pole / self.half_mm[0]) ** 2 - 3
-        return ellipsoid(np.stack([pole, front, out]), (0, 0, 0), self.half_mm, 2.3)
+        out = out + self.bend_mm * (pole / self.half_mm[0]) ** 2 - self.bend_mm / 3
+        return ellipsoid(np.stack([pole, front, out]), (0, 0, 0), self.half_mm, self.power)
 
 
 class Mass(NamedTuple):

@@ -17,6 +17,26 @@ def dice(a: np.ndarray, b: np.ndarray) -> float:
     return 2 * (a & b).sum() / (a.sum() + b.sum())
 
 
+# By case: HU along a line through the volume, and the number of voxels of kidney, tumor and cyst.
+KNOWN = {
+    (0, 0, 64): ([-999, -6, -81, 155, -2, 61, -107, 43], [2873, 995, 85]),
+    (0, 7, 64): ([-997, -113, 90, 30, 121, 71, -109, -94], [1866, 68, 0]),
+    (3, 1, 32): ([-999, -105, 6, 43, 102, -83, -93, -91], [185, 314, 0]),
+}
+
+
+@pytest.mark.parametrize("arguments", KNOWN)
+def test_the_plain_phantom_never_changes(arguments):
+    """Voxels and labels are those of version 1, but for rounding on another processor."""
+    case = make_case(*arguments)
+    hu, counts = KNOWN[arguments]
+    planes, size, _ = case.image.shape
+    line = case.image[planes // 2, size // 2, :: size // 8]
+    np.testing.assert_allclose(line, hu, atol=1)
+    found = np.bincount(case.labels["MAJ"].ravel(), minlength=4)[1:]
+    np.testing.assert_allclose(found, counts, atol=3)
+
+
 def test_equal_arguments_give_equal_cases():
     one, same = make_case(3, 1, 32), make_case(3, 1, 32)
     np.testing.assert_array_equal(one.image, same.image)

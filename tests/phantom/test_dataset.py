@@ -15,8 +15,8 @@ from processes import wait_until
 
 from kitsjax.errors import InputError
 from kitsjax.phantom import dataset
-from kitsjax.phantom.case import make_case
-from kitsjax.phantom.dataset import make_phantom
+from kitsjax.phantom.case import VERSION, make_case
+from kitsjax.phantom.dataset import DOMAINS, Domain, make_phantom
 from kitsjax.processes import host_name, machine_id
 
 MATRIX = 64
@@ -103,7 +103,7 @@ def fail_on_case_1(seed, n, matrix):
 
 
 def test_one_case_fails_the_others_are_made(tmp_path, monkeypatch):
-    monkeypatch.setattr(dataset, "make_case", fail_on_case_1)
+    monkeypatch.setitem(dataset.DOMAINS, "plain", Domain(VERSION, fail_on_case_1))
     data = tmp_path / "data"
     with pytest.raises(InputError, match=r"1 of 3 cases could not be made.*KeyError.*errors.log"):
         make_phantom(data, 3, 32, workers=1, progress=False)
@@ -118,7 +118,7 @@ def test_one_case_fails_the_others_are_made(tmp_path, monkeypatch):
 
 PROGRAM = """
 import sys
-from kitsjax.phantom.dataset import make_phantom
+from kitsjax.phantom.dataset import DOMAINS, Domain, make_phantom
 make_phantom(sys.argv[1], int(sys.argv[2]), 32, workers=1, progress=False)
 """
 
@@ -166,13 +166,13 @@ def test_first_of_two_makes_the_phantoms_case(tmp_path, monkeypatch):
     """Another process finishes the case while this one draws it."""
 
     def overtaken(*arguments):
-        monkeypatch.setattr(dataset, "make_case", make_case)
+        monkeypatch.setitem(dataset.DOMAINS, "plain", Domain(VERSION, make_case))
         make_phantom(tmp_path / "data", 1, 32, workers=1, progress=False)
         times.update(case_times(tmp_path / "data"))
         return make_case(*arguments)
 
     times = {}
-    monkeypatch.setattr(dataset, "make_case", overtaken)
+    monkeypatch.setitem(dataset.DOMAINS, "plain", Domain(VERSION, overtaken))
     make_phantom(tmp_path / "data", 1, 32, workers=1, progress=False)
     assert list(times) == ["case_00000"]
     assert case_times(tmp_path / "data") == times
@@ -223,6 +223,8 @@ def test_another_phantom_or_other_data_is_refused(root, tmp_path):
     for wrong in ({"seed": 6, "matrix": MATRIX}, {"seed": 5, "matrix": 96}):
         with pytest.raises(InputError, match="holds a phantom of"):
             make_phantom(root, 1, progress=False, **wrong)
+    with pytest.raises(InputError, match="holds a phantom of domain plain, not wide"):
+        make_phantom(root, 1, MATRIX, seed=5, progress=False, domain="wide")
     (tmp_path / "photo.jpg").touch()
     with pytest.raises(InputError, match="holds other data"):
         make_phantom(tmp_path, 1, MATRIX, progress=False)
@@ -231,6 +233,34 @@ def test_another_phantom_or_other_data_is_refused(root, tmp_path):
         make_phantom(tmp_path, 1, MATRIX, progress=False)
     with pytest.raises(InputError, match="cannot write the phantom"):
         make_phantom(tmp_path / "photo.jpg" / "data", 1, MATRIX, progress=False)
+
+
+def test_records_without_a_domain_are_plain(root, tmp_path):
+    """Earlier versions knew one domain and did not name it."""
+    shutil.copytree(root, tmp_path / "data")
+    path = tmp_path / "data" / "phantom.json"
+    record = json.loads(path.read_text())
+    assert record.pop("domain") == "plain"
+    path.write_text(json.dumps(record))
+    make_phantom(tmp_path / "data", 3, MATRIX, seed=5, progress=False)
+    assert json.loads(path.read_text())["domain"] == "plain"
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_a_domains_cases_are_those_on_the_disk(domain, tmp_path):
+    """Each on its own, with what it shows in its record; one without kidneys has none."""
+    make_phantom(tmp_path / "data", 3, 48, workers=2, progress=False, domain=domain)
+    for n in range(3):
+        case, folder = DOMAINS[domain].make_case(0, n, 48), tmp_path / "data" / f"case_{n:05d}"
+        np.testing.assert_array_equal(read(folder / "imaging.nii.gz"), case.image)
+        label = read(folder / "aggregated_MAJ_seg.nii.gz")
+        np.testing.assert_array_equal(label, case.labels["MAJ"])
+        record = json.loads((folder / "phantom.json").read_text())
+        assert record["features"] == list(case.features)
+        # Three annotators who find no kidney draw an empty mask each.
+        masks = list((folder / "segmentations").iterdir())
+        assert len(masks) == 3 * max(len(case.instances), 1)
+        assert case.instances or not any(read(mask).any() for mask in masks)
 
 
 def test_a_full_disk_is_refused_in_one_line(tmp_path, monkeypatch):
