@@ -18,7 +18,7 @@ from kitsjax.training_log import read_rows
 
 pytestmark = pytest.mark.slow
 
-TRIALS = int(os.environ.get("KITSJAX_FAULT_TRIALS", "3"))
+TRIALS = int(os.environ.get("KITSJAX_FAULT_TRIALS", "2"))
 
 
 def numbers(folder):
