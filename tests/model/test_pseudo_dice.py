@@ -1,10 +1,13 @@
 """The pseudo-Dice and its counts, worked out by hand."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from kitsjax.labels import KITS
 from kitsjax.model.pseudo_dice import dice_counts, pseudo_dice
 
 average = jax.jit(pseudo_dice)
@@ -19,7 +22,8 @@ def test_dice_counts_by_hand():
     label = volume(1, 2, 2, 0, 1)
     # Rows are classes; columns true positive, false positive, false negative.
     expected = [[1, 1, 0], [1, 1, 1], [1, 0, 1], [0, 0, 0]]
-    found = jax.jit(dice_counts)(jax.nn.one_hot(predicted, 4), label)
+    count = jax.jit(partial(dice_counts, scheme=KITS))
+    found = count(jax.nn.one_hot(predicted, 4), label)
     np.testing.assert_array_equal(found, expected)
     # Class 1: 2 / 4, class 2: 2 / 3; class 3 is absent from both and left out.
     assert average(found) == pytest.approx((1 / 2 + 2 / 3) / 2)

@@ -50,8 +50,9 @@ def test_work_grows_with_patches_and_mirrorings():
     def count(mirror):
         predict = PredictSettings(mirror=mirror, batch_size=1)
         shape = TINY.sampling.patch_shape
-        model = Model(state.params, program.network, shape, PreprocessSettings(), predict)
-        return count_window_operations(Ensemble(model, stacked))
+        preprocess = PreprocessSettings()
+        model = Model(state.params, program.network, shape, preprocess, predict)
+        return count_window_operations(Ensemble(model, stacked, (preprocess,), (0,)))
 
     assert count(True) == pytest.approx(8 * count(False), rel=0.05)
     assert count(False) < one / 2
