@@ -14,7 +14,7 @@ from kitsjax.errors import InputError
 from kitsjax.phantom.dataset import make_phantom
 from kitsjax.settings import DataSettings, PhantomSettings, Settings
 
-OTHERS_PER_HELD_OUT = 5
+OTHERS_PER_HELD_OUT = 2
 """The phantom is also tested on so many cases of another seed for each one that is held out: few
 held-out cases differ by more between two runs than two recipes do."""
 
