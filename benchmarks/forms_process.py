@@ -13,11 +13,12 @@ from benchmarks.dummy_data import make_batch
 from benchmarks.forms import Layer, list_layers
 from benchmarks.measure import time_calls
 from kitsjax.devices import start_devices
+from kitsjax.model.compiling import jit_by_platform
 from kitsjax.model.convolution import convolve, upsample
 from kitsjax.model.unet import build_network
 from kitsjax.settings import NetworkSettings, Settings
 from kitsjax.train.augment import oversized_shape
-from kitsjax.train.program import build_program, first_state, lower_train_step
+from kitsjax.train.program import build_program, compile_train_step, first_state
 from kitsjax.train.replication import replicate, shard
 
 FORMS: tuple[str, ...] = tuple(
@@ -57,7 +58,7 @@ def build_layer(layer: Layer, form: str, dtype: Any) -> Callable[[], Any]:
     out = jax.eval_shape(forward, x, kernel)
     gradient = jax.random.normal(keys[2], out.shape, out.dtype)
 
-    @jax.jit
+    @jit_by_platform
     def run(x: jax.Array, kernel: jax.Array, gradient: jax.Array) -> Any:
         result, pull_back = jax.vjp(forward, x, kernel)
         return result, pull_back(gradient)
@@ -71,7 +72,7 @@ def _build_step(settings: Settings, form: str) -> Callable[[], Any]:
     settings = settings.model_copy(update={"network": network})
     program, sampling = build_program(settings), settings.sampling
     first = first_state(settings, program)
-    compiled = lower_train_step(settings, program, first).compile()
+    _, compiled = compile_train_step(settings, program, first)
     shape = oversized_shape(sampling.patch_shape, settings.augment)
     arrays = shard(
         make_batch(shape, sampling.batch_size, settings.preprocess.dtype),
