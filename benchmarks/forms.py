@@ -13,7 +13,7 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from benchmarks.definition import Size
-from benchmarks.hardware import describe_machine, describe_packages
+from benchmarks.hardware import describe_machine, describe_packages, measured_notes
 from benchmarks.run_process import ROOT, run_module
 from kitsjax.config import load_settings, to_toml
 from kitsjax.files import write_text
@@ -105,10 +105,7 @@ def run_forms(
         "forms", "benchmarks.forms_process", [to_toml(settings), str(rounds)], {},
         output / "logs" / "forms.log",
     )  # fmt: skip
-    notes = [
-        f"Measured on: {_listed(describe_machine())}.",
-        f"With {_listed(describe_packages())}.",
-    ]
+    notes = measured_notes(describe_machine(), describe_packages())
     table = to_table(found, notes)
     write_text(output / "forms.md", to_markdown(table))
     write_text(output / "forms.json", json.dumps(found, indent=1) + "\n")
@@ -150,7 +147,3 @@ def _milliseconds(seconds: dict[str, float]) -> list[str]:
     """Write times; the least one is marked."""
     least = min(seconds.values())
     return [f"{1000 * s:.3g}{' *' if s == least else ''}" for s in seconds.values()]
-
-
-def _listed(items: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in items.items())

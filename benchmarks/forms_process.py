@@ -13,7 +13,7 @@ from benchmarks.dummy_data import make_batch
 from benchmarks.forms import Layer, list_layers
 from benchmarks.measure import time_calls
 from kitsjax.devices import start_devices
-from kitsjax.model.compiling import jit_by_platform
+from kitsjax.model.compiling import JitByPlatform
 from kitsjax.model.convolution import convolve, upsample
 from kitsjax.model.unet import build_network
 from kitsjax.settings import NetworkSettings, Settings
@@ -58,7 +58,7 @@ def build_layer(layer: Layer, form: str, dtype: Any) -> Callable[[], Any]:
     out = jax.eval_shape(forward, x, kernel)
     gradient = jax.random.normal(keys[2], out.shape, out.dtype)
 
-    @jit_by_platform
+    @JitByPlatform
     def run(x: jax.Array, kernel: jax.Array, gradient: jax.Array) -> Any:
         result, pull_back = jax.vjp(forward, x, kernel)
         return result, pull_back(gradient)

@@ -5,8 +5,10 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 from kitsjax.cores import cores
 
@@ -37,6 +39,16 @@ def describe_packages() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def measured_notes(machine: Mapping[str, Any], packages: Mapping[str, Any]) -> list[str]:
+    """Make the notes of a table that say with which machine and packages it was measured."""
+    return [f"Measured on: {list_items(machine)}.", f"With {list_items(packages)}."]
+
+
+def list_items(items: Mapping[str, Any]) -> str:
+    """List names with their values in one line."""
+    return ", ".join(f"{name} {value}" for name, value in items.items())
 
 
 def is_installed(module: str) -> bool:

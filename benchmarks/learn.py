@@ -5,7 +5,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.hardware import describe_machine, describe_packages, is_installed
+from benchmarks.hardware import (
+    describe_machine,
+    describe_packages,
+    is_installed,
+    list_items,
+    measured_notes,
+)
 from benchmarks.learn_contenders import Contender, Kitsjax, NnUNet
 from benchmarks.learn_figure import plot_learning
 from benchmarks.learn_scores import Comparison
@@ -79,7 +85,7 @@ def make_notes(task: Task, trainings: dict[str, list[Training]]) -> list[str]:
         f"Both: {settings.train.epochs} epochs, {settings.sampling.batch_size} patches of {patch} "
         f"in a batch, {settings.preprocess.spacing_mm:g} mm, the same cases to train on and "
         f"validate with, {seeds} seeds; parameters without deep supervision outputs: "
-        f"{_listed(counts)}.",
+        f"{list_items(counts)}.",
         "A score is the mean over cases and seeds. Its difference is paired by case, and its "
         "interval is of its mean over cases (BCa bootstrap). Minutes are wall time from the start "
         "of the training process to its last model file, importing and compiling included and "
@@ -87,8 +93,7 @@ def make_notes(task: Task, trainings: dict[str, list[Training]]) -> list[str]:
         "schedule is shortened to the quicker one's.",
         "kitsjax predicts with the epoch that was best in validation, nnU-Net with the last, "
         "mirrored, which are their defaults; the held-out cases are those of validation.",
-        f"Measured on: {_listed(describe_machine())}.",
-        f"With {_listed(describe_packages())}.",
+        *measured_notes(describe_machine(), describe_packages()),
     ]
 
 
@@ -120,7 +125,3 @@ def _fields(comparison: Comparison) -> dict[str, Any]:
         name: value._asdict() if isinstance(value, MeanInterval) else value
         for name, value in fields.items()
     }
-
-
-def _listed(items: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in items.items())

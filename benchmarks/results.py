@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from benchmarks.definition import Measurement
+from benchmarks.hardware import measured_notes
 from kitsjax.report.table_format import Column, Table
 
 COLUMNS = tuple(
@@ -69,7 +70,7 @@ def to_table(rows: Sequence[Row], machine: dict[str, str], packages: dict[str, s
     the rounds' ratios; the least and the greatest of them stand beside it. Notes tell the machine
     and what else was measured.
     """
-    notes = [f"Measured on: {_listed(machine)}.", f"With {_listed(packages)}."]
+    notes = measured_notes(machine, packages)
     described = ""
     for row in rows:
         if row.benchmark != described:
@@ -156,7 +157,3 @@ def _seconds(seconds: float) -> str:
 def _number(value: float) -> str:
     """Format with three digits, but never as a power of ten."""
     return f"{value:,.0f}" if value >= 999.5 else f"{value:.3g}"
-
-
-def _listed(items: dict[str, str]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in items.items())

@@ -15,13 +15,13 @@ from kitsjax.infer.trained_model import Ensemble
 from kitsjax.infer.window_probabilities import window_probabilities
 from kitsjax.labels import LabelScheme
 from kitsjax.model.arrays import Params
-from kitsjax.model.compiling import jit_by_platform
+from kitsjax.model.compiling import JitByPlatform
 from kitsjax.settings import PredictSettings
 
 _AXIS = "device"
 
 
-@partial(jit_by_platform, static_argnames=("network", "mirror", "image_of", "mesh", "scheme"))
+@partial(JitByPlatform, static_argnames=("network", "mirror", "image_of", "mesh", "scheme"))
 def predict_windows(
     params: Params,
     importance: Float[Array, "z y x"],

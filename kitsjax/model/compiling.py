@@ -79,7 +79,7 @@ class JitByPlatform:
         jitted: the function as `jax.jit` makes it, without any options.
     """
 
-    def __init__(self, function: Callable[..., Any], static_argnames: Sequence[str]) -> None:
+    def __init__(self, function: Callable[..., Any], static_argnames: Sequence[str] = ()) -> None:
         self.jitted = jax.jit(function, static_argnames=static_argnames)
         self._with_options = {
             platform: jax.jit(function, static_argnames=static_argnames, compiler_options=options)
@@ -102,13 +102,6 @@ class JitByPlatform:
                 note_refusal(error, COMPILER_OPTIONS[platform])
                 del self._with_options[platform]
         return self.jitted(*args, **kwargs)
-
-
-def jit_by_platform(
-    function: Callable[..., Any], static_argnames: Sequence[str] = ()
-) -> JitByPlatform:
-    """Compile a function as `jax.jit` does, with the options of its platform."""
-    return JitByPlatform(function, static_argnames)
 
 
 def use_options(mapped: Any, platform: str) -> Callable[..., Any]:

@@ -65,7 +65,7 @@ def test_jit_uses_the_options_it_can(monkeypatch, caplog, known):
     """An option that the compiler does not know is noted once, and the result is right."""
     name = "xla_cpu_enable_fast_math" if known else "xla_no_such_option"
     monkeypatch.setitem(compiling.COMPILER_OPTIONS, "cpu", {name: False})
-    double = compiling.jit_by_platform(lambda x, times: times * x, ("times",))
+    double = compiling.JitByPlatform(lambda x, times: times * x, ("times",))
     assert [float(double(jnp.ones(()), times=2)) for _ in range(2)] == [2, 2]
     assert caplog.text.count("compiled without") == (0 if known else 1)
     assert double.jitted._cache_size() == (0 if known else 1)
