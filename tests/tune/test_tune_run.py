@@ -180,6 +180,11 @@ def test_a_run_that_cannot_be_tuned(make_run, tmp_path):
     (folder / "fold_0" / "predictions" / "case_00000.nii.gz").write_text("no mask")
     tuned = tune_run(folder, workers=1)
     assert (tuned.cases, len(tuned.failures)) == (CASES - 1, 1)
+    # Two empty masks of it would score 1.
+    (tmp_path / "data" / "case_00001" / "segmentation.nii.gz").unlink()
+    tuned = tune_run(folder, workers=1)
+    assert (tuned.cases, len(tuned.failures)) == (CASES - 2, 2)
+    assert "case_00001: has neither label nor annotations" in tuned.failures[1]
     shutil.rmtree(tmp_path / "data" / "case_00003")
     with pytest.raises(InputError, match=r"has no case_00003, which .*fold_1 holds out"):
         tune_run(folder, workers=1)
