@@ -109,7 +109,9 @@ def test_samples_leave_out_ignored_voxels(tmp_path):
     found = run(folders, replace(KITS, ignore=IGNORE))
     assert found.against == [MAJORITY, INDIVIDUAL]
     assert {score[4:6] for score in (*found.scores, *found.samples)} == {(1, 1)}
-    volumes = {found.table(against, "truth_cm3")["tumor"]["case_00000"] for against in found.against}
+    volumes = {
+        found.table(against, "truth_cm3")["tumor"]["case_00000"] for against in found.against
+    }
     assert volumes == {(truth[:2] == 2).sum() * math.prod(SPACING_MM) / 1000}
 
 

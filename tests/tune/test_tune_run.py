@@ -17,7 +17,7 @@ from kitsjax.image.write_nifti import write_label
 from kitsjax.infer.bundle import BUNDLE_NAME, read_bundle
 from kitsjax.infer.postprocess import get_steps, postprocess
 from kitsjax.labels import CYST, KIDNEY, KITS, TUMOR
-from kitsjax.run_record import RunRecord, write_record
+from kitsjax.run_record import RunRecord, read_record, write_record
 from kitsjax.settings import PredictSettings
 from kitsjax.tune import score_steps
 from kitsjax.tune.score_steps import list_choices, score_choices
@@ -147,6 +147,12 @@ def test_the_choice_is_stored_in_all_folds(make_run):
         rest = {"predict": before.settings.predict}
         assert after.settings.model_copy(update=rest) == before.settings
         assert before.provenance.items() <= after.provenance.items()
+        # The predictions are without the steps until the run goes on.
+        assert read_record(run).stage == "predicting"
+    with pytest.raises(InputError, match=r"fold_0: its run is not finished; go on with it: bin/tr"):
+        tune_run(folder, workers=1)
+    for run in tuned.runs:
+        write_record(run, read_record(run).model_copy(update={"stage": "finished"}))
     # Both models have them now, so they are tried no more.
     assert "lesions_touch_organ" not in {
         trial.name for each in tune_run(folder, workers=1).rounds for trial in each.trials
