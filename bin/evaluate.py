@@ -3,6 +3,7 @@
 python bin/evaluate.py --predictions masks/ --dataset /data/kits21 --output scores/
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 from kitsjax.command import exit_with, make_dataset_parser, open_cases, report_failures, run_command
@@ -37,7 +38,7 @@ def main() -> int:
     cases = [case for case in cases if case.case_id in asked]
     against = BOTH if args.against == "both" else (args.against,)
     wanted = against, args.workers, samples, ids, args.output, scheme
-    found = evaluate(cases, args.predictions, *wanted)
+    found = replace(evaluate(cases, args.predictions, *wanted), layout=args.layout)
     place = Path(args.output).resolve() if found.scores else "nothing is written"
     if found.scores:
         write_evaluation(args.output, found)

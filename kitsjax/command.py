@@ -20,7 +20,7 @@ from kitsjax.errors import USAGE_STATUS, InputError
 from kitsjax.files import remove_unfinished
 from kitsjax.labels import LabelScheme
 from kitsjax.processes import Shard, end_now
-from kitsjax.settings import DataSettings, Settings
+from kitsjax.settings import Layout, Settings
 from kitsjax.signals import STOPPED_STATUSES, Stopped, ignore_signals, stop_on_signals
 
 _ADVICE = {
@@ -74,8 +74,8 @@ def make_dataset_parser(doc: str | None) -> argparse.ArgumentParser:
     """
     parser = make_parser(doc)
     parser.add_argument("--dataset", required=True, metavar="FOLDER", help="folder of the cases")
-    choices = get_args(DataSettings.model_fields["layout"].annotation)
-    parser.add_argument("--layout", choices=choices, default="auto", help="layout of the data set")
+    layout = "layout of the data set"
+    parser.add_argument("--layout", choices=get_args(Layout), default="auto", help=layout)
     parser.add_argument(
         "--config", metavar="FILE",
         help="settings whose [labels] name the labels; default: as the data set does, or KiTS's",

@@ -21,6 +21,7 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 _Edge = Annotated[int, Field(ge=8)]
 PatchShape = tuple[_Edge, _Edge, _Edge]
 Range = tuple[float, float]
+Layout = Literal["auto", "kits", "nnunet", "decathlon", "pairs"]
 _Weight = Annotated[float, Field(ge=0)]
 
 
@@ -42,7 +43,7 @@ class DataSettings(Section):
     """Where cases come from and how they are divided."""
 
     root: str = Field("data/kits21", description="folder of the data set")
-    layout: Literal["auto", "kits", "nnunet", "decathlon", "pairs"] = Field(
+    layout: Layout = Field(
         "auto",
         description="layout of root: folders case_XXXXX as in KiTS; nnU-Net's raw imagesTr, "
         "labelsTr and dataset.json; the Decathlon's dataset.json; or images/ and labels/ with the "

@@ -95,6 +95,5 @@ def judge_field(grid: Grid) -> Iterator[Finding]:
         shown, least = (" x ".join(f"{mm:.0f}" for mm in size) for size in (edges, LEAST_FIELD_MM))
         yield Finding(
             "small field of view",
-            f"the scan measures {shown} mm (z, y, x); less than {least} mm hardly holds both "
-            "kidneys",
+            f"the scan measures {shown} mm (z, y, x); less than {least} mm hardly shows an abdomen",
         )

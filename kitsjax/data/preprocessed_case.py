@@ -33,8 +33,8 @@ class PreprocessedCase:
 
     @property
     def case_id(self) -> str:
-        """The id of the case, `case_00000`."""
-        return self.folder.name.partition("-")[0]
+        """The id of the case, `case_00000`, which may have hyphens of its own."""
+        return self.folder.name.rsplit("-", 1)[0]
 
     @cached_property
     def shape(self) -> Shape:

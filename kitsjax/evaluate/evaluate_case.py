@@ -41,15 +41,11 @@ def evaluate_case(
         job: The case, and the file of its predicted label map.
 
     Raises:
-        InputError: The case has no truth of the kinds asked for, a file is unreadable, on another
-            grid or inconsistent with the others, or the axes are not perpendicular.
+        InputError: See `read_case`.
     """
     case, path = job
-    _check_truth(case, path, against)
-    prediction = read_label(path, range(len(scheme.names)))
-    _check_straight(prediction.grid)
+    prediction, truth, instances = read_case(case, path, against, scheme)
     spacing_mm = prediction.spacing_mm
-    truth, instances = read_truth(case, prediction, INDIVIDUAL in against, scheme)
     seen, truth, ignored = remove_ignored(prediction.array, truth, scheme)
     lesions = find_lesions(case.case_id, seen, truth, prediction.grid.voxel_mm3, scheme)
     number = _count_lesions(case, lesions, scheme)
@@ -63,7 +59,7 @@ def evaluate_case(
         samples = draw_samples(case.seed, instances)
         if samples_folder is not None:
             write_samples(samples_folder / case.case_id, instances, samples, prediction.grid)
-        by_sample = score_samples(predicted, instances, samples, spacing_mm, scheme)
+        by_sample = score_samples(predicted, instances, samples, spacing_mm, scheme, ignored)
         for sample, scores in zip(samples, by_sample, strict=True):
             for name, score in scores.items():
                 found.samples.append(Score(case.case_id, name, sample.name, 1, *score, number))
@@ -72,6 +68,31 @@ def evaluate_case(
             row = Score(case.case_id, name, INDIVIDUAL, len(samples), *mean, number)
             found.scores.append(row)
     return found
+
+
+def read_case(
+    case: Case, path: Path, against: Sequence[str], scheme: LabelScheme
+) -> tuple[Volume, np.ndarray, list[Instance]]:
+    """Read the prediction of a case, its majority label (z, y, x) and its instances.
+
+    The instances are read if `against` has INDIVIDUAL, or if the label file is missing: the
+    majority label is then made from them. Otherwise the list is empty.
+
+    Raises:
+        InputError: The case has no truth of the kinds asked for, or nobody annotated any voxel of
+            it; a file is unreadable, on another grid or inconsistent with the others; or the axes
+            are not perpendicular.
+    """
+    _check_truth(case, path, against)
+    prediction = read_label(path, range(len(scheme.names)))
+    _check_straight(prediction.grid)
+    truth, instances = _read_truth(case, prediction, INDIVIDUAL in against, scheme)
+    if scheme.ignore is not None and np.all(truth == scheme.ignore):
+        raise InputError(
+            f"{case.label}: every voxel has the value to ignore, {scheme.ignore}, so there is "
+            f"nothing to score; annotate some of it, or move {path} away"
+        )
+    return prediction, truth, instances
 
 
 def _check_truth(case: Case, path: Path, against: Sequence[str]) -> None:
@@ -97,14 +118,10 @@ def _check_straight(grid: Grid) -> None:
         )
 
 
-def read_truth(
+def _read_truth(
     case: Case, prediction: Volume, individual: bool, scheme: LabelScheme
 ) -> tuple[np.ndarray, list[Instance]]:
-    """Read the majority label (or the single label of KiTS23 and KiTS19) and the instances.
-
-    The instances are read if they are asked for, or if the label file is missing: the majority
-    label is then made from them. Otherwise the list is empty.
-    """
+    """Read the majority label (or the single label of KiTS23 and KiTS19) and the instances."""
     truth = None
     if case.has_label:
         label = read_label(case.label, scheme.values)

@@ -28,6 +28,7 @@ from kitsjax.evaluate.results import FORMAT, Evaluation, Failure, Lesion, Score
 from kitsjax.evaluate.stored_scheme import scheme_from_json, scheme_to_json
 from kitsjax.input_file import advise_reading
 from kitsjax.labels import KITS
+from kitsjax.settings import Layout
 
 _Record = TypeVar("_Record", Score, Lesion)
 
@@ -61,6 +62,7 @@ class _About(_Versioned):
     failures: list[_FailedCase]
     versions: dict[str, str]
     notes: list[str] = []
+    layout: Layout = "auto"
 
 
 def read_evaluation(folder: str | Path) -> Evaluation:
@@ -97,6 +99,7 @@ def read_evaluation(folder: str | Path) -> Evaluation:
     return Evaluation(
         scores, samples, lesions, failures, tuple(about.missing),
         about.predictions, about.dataset, about.versions, scheme, tuple(about.notes),
+        about.layout,
     )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ them back.
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from kitsjax.data.open_dataset import AUTO
 from kitsjax.labels import INDIVIDUAL, KITS, MAJORITY, LabelScheme
 
 FORMAT = 3
@@ -106,6 +107,7 @@ class Evaluation:
         versions: Version of each package that the numbers depend on.
         scheme: Label scheme of predictions and truth.
         notes: What a reader should know of these scores, a sentence each.
+        layout: Layout of the data set, a choice of the setting `data.layout`.
     """
 
     scores: tuple[Score, ...] = ()
@@ -118,6 +120,7 @@ class Evaluation:
     versions: dict[str, str] = field(default_factory=dict)
     scheme: LabelScheme = KITS
     notes: tuple[str, ...] = ()
+    layout: str = AUTO
 
     @property
     def case_ids(self) -> list[str]:

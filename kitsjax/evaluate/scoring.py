@@ -134,6 +134,7 @@ def score_samples(
     samples: Sequence[Sample],
     spacing_mm: Spacing,
     scheme: LabelScheme,
+    ignored: np.ndarray | None = None,
 ) -> list[dict[str, ClassScore]]:
     """Score a prediction against each annotation sample, in the samples' order.
 
@@ -146,6 +147,7 @@ def score_samples(
         samples: Samples of these instances.
         spacing_mm: Voxel edges (z, y, x) of the grid.
         scheme: The label scheme, whose names are the instances' kinds.
+        ignored: Boolean volume (z, y, x) from `ignored.remove_ignored`; None for none.
     """
     rows: list[dict[str, ClassScore]] = [{} for _ in samples]
     for each in scheme.evaluation:
@@ -156,7 +158,7 @@ def score_samples(
         for row, sample in zip(rows, samples, strict=True):
             choice = tuple(sample.choice[i] for i in members)
             if choice not in known:
-                truth = _unite([instances[i] for i in members], choice, spacing_mm)
+                truth = _unite([instances[i] for i in members], choice, spacing_mm, ignored)
                 known[choice] = score_class(each, prediction[each.key], truth, spacing_mm)
             row[each.key] = known[choice]
     return rows
@@ -183,9 +185,12 @@ def _measure(
 
 
 def _unite(
-    instances: Sequence[Instance], choice: Sequence[int], spacing_mm: Spacing
+    instances: Sequence[Instance],
+    choice: Sequence[int],
+    spacing_mm: Spacing,
+    ignored: np.ndarray | None,
 ) -> MeasuredMask:
-    """Measure the union of the annotation chosen for each instance."""
+    """Measure the union of the annotation chosen for each instance, but for ignored voxels."""
     # An instance whose annotations are all empty stands at voxel 0 and would widen the box to it.
     drawn = [
         (instance.region, instance.masks[annotation])
@@ -201,4 +206,6 @@ def _unite(
         inside = (slice(s.start - x, s.stop - x) for s, x in zip(region, low, strict=True))
         union[tuple(inside)] |= mask
     z, y, x = low.tolist()
-    return measure_mask(union, spacing_mm, (z, y, x))
+    if ignored is not None:
+        union &= ~ignored[tuple(map(slice, low, high))]
+    return measure_mask(union, spacing_mm, (z, y, x), ignored)

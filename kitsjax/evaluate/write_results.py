@@ -2,7 +2,8 @@
 
 - `evaluation.csv`, `evaluation_samples.csv`: KiTS21's own tables, for its evaluation classes.
 - `scores.csv`, `samples.csv`, `lesions.csv`: tidy tables, one observation a row.
-- `evaluation.json`: format, label scheme, folders, failures, missing cases, versions and notes.
+- `evaluation.json`: format, label scheme, folders and layout, failures, missing cases, versions,
+  notes.
 """
 
 import csv
@@ -54,6 +55,7 @@ def write_evaluation(folder: str | Path, evaluation: Evaluation) -> None:
         "labels": scheme_to_json(evaluation.scheme),
         "predictions": evaluation.predictions,
         "dataset": evaluation.dataset,
+        "layout": evaluation.layout,
         "missing": evaluation.missing,
         "failures": [failure._asdict() for failure in evaluation.failures],
         "versions": evaluation.versions,

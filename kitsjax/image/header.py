@@ -27,10 +27,12 @@ class NiftiHeader:
     Attributes:
         binaryblock: the NIfTI-1 (348 bytes) or NIfTI-2 (540 bytes) header.
         path: the file that the header was read from, for messages; "" if there is none.
+        itk_format: format of that file if it is one of `itk.READERS`; "" for NIfTI.
     """
 
     binaryblock: bytes
     path: str = field(default="", compare=False)
+    itk_format: str = field(default="", compare=False)
 
     @cached_property
     def nifti(self) -> Any:

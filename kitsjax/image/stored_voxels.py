@@ -19,9 +19,9 @@ from kitsjax.image.byte_stream import (
     read_first,
     skip_bytes,
 )
-from kitsjax.image.file_format import HEADER_BYTES
+from kitsjax.image.file_format import HEADER_BYTES, read_start, tell_format
 from kitsjax.image.header import NiftiHeader
-from kitsjax.image.itk import is_itk, read_itk_header, read_itk_voxels
+from kitsjax.image.itk import READERS, read_itk_header, read_itk_voxels
 from kitsjax.image.parse_header import parse_header
 
 _CHUNK_BYTES = 2**25
@@ -34,8 +34,9 @@ def read_header(path: Path) -> NiftiHeader:
     Raises:
         InputError: The file is missing, damaged or of another format, or as `parse_header`.
     """
-    if is_itk(path):
-        return read_itk_header(path)
+    kind = tell_format(read_start(path))
+    if kind in READERS:
+        return read_itk_header(path, kind)
     try:
         with open_unpacked(path) as stream:
             start = read_first(stream, HEADER_BYTES)
@@ -52,10 +53,9 @@ def check_size(header: NiftiHeader) -> None:
     Raises:
         InputError: It does.
     """
-    path = Path(header.path)
     size = header.offset + math.prod(header.shape) * header.dtype.itemsize
     # The voxels of a MetaImage may lie in another file; SimpleITK compares their number.
-    if not is_itk(path) and size > largest_size(path):
+    if not header.itk_format and size > largest_size(Path(header.path)):
         raise InputError(
             f"{describe_claim(header)}, more than the file holds; get it again, or correct it"
         )
@@ -75,15 +75,14 @@ def iterate_planes(header: NiftiHeader) -> Iterator[tuple[slice, np.ndarray]]:
     Raises:
         InputError: The file is damaged or cut short.
     """
-    path = Path(header.path)
-    if is_itk(path):
-        yield slice(0, header.shape[2]), read_itk_voxels(path)
+    if header.itk_format:
+        yield slice(0, header.shape[2]), read_itk_voxels(header)
         return
     *face, planes = header.shape[:3]
     thickness = max(1, _CHUNK_BYTES // (math.prod(face) * header.dtype.itemsize))
     try:
         chunk = np.empty((*face, min(thickness, planes)), header.dtype, order="F")
-        with open_unpacked(path) as stream:
+        with open_unpacked(Path(header.path)) as stream:
             skip_bytes(stream, header.offset)
             for start in range(0, planes, thickness):
                 stored = chunk[:, :, : planes - start]

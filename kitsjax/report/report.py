@@ -9,6 +9,7 @@ from kitsjax.evaluate.results import Evaluation
 from kitsjax.files import write_text
 from kitsjax.report.charts import plot_boxes, plot_sensitivity, plot_volume
 from kitsjax.report.drawing import Drawing, save_drawing
+from kitsjax.report.latex import to_latex
 from kitsjax.report.names import find_focus
 from kitsjax.report.page import render_page
 from kitsjax.report.result_tables import (
@@ -19,7 +20,7 @@ from kitsjax.report.result_tables import (
     tidy_scores,
 )
 from kitsjax.report.slices import plot_best, plot_worst
-from kitsjax.report.table_format import Table, to_csv, to_latex, to_markdown
+from kitsjax.report.table_format import Table, to_csv, to_markdown
 from kitsjax.report.training_curves import plot_training
 from kitsjax.report.views import find_files
 from kitsjax.run_record import KeptEpoch
@@ -124,7 +125,8 @@ def draw_figures(
         training = training._replace(caption=f"Not drawn: {why}.")
     files = None
     if predictions or dataset:
-        files = find_files(predictions or evaluation.predictions, dataset or evaluation.dataset)
+        places = predictions or evaluation.predictions, dataset or evaluation.dataset
+        files = find_files(*places, evaluation.layout)
     scheme = evaluation.scheme
     drawings = [
         training,

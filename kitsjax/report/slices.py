@@ -120,7 +120,7 @@ def _find_scored(evaluation: Evaluation) -> dict[str, Files] | str:
     if not (evaluation.predictions and evaluation.dataset):
         return "Not drawn: the folders of predictions and data set are not known."
     try:
-        return find_files(evaluation.predictions, evaluation.dataset)
+        return find_files(evaluation.predictions, evaluation.dataset, evaluation.layout)
     except InputError as error:
         advice = "Say with --predictions and --dataset where these folders are now."
         return f"Not drawn: {error}. {advice}"

@@ -1,11 +1,11 @@
-"""Tables, and four formats to write them in: text, Markdown, CSV and LaTeX."""
+"""Tables, and three formats to write them in: text, Markdown and CSV; `latex` has the fourth."""
 
 import csv
 import itertools
 import math
 import re
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from io import StringIO
 from typing import NamedTuple
@@ -114,135 +114,3 @@ def to_csv(table: Table) -> str:
     stream = StringIO()
     csv.writer(stream, lineterminator="\n").writerows([table.flat_head, *table.rows])
     return stream.getvalue()
-
-
-WIDE_COLUMNS = 8
-"""Tables of at least this many columns are set in small type, with heads over several lines."""
-
-MOST_ROWS = 40
-"""More rows than this do not fit on a page in LaTeX, so the table becomes a longtable."""
-
-
-def to_latex(table: Table) -> str:
-    r"""Write a table in LaTeX, with its title as the caption.
-
-    The first line, a comment, names the packages that the table needs. A table of up to
-    `MOST_ROWS` rows is a float, a longer one a longtable. Every table of the report fits a text
-    width of 122 mm at 10 points, even Table 1 with the paper's values.
-    """
-    lines = _long_table(table) if len(table.rows) > MOST_ROWS else _floating_table(table)
-    return "\n".join(lines) + "\n"
-
-
-def _floating_table(table: Table) -> list[str]:
-    wide = _is_wide(table)
-    kind, width = ("tabular*", r"{\linewidth}") if wide else ("tabular", "")
-    return [
-        r"% \usepackage{booktabs}",
-        r"\begin{table}",
-        r"\centering",
-        _latex_caption(table),
-        *(_SMALL if wide else ()),
-        rf"\begin{{{kind}}}{width}{{{_latex_columns(table)}}}",
-        *_latex_head(table),
-        *_latex_rows(table),
-        r"\bottomrule",
-        rf"\end{{{kind}}}",
-        *_latex_notes(table),
-        r"\end{table}",
-    ]
-
-
-def _long_table(table: Table) -> list[str]:
-    head = _latex_head(table)
-    full_width = (*_SMALL, r"\setlength{\LTleft}{0pt}", r"\setlength{\LTright}{0pt}")
-    return [
-        r"% \usepackage{booktabs,longtable}",
-        r"\begingroup",
-        *(full_width if _is_wide(table) else ()),
-        rf"\begin{{longtable}}{{{_latex_columns(table)}}}",
-        # The first page's head follows the caption; later pages repeat the head alone.
-        _latex_caption(table) + r" \\",
-        *head,
-        r"\endfirsthead",
-        *head,
-        r"\endhead",
-        r"\bottomrule",
-        r"\endfoot",
-        *_latex_rows(table),
-        r"\end{longtable}",
-        *_latex_notes(table),
-        r"\endgroup",
-    ]
-
-
-_SMALL = (r"\footnotesize", r"\setlength{\tabcolsep}{2pt}")
-"""Small type with little space between the columns, for wide tables."""
-
-
-def _is_wide(table: Table) -> bool:
-    return len(table.columns) >= WIDE_COLUMNS
-
-
-def _latex_caption(table: Table) -> str:
-    return rf"\caption{{{_latex(table.title)}}}"
-
-
-def _latex_columns(table: Table) -> str:
-    columns = f"l{'r' * (len(table.columns) - 1)}"
-    # The columns of a wide table share what they leave of the text width.
-    return rf"@{{\extracolsep{{\fill}}}}{columns}@{{}}" if _is_wide(table) else columns
-
-
-def _latex_head(table: Table) -> list[str]:
-    names = [column.name for column in table.columns]
-    cells = (
-        itertools.starmap(_break_name, enumerate(names)) if _is_wide(table) else map(_latex, names)
-    )
-    return [r"\toprule", *_latex_groups(table), _latex_line(cells), r"\midrule"]
-
-
-def _latex_groups(table: Table) -> list[str]:
-    """Write the line of the groups and the rules below them, if there are any groups."""
-    if len(table.head) == 1:
-        return []
-    groups, rules, first = [], [], 1
-    for text, span in table.head[0]:
-        groups.append(rf"\multicolumn{{{span}}}{{c}}{{{_latex(text)}}}" if text else "")
-        rules.append(rf"\cmidrule(lr){{{first}-{first + span - 1}}}" if text else "")
-        first += span
-    return [_latex_line(groups), "".join(rules)]
-
-
-def _break_name(place: int, name: str) -> str:
-    """Write a column's name small and over several lines, broken at spaces and hyphens."""
-    lines = r"\\".join(map(_latex, re.split(r" (?!%)|(?<=-)", name)))
-    side = "r" if place else "l"
-    return rf"\scriptsize\begin{{tabular}}[b]{{@{{}}{side}@{{}}}}{lines}\end{{tabular}}"
-
-
-def _latex_rows(table: Table) -> list[str]:
-    return [_latex_line(map(_latex, row)) for row in table.rows]
-
-
-def _latex_line(cells: Iterable[str]) -> str:
-    return " & ".join(cells) + r" \\"
-
-
-def _latex_notes(table: Table) -> list[str]:
-    return [rf"\par\smallskip{{\footnotesize {_latex(note)}\par}}" for note in table.notes]
-
-
-_LATEX = str.maketrans(
-    {character: f"\\{character}" for character in "&%$#_{}"}
-    | {character: f"${character}$" for character in "<>|"}
-    # LaTeX would take one of these at the start of a row as an argument of the line break above.
-    | {character: f"{{{character}}}" for character in "[*"}
-    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-    | {"–": "--", "−": "$-$", "³": "$^3$", INDENT: r"\quad{}"}
-)
-
-
-def _latex(text: str) -> str:
-    """Escape a text for LaTeX."""
-    return text.translate(_LATEX)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kitsjax.data.open_dataset import open_dataset
+from kitsjax.data.open_dataset import AUTO, open_dataset
 from kitsjax.errors import InputError, UnforeseenError
 from kitsjax.evaluate.evaluation import find_predictions
 from kitsjax.evaluate.ignored import remove_ignored
@@ -61,7 +61,9 @@ class View(NamedTuple):
     why_no_image: str = ""
 
 
-def find_files(predictions: str | Path, dataset: str | Path) -> dict[str, Files]:
+def find_files(
+    predictions: str | Path, dataset: str | Path, layout: str = AUTO
+) -> dict[str, Files]:
     """Find the CT, prediction and majority label of the predicted cases, by case id.
 
     CT and label may be missing; the figures say so where they need them.
@@ -70,7 +72,7 @@ def find_files(predictions: str | Path, dataset: str | Path) -> dict[str, Files]
         InputError: A folder does not exist, or the data set holds no case.
     """
     predicted, found = find_predictions(predictions), {}
-    for case in open_dataset(dataset, complete=False).cases:
+    for case in open_dataset(dataset, layout, complete=False).cases:
         _, files = find_named(predicted, case.case_id)
         if files:
             image = case.image if os.path.lexists(case.image) else None

@@ -4,12 +4,13 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from kitsjax.config import parse_stored_settings
 from kitsjax.data.folds import count_folds, fold_folder
 from kitsjax.devices import start_devices
 from kitsjax.errors import RETRY_STATUS, USAGE_STATUS, InputError
 from kitsjax.failures import catch, describe_failure
 from kitsjax.host_watch import HostWatch, end_together
-from kitsjax.hosts import barrier, host_count, is_main, tell_all
+from kitsjax.hosts import host_count, is_main, tell_all
 from kitsjax.prepare import find_data
 from kitsjax.run_record import read_record
 from kitsjax.settings import Settings
@@ -58,9 +59,8 @@ def run_folds(
             for own in runs:
                 present = own
                 statuses.append(_run_fold(own, which, resume, describe_run, watch))
-            if is_main():
-                statuses.append(_write_results(settings))
-            barrier("writing the results of all folds")
+            status = _write_results(settings) if is_main() else 0
+            statuses.append(int(tell_all("writing the results of all folds", str(status))))
     except Stopped as stopped:
         text = stopped.text or describe_stop(Path(present.run.folder))
         raise Stopped(stopped.number, f"fold {present.data.fold}: {text}") from None
@@ -125,7 +125,7 @@ def _go_on(
 
 
 def _is_finished(settings: Settings) -> bool:
-    """Tell whether a fold's run is finished, and its scores are of the present files.
+    """Tell whether a fold's run is finished by these settings of prediction and the present files.
 
     Raises:
         InputError: the run was begun with other settings.
@@ -133,10 +133,15 @@ def _is_finished(settings: Settings) -> bool:
     record = open_run(settings, resume=True)
     if record is None or record.stage != "finished":
         return False
+    stored = parse_stored_settings(record.settings, f"{settings.run.folder}, its settings")
+    if stored.predict != settings.predict:
+        return False
+    if not record.held_out:
+        return True
     cases = find_data(settings.data, settings.phantom).cases
     held_out = [case for case in cases if case.case_id in record.held_out]
     folder = Path(settings.run.folder)
-    return not record.held_out or record.scored == hash_scored(settings, folder, held_out)
+    return record.scored == hash_scored(settings, folder, held_out)
 
 
 def _write_results(settings: Settings) -> int:

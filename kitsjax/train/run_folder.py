@@ -31,7 +31,7 @@ _PACKAGES = (
 )  # fmt: skip
 
 _FREE_ON_RESUME = {
-    "data.root", "data.cache", "data.make_phantom", "data.workers", "labels.colors",
+    "data.root", "data.layout", "data.cache", "data.make_phantom", "data.workers", "labels.colors",
     "sampling.threads", "sampling.prefetch", "network.remat", "network.convolution",
     "train.checkpoint_epochs", "train.checkpoint_minutes", "train.threshold_baseline",
 }  # fmt: skip

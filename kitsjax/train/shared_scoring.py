@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from kitsjax.data.case import Case
+from kitsjax.data.open_dataset import AUTO
 from kitsjax.evaluate.evaluation import BOTH, evaluate
 from kitsjax.evaluate.results import Evaluation, Failure, Lesion, Score
 from kitsjax.evaluate.stored_scheme import scheme_from_json
@@ -24,6 +25,7 @@ def evaluate_together(
     workers: int,
     scheme: LabelScheme,
     notes: Sequence[str] = (),
+    layout: str = AUTO,
 ) -> Evaluation:
     """Score `predictions/` of a run folder, each case on one host; see `evaluation.evaluate`.
 
@@ -33,6 +35,7 @@ def evaluate_together(
         workers: number of processes on each host; 0: one a core.
         scheme: the label scheme.
         notes: what a reader should know of the scores.
+        layout: that of the data set, for figures that read it again.
 
     Returns:
         The scores of all cases, the same on every host.
@@ -45,7 +48,7 @@ def evaluate_together(
         share, folder / "predictions", against, workers, others=others, log_folder=folder,
         scheme=scheme,
     )  # fmt: skip
-    own = replace(own, notes=tuple(notes))
+    own = replace(own, notes=tuple(notes), layout=layout)
     if host_count() == 1:
         return own
     texts = exchange("scoring", json.dumps(asdict(own)))

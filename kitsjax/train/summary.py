@@ -71,8 +71,10 @@ def report_scores(
         return []
     found = None
     if held_out:
-        workers, scheme = settings.data.workers, choose_scheme(settings)
-        found = evaluate_together(held_out, folder, workers, scheme, (CHOSEN_EPOCH,))
+        data, scheme = settings.data, choose_scheme(settings)
+        found = evaluate_together(
+            held_out, folder, data.workers, scheme, (CHOSEN_EPOCH,), data.layout
+        )
     if record:
         _write_scores(settings, folder, train_cases, held_out, record, found)
     barrier("writing the report")

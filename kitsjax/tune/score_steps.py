@@ -14,14 +14,11 @@ import numpy as np
 from scipy import ndimage
 
 from kitsjax.data.case import Case
-from kitsjax.errors import InputError
-from kitsjax.evaluate.evaluate_case import read_truth
+from kitsjax.evaluate.evaluate_case import read_case
 from kitsjax.evaluate.ignored import remove_ignored
 from kitsjax.evaluate.scoring import measure_label, score_case
-from kitsjax.image.read_nifti import read_label
-from kitsjax.image.volume import LARGEST_TILT_DEG
 from kitsjax.infer.postprocess import STEPS
-from kitsjax.labels import BACKGROUND, LabelScheme
+from kitsjax.labels import BACKGROUND, MAJORITY, LabelScheme
 from kitsjax.types import Spacing
 
 VALUES: dict[str, tuple[Any, ...]] = {
@@ -61,13 +58,9 @@ def score_choices(
         `list_choices`.
 
     Raises:
-        InputError: The case has no truth, or a file is unreadable or on another grid.
+        InputError: See `evaluate_case.read_case`.
     """
-    case, path = job
-    prediction = read_label(path, scheme.values)
-    if prediction.grid.tilt_deg > LARGEST_TILT_DEG:
-        raise InputError(f"{path}: a tilted gantry has no surface Dice; leave the case out")
-    truth, _ = read_truth(case, prediction, False, scheme)
+    prediction, truth, _ = read_case(*job, (MAJORITY,), scheme)
     # Nothing outside the labels matters: the steps and scores see no edge of the volume.
     boxes = ndimage.find_objects(((prediction.array > 0) | (truth > 0)).view(np.uint8))
     label, truth = (

@@ -20,7 +20,7 @@ from kitsjax.labels import LabelScheme
 from kitsjax.process_pool import map_cases
 from kitsjax.report.statistics import MeanInterval
 from kitsjax.run_lock import lock_folder
-from kitsjax.run_record import RECORD_NAME, RunRecord, read_record
+from kitsjax.run_record import RECORD_NAME, RunRecord, read_record, write_record
 from kitsjax.tune.choose_steps import Round, choose_steps, chosen_steps, total_gain
 from kitsjax.tune.score_steps import list_choices, score_choices
 
@@ -88,6 +88,8 @@ def tune_run(folder: str | Path, dataset: str = "", workers: int = 0) -> Tuned:
 def apply_steps(tuned: Tuned) -> None:
     """Store the chosen steps in the model files, with where they come from.
 
+    The runs are then to predict and score their held-out cases again, as their records say.
+
     Raises:
         InputError: a model file cannot be read or written, or its run folder is in use.
     """
@@ -99,7 +101,10 @@ def apply_steps(tuned: Tuned) -> None:
     }
     for run in tuned.runs:
         with lock_folder(run):
-            bundle = read_bundle(run)
+            bundle, record = read_bundle(run), read_record(run)
+            assert record is not None
+            # First, so that predictions without the steps never count as made with them.
+            write_record(run, record.model_copy(update={"stage": "predicting"}))
             # What was chosen before stays.
             earlier = bundle.provenance.get(CHOICE, {}).get("steps", {})
             provenance = bundle.provenance | {CHOICE: choice | {"steps": earlier | tuned.steps}}

@@ -1,4 +1,15 @@
+from pathlib import Path
+
 import numpy as np
+import pytest
+
+from kitsjax.data.preprocessed_case import PreprocessedCase
+
+
+@pytest.mark.parametrize("name", ["case_00000", "BRATS-001", "a-b-c"])
+def test_the_id_is_that_of_the_case(name):
+    """Hyphens of its own stay; the stamp of the cache goes."""
+    assert PreprocessedCase(Path(f"{name}-0a1b2c3d")).case_id == name
 
 
 def test_foreground_is_not_held_in_memory(cases):

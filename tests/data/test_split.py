@@ -35,6 +35,10 @@ def test_split_file_round_trip(tmp_path):
     ("tree", "problem"),
     [
         ({"train": ["case_00000"], "held_out": ["case_00000"]}, "case_00000 is in both"),
+        (
+            {"train": ["case_00000", "case_00000"], "held_out": []},
+            "case_00000 is listed twice in train",
+        ),
         ({"train": ["case_99999"], "held_out": []}, "case_99999 is not in the data folder"),
         ({"train": [], "held_out": ["case_00000"]}, "no case to train on"),
         ({"train": ["case_00000"]}, "not a split"),

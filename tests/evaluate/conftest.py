@@ -53,6 +53,7 @@ def evaluation():
         predictions="/somewhere",
         dataset="/elsewhere",
         versions={"kitsjax": "0"},
+        layout="kits",
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from label_schemes import LESIONS, LIVER, SPLEEN
-from predicted_folder import SPACING_MM, Folders, write
+from predicted_folder import SPACING_MM, Folders, draw, merge, write, write_case
 
 from kitsjax.data.kits import find_cases
 from kitsjax.errors import InputError
@@ -83,6 +83,36 @@ def test_values_outside_the_scheme_are_refused(liver):
         "case_00000",
         "case_00001",
     ]
+
+
+def test_a_case_of_which_nothing_is_known_fails(liver):
+    """Two empty masks would score 1, whatever is predicted; the other case is scored."""
+    write(liver.data / "case_00001" / "segmentation.nii.gz", np.full(SHAPE, IGNORE))
+    found = run(liver, LIVER)
+    ((case_id, message),) = found.failures
+    assert case_id == "case_00001"
+    assert "segmentation.nii.gz: every voxel has the value to ignore, 4" in message
+    assert found.case_ids == ["case_00000"]
+
+
+def test_samples_leave_out_ignored_voxels(tmp_path):
+    """All annotators are right, and nothing is found where the label says to ignore them."""
+    folders, masks = Folders(tmp_path / "data", tmp_path / "predictions"), draw(0)
+    truth, known = merge(masks), np.arange(SHAPE[0])[:, None, None] < 2
+    assert truth[2:].any()
+    folder = write_case(folders.data, 0)
+    write(folder / "aggregated_MAJ_seg.nii.gz", np.where(known, truth, IGNORE))
+    for kind, mask in masks.items():
+        for path in folder.glob(f"segmentations/{kind}*"):
+            write(path, mask)
+    write(folders.predictions / "case_00000.nii.gz", np.where(known, truth, 0))
+    found = run(folders, replace(KITS, ignore=IGNORE))
+    assert found.against == [MAJORITY, INDIVIDUAL]
+    assert {score[4:6] for score in (*found.scores, *found.samples)} == {(1, 1)}
+    volumes = {
+        found.table(against, "truth_cm3")["tumor"]["case_00000"] for against in found.against
+    }
+    assert volumes == {(truth[:2] == 2).sum() * math.prod(SPACING_MM) / 1000}
 
 
 def test_samples_are_of_kits_labels_only(folders):

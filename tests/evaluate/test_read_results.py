@@ -92,6 +92,7 @@ DAMAGE = {
     "folder": ("evaluation.json", '"/elsewhere"', "null", "dataset is None"),
     "missing": ("evaluation.json", '"case_00003"', "3", "missing.0 is 3"),
     "failure": ("evaluation.json", '"message"', '"why"', "no failures.0.message"),
+    "layout": ("evaluation.json", '"layout": "kits"', '"layout": "ours"', "layout is 'ours'"),
     "versions": ("evaluation.json", '"kitsjax": "0"', '"kitsjax": 0', "versions.kitsjax is 0"),
     "entry": ("evaluation.json", '"message"', '"why": "", "message"', "failures.0.why is ''"),
     "key": ("evaluation.json", '"dataset"', '"data"', "no dataset"),

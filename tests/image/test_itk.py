@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from nifti_files import SHAPE, canonical_array, label_array, refusal
 
+from kitsjax.image import stored_voxels
 from kitsjax.image.read_nifti import check_whole, read_grid, read_label, read_volume
 from kitsjax.image.volume import check_same_grid
 from kitsjax.image.write_nifti import write_label
@@ -54,6 +55,16 @@ def test_a_volume_is_that_of_its_nifti(tmp_path, name, direction):
     check_same_grid(volume.grid, nifti.grid)
     check_same_grid(read_grid(path), nifti.grid)
     check_whole(path)
+
+
+@pytest.mark.parametrize("name", ["a.nrrd", "a.mha"])
+def test_the_format_is_told_once(tmp_path, monkeypatch, name):
+    """By the first bytes of the file, when its header is read."""
+    path, told = write(tmp_path / name, make_image(label_array())), []
+    read = stored_voxels.read_start
+    monkeypatch.setattr(stored_voxels, "read_start", lambda file: told.append(file) or read(file))
+    assert read_label(path).shape == SHAPE
+    assert told == [path]
 
 
 def test_the_world_is_right_anterior_superior(tmp_path):

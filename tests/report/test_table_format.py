@@ -7,10 +7,12 @@ from io import StringIO
 
 import pytest
 from example_scores import LESIONS, NAN, SIX, evaluation, found, lesion
+from label_schemes import ORGANS
 
 from kitsjax.evaluate.outcomes import OUTCOMES
-from kitsjax.evaluate.results import Evaluation
+from kitsjax.evaluate.results import Evaluation, Score
 from kitsjax.labels import KITS, MAJORITY
+from kitsjax.report.latex import MOST_ROWS, to_latex
 from kitsjax.report.report import make_tables
 from kitsjax.report.result_tables import (
     SCORE_NAMES,
@@ -22,13 +24,11 @@ from kitsjax.report.result_tables import (
     tidy_scores,
 )
 from kitsjax.report.table_format import (
-    MOST_ROWS,
     Column,
     HeadCell,
     Table,
     number,
     to_csv,
-    to_latex,
     to_markdown,
     to_text,
 )
@@ -161,6 +161,40 @@ def test_a_long_table_in_latex_breaks_over_pages():
     assert "longtable" not in short
 
 
+def make_organs(cases):
+    """The table of cases of ten organs, at 0.5 and 0.75."""
+    rows = (
+        Score(f"case_{case:05d}", name, MAJORITY, 1, 0.5, 0.75, NAN, 1.0, 1.0, 0)
+        for case in range(cases)
+        for name in ORGANS.evaluation_keys
+    )
+    return case_table(Evaluation(tuple(rows), scheme=ORGANS))
+
+
+@pytest.mark.parametrize(("cases", "kind"), [(2, "tabular*"), (MOST_ROWS, "longtable")])
+def test_many_columns_in_latex_are_set_in_blocks(cases, kind):
+    """Each block names the cases; all of them together have each class once, in order."""
+    table = make_organs(cases)
+    assert len(table.columns) == 21
+    text = to_latex(table)
+    blocks = text.split(rf"\begin{{{kind}}}")[1:]
+    names, scores = [], []
+    for block in blocks:
+        heads = re.findall(LATEX_HEAD, block)
+        assert heads[0] == "Case"
+        own = heads[1 : len(heads) // (2 if kind == "longtable" else 1)]
+        assert len(own) == 5
+        names += [name.replace(r"\\", " ") for name in own]
+        rows = [line for line in block.splitlines() if line.startswith("case")]
+        assert len(rows) == cases
+        scores += re.findall(r"0\.\d+", rows[0])
+    assert names == 2 * list(ORGANS.titles.values())
+    assert scores == 10 * ["0.500"] + 10 * ["0.750"]
+    assert text.count(r"\caption") == 1
+    # Every longtable steps the counter.
+    assert (rf"\addtocounter{{table}}{{{1 - len(blocks)}}}" in text) == (kind == "longtable")
+
+
 @pytest.mark.skipif(not shutil.which("pdflatex"), reason="no LaTeX here")
 def test_every_latex_table_fits_the_text_width(tmp_path):
     lesions = [
@@ -173,6 +207,7 @@ def test_every_latex_table_fits_the_text_width(tmp_path):
         scores = evaluation(*(at / 100 for at in range(cases))).scores
         far = tuple(s._replace(hausdorff95_mm=123.45, prediction_cm3=1234.56) for s in scores)
         tables += make_tables(Evaluation(far, (), tuple(lesions)), "paper").values()
+        tables.append(make_organs(cases // 10))
     (tmp_path / "a.tex").write_text(
         r"\documentclass[10pt]{article}\usepackage{booktabs,longtable}"
         r"\usepackage[textwidth=122mm,textheight=193mm]{geometry}\begin{document}"

@@ -1,7 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 from example_cases import SHAPE, block, lesion
 
+from kitsjax.evaluate.results import Evaluation
 from kitsjax.labels import CYST, KIDNEY, KITS, TUMOR
+from kitsjax.report.slices import plot_best
 from kitsjax.report.views import best_slice, find_files, worst_slice
 
 
@@ -47,3 +51,16 @@ def test_files_are_those_of_predicted_cases(tmp_path):
     assert found["case_00002"].image is None
     assert found["case_00002"].truth == dataset / "case_00002" / "segmentation.nii.gz"
     assert found["case_00002"].prediction == predictions / "case_00002.nii.gz"
+
+
+def test_files_are_of_the_layout_that_was_scored(tmp_path):
+    """The folder fits two layouts, so that it must be known which one was scored."""
+    for name in ("images", "labels", "case_00001", "predictions"):
+        (tmp_path / name).mkdir()
+    for name in ("images", "labels", "predictions"):
+        (tmp_path / name / "scan.nii.gz").touch()
+    found = find_files(tmp_path / "predictions", tmp_path, "pairs")
+    assert found["scan"].truth == tmp_path / "labels" / "scan.nii.gz"
+    scored = Evaluation(predictions=str(tmp_path / "predictions"), dataset=str(tmp_path))
+    assert "fits several layouts" in plot_best(scored).caption
+    assert "fits several layouts" not in plot_best(replace(scored, layout="pairs")).caption

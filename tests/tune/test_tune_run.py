@@ -17,7 +17,7 @@ from kitsjax.image.write_nifti import write_label
 from kitsjax.infer.bundle import BUNDLE_NAME, read_bundle
 from kitsjax.infer.postprocess import get_steps, postprocess
 from kitsjax.labels import CYST, KIDNEY, KITS, TUMOR
-from kitsjax.run_record import RunRecord, write_record
+from kitsjax.run_record import RunRecord, read_record, write_record
 from kitsjax.settings import PredictSettings
 from kitsjax.tune import score_steps
 from kitsjax.tune.score_steps import list_choices, score_choices
@@ -147,6 +147,12 @@ def test_the_choice_is_stored_in_all_folds(make_run):
         rest = {"predict": before.settings.predict}
         assert after.settings.model_copy(update=rest) == before.settings
         assert before.provenance.items() <= after.provenance.items()
+        # The predictions are without the steps until the run goes on.
+        assert read_record(run).stage == "predicting"
+    with pytest.raises(InputError, match=r"fold_0: its run is not finished; go on with it: bin/tr"):
+        tune_run(folder, workers=1)
+    for run in tuned.runs:
+        write_record(run, read_record(run).model_copy(update={"stage": "finished"}))
     # Both models have them now, so they are tried no more.
     assert "lesions_touch_organ" not in {
         trial.name for each in tune_run(folder, workers=1).rounds for trial in each.trials
@@ -180,6 +186,11 @@ def test_a_run_that_cannot_be_tuned(make_run, tmp_path):
     (folder / "fold_0" / "predictions" / "case_00000.nii.gz").write_text("no mask")
     tuned = tune_run(folder, workers=1)
     assert (tuned.cases, len(tuned.failures)) == (CASES - 1, 1)
+    # Two empty masks of it would score 1.
+    (tmp_path / "data" / "case_00001" / "segmentation.nii.gz").unlink()
+    tuned = tune_run(folder, workers=1)
+    assert (tuned.cases, len(tuned.failures)) == (CASES - 2, 2)
+    assert "case_00001: has neither label nor annotations" in tuned.failures[1]
     shutil.rmtree(tmp_path / "data" / "case_00003")
     with pytest.raises(InputError, match=r"has no case_00003, which .*fold_1 holds out"):
         tune_run(folder, workers=1)
