@@ -32,7 +32,7 @@ def main() -> int:
     args = parser.parse_args()
     if args.target is not None and not args.plan:
         parser.error("--target goes with --plan")
-    if args.plan and (args.resume or args.fold):
+    if args.plan and (args.resume or args.fold is not None):
         parser.error("--plan trains nothing: leave out --resume and --fold")
     settings = resolve_settings(args)
     # Worker processes import this file again, so modules that load JAX are imported in main.
@@ -49,7 +49,7 @@ def main() -> int:
     from kitsjax.train.fold_runs import run_folds
     from kitsjax.train.run import run
 
-    if args.fold:
+    if args.fold is not None:
         return run_folds(settings, args.fold, resume=args.resume, describe_run=describe_run)
     return run(settings, resume=args.resume, describe_run=describe_run)
 

@@ -128,6 +128,14 @@ RENAMED = {
 """The new name of each renamed setting, by its old name."""
 
 
+_MESSAGES = {
+    "tuple_type": 'write a list, such as [1, 2] or ["a", "b"]',
+    "dict_type": "write a table, such as {name = 1}",
+    "model_type": "write a table, such as {name = 1}",
+}
+"""What is said instead of pydantic's words of Python, by the type of the problem."""
+
+
 def _parse_toml(text: str, source: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
@@ -175,7 +183,7 @@ def _explain(error: ValidationError) -> str:
     if problem["type"] == "extra_forbidden":
         return f"unknown setting '{path}'{_nearest(path)}"
     found = repr(problem["input"])
-    message = problem["msg"].removeprefix("Value error, ")
+    message = _MESSAGES.get(problem["type"], problem["msg"].removeprefix("Value error, "))
     return f"setting '{path}' = {found[:60]}: {message}; see --print-config for what is valid"
 
 

@@ -9,7 +9,10 @@ from kitsjax.labels import KITS, EvaluationClass, LabelScheme
 from kitsjax.settings import EvaluationSettings, LabelSettings
 
 UNION_KEY, UNION_TITLE = "foreground", "All labels"
-"""Key and title of the union of all labels, the first evaluation class where none are given."""
+"""Key and title of the union of all labels, the first evaluation class where none are given.
+
+Beside a label of its name the key ends with an underscore.
+"""
 
 DEFAULT_TOLERANCE_MM = EvaluationSettings(labels=("any",)).tolerance_mm
 """Tolerance of the surface Dice of a class without its own, mm."""
@@ -91,13 +94,11 @@ def _score_each_label(names: tuple[str, ...]) -> tuple[EvaluationClass, ...]:
     ]
     if len(names) == 1:
         return tuple(classes)
-    if UNION_KEY in names:
-        raise InputError(
-            f"labels.names: {UNION_KEY!r} is the key of the union of all labels; choose another "
-            "name, or give labels.evaluation"
-        )
+    key = UNION_KEY
+    while key in names:
+        key += "_"
     union = tuple(range(1, len(names) + 1))
-    return EvaluationClass(UNION_KEY, UNION_TITLE, union, DEFAULT_TOLERANCE_MM), *classes
+    return EvaluationClass(key, UNION_TITLE, union, DEFAULT_TOLERANCE_MM), *classes
 
 
 def _make_title(name: str) -> str:

@@ -50,6 +50,9 @@ def test_wrong_arguments_say_what_is_wrong(tmp_path):
             kitsjax.make_volume(array, spacing_mm)
     with pytest.raises(ValueError, match="three axes"):
         kitsjax.make_volume(array[0], (1, 1, 1))
+    kitsjax.write_volume(tmp_path / "a.nii.gz", kitsjax.make_volume(array, (3, 1, 1)))
+    with pytest.raises(kitsjax.InputError, match=r"a\.nii\.gz: holds no DICOM, so there is no ser"):
+        kitsjax.read_volume(tmp_path / "a.nii.gz", series="3")
     assert len(repr(model)) < 500
 
 
@@ -61,7 +64,11 @@ volume = kj.make_volume(array, (3, 1, 1))
 for call, said in (
     (lambda: kj.segment(model, array), "segment takes a volume"),
     (lambda: kj.segment(model, "scan.nii.gz"), "segment takes a volume"),
+    (lambda: kj.preprocess(array, model.preprocess), "preprocess takes a volume; make it with"),
+    (lambda: kj.preprocess(volume, model), "settings are PreprocessSettings, such as model.pre"),
+    (lambda: kj.write_volume("x.nii", array, "scan.nii.gz"), "a reference is the header of a vol"),
     (lambda: kj.segment("runs/phantom", volume), "a model is what load_model returns"),
+    (lambda: kj.segment(None, volume), "a model is what load_model returns, not NoneType"),
     (lambda: kj.probabilities(model, volume), "an image is"),
     (lambda: kj.probabilities(model, array[0]), "an image is"),
     (lambda: kj.probabilities(model, array.astype(int)), "an image is"),

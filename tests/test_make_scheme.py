@@ -65,7 +65,6 @@ def test_a_described_scheme_needs_no_data_set(scheme):
     [
         ({"lesions": ("tumour",)}, "labels.lesions: 'tumour' is no label; the labels are kidney"),
         ({"names": ("liver",), "colors": ("#000000", "#ffffff")}, "2 colors for 1 labels"),
-        ({"names": ("a", "foreground")}, "labels.names: 'foreground' is the key of the union"),
         (
             {"evaluation": {"mass": EvaluationSettings(labels=("mass",))}},
             "labels.evaluation.mass.labels: 'mass' is no label",
@@ -76,3 +75,10 @@ def test_what_does_not_fit_is_named(settings, message):
     with pytest.raises(InputError, match=message) as error:
         make_scheme(LabelSettings(**settings))
     assert "\n" not in str(error.value)
+
+
+def test_a_label_may_be_called_foreground():
+    scheme = make_scheme(LabelSettings(names=("a", "foreground", "foreground_")))
+    assert scheme.evaluation_keys == ("foreground__", "a", "foreground", "foreground_")
+    assert scheme.evaluation[0].labels == (1, 2, 3)
+    assert make_scheme(describe_scheme(scheme)) == scheme

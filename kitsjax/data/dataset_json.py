@@ -19,6 +19,9 @@ NAME = "dataset.json"
 IGNORE = "ignore"
 """nnU-Net's name of the label of voxels that nobody annotated."""
 
+BACKGROUND_NAME = "background"
+"""The name of value 0 in both formats."""
+
 _logger = logging.getLogger(__name__)
 
 
@@ -57,17 +60,19 @@ def read_scheme(root: Path, content: dict[str, Any]) -> LabelScheme:
     labels = content.get("labels")
     if not isinstance(labels, dict) or not labels:
         raise InputError(f'{path}: no labels; write "labels": {{"background": 0, "name": 1, ...}}')
-    if all(isinstance(name, str) for name in labels.values()):
+    if all(map(str.isdecimal, labels)) and all(isinstance(n, str) for n in labels.values()):
         pairs = [(name, _parse_value(path, name, value)) for value, name in labels.items()]
     else:
         pairs = [(name, _parse_value(path, name, value)) for name, value in labels.items()]
     pairs.sort(key=lambda pair: pair[1])
-    names = [str(name) for name, _ in pairs]
+    names = [name for name, _ in pairs]
     if [value for _, value in pairs] != list(range(len(pairs))):
         values = ", ".join(str(value) for _, value in pairs)
         raise InputError(
             f"{path}: label values {values} are not 0, 1, 2, ... without gaps; renumber the labels"
         )
+    if names[0].lower() != BACKGROUND_NAME:
+        _logger.warning("%s: value 0 is named %s, and taken for the background", path, names[0])
     has_ignore = names[-1].lower() == IGNORE
     if not has_ignore and IGNORE in map(str.lower, names):
         raise InputError(f"{path}: the label ignore must have the highest value; renumber it")
@@ -75,25 +80,30 @@ def read_scheme(root: Path, content: dict[str, Any]) -> LabelScheme:
 
 
 def check_channels(root: Path, content: dict[str, Any]) -> None:
-    """Refuse a data set of several channels, such as MR sequences.
+    """Refuse a data set of several channels, such as MR sequences; note one that is no CT.
 
     Raises:
         InputError: `channel_names` or `modality` names more than one.
     """
     for key in ("channel_names", "modality"):
         channels = content.get(key)
-        if isinstance(channels, dict) and len(channels) > 1:
-            named = ", ".join(map(str, channels.values()))
+        names = [*map(str, channels.values())] if isinstance(channels, dict) else channels
+        if not isinstance(names, list):
+            continue
+        named = ", ".join(map(str, names))
+        if len(names) > 1:
             raise InputError(
                 f"{root / NAME}: {key} names {len(channels)} channels ({named}), and kitsjax reads "
                 "one; give a data set of CTs"
             )
+        if "ct" not in named.lower():
+            _logger.warning("%s: %s is %s; its voxels are taken for HU", root / NAME, key, named)
 
 
 def note_count(root: Path, content: dict[str, Any], found: int) -> None:
     """Log a note if the number of training cases is not the one that dataset.json tells."""
     told = content.get("numTraining")
-    if told is not None and told != found:
+    if told is not None and str(told) != str(found):
         _logger.warning(
             "%s: numTraining is %s, but there are %d training cases", root / NAME, told, found
         )
@@ -104,15 +114,16 @@ def locate(root: Path, name: object, what: str) -> Path:
 
     Args:
         root: the data folder.
-        name: the path as written, with forward slashes, from the data folder.
+        name: the path as written, from the data folder; Windows writes backslashes.
         what: what the file is, for messages.
 
     Raises:
         InputError: It is no path, or leads out of the data folder.
     """
-    path = PurePosixPath(name) if isinstance(name, str) else PurePosixPath()
+    path = _parse_path(name)
     if not path.name or "\0" in path.name:
-        raise InputError(f"{root / NAME}: {what} is {name!r}; write the path of a file")
+        found = "missing" if name is None else repr(name)
+        raise InputError(f"{root / NAME}: {what} is {found}; write the path of a file")
     if path.is_absolute() or ".." in path.parts:
         raise InputError(
             f"{root / NAME}: {what} {name!r} lies outside of the data folder; move or link it into "
@@ -123,7 +134,12 @@ def locate(root: Path, name: object, what: str) -> Path:
 
 def is_litter(name: object) -> bool:
     """Tell whether a path is of a hidden file, such as macOS leaves (`._name`) in archives."""
-    return isinstance(name, str) and PurePosixPath(name).name.startswith(".")
+    return _parse_path(name).name.startswith(".")
+
+
+def _parse_path(name: object) -> PurePosixPath:
+    """Parse a path with slashes or backslashes; one without a name if it is no text."""
+    return PurePosixPath(name.replace("\\", "/") if isinstance(name, str) else "")
 
 
 def _parse_value(path: Path, name: object, value: object) -> int:
@@ -146,7 +162,7 @@ def _make_scheme(path: Path, names: Sequence[str], ignore: bool) -> LabelScheme:
     try:
         return make_scheme(LabelSettings(names=own, ignore=ignore))
     except ValidationError as error:
-        reason = error.errors()[0]["msg"]
+        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
     except InputError as error:
         reason = str(error)
     raise InputError(f"{path}: {reason}; correct the labels")

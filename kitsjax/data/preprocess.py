@@ -21,7 +21,7 @@ from kitsjax.data.normalization import (
 )
 from kitsjax.errors import InputError
 from kitsjax.image.resample import resample_image, resampled_shape
-from kitsjax.image.volume import Volume, check_real, format_numbers
+from kitsjax.image.volume import Volume, check_real, format_numbers, require_volume
 from kitsjax.settings import PreprocessSettings
 from kitsjax.types import Shape
 
@@ -58,9 +58,13 @@ def preprocess(volume: Volume, settings: PreprocessSettings) -> np.ndarray:
         isotropic but for the rounding of the shape to whole voxels.
 
     Raises:
+        TypeError: The CT is no volume, or the settings are no `PreprocessSettings`.
         InputError: See `resample_hu`; or `settings.normalize` is "foreground", and the settings
             have no intensities, since they are no model's.
     """
+    require_volume(volume, "preprocess")
+    if not isinstance(settings, PreprocessSettings):
+        raise TypeError("settings are PreprocessSettings, such as model.preprocess of a model")
     image: np.ndarray = preprocess_images(volume, [settings])[0]
     return image
 

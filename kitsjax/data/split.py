@@ -1,7 +1,6 @@
 """The split of a data set into training cases and held-out cases."""
 
 import json
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -112,8 +111,8 @@ def check_split(split: Split, case_ids: Sequence[str] | None, source: str | Path
     """Check a split against the ids of the cases in the data folder; None: against itself only.
 
     Raises:
-        InputError: It names an unknown case, has a case twice or on both sides, or has no case to
-            train on; the message begins with `source`.
+        InputError: It names an unknown case or a case twice, or has no case to train on; the
+            message begins with `source`.
     """
     known = {*split.train, *split.held_out} if case_ids is None else set(case_ids)
     problem = _find_problem(split, known)
@@ -136,9 +135,9 @@ def _find_problem(split: Split, known: set[str]) -> str | None:
     both = set(split.train) & set(split.held_out)
     if both:
         return f"{min(both)} is in both train and held_out"
-    for name, side in asdict(split).items():
-        if twice := [case for case, count in Counter(side).items() if count > 1]:
-            return f"{twice[0]} is listed twice in {name}"
+    for side, ids in asdict(split).items():
+        if len(set(ids)) < len(ids):
+            return f"{max(ids, key=ids.count)} is in {side} twice"
     unknown = {*split.train, *split.held_out} - known
     if unknown:
         return f"{min(unknown)} is not in the data folder"

@@ -25,14 +25,19 @@ def read_volume(source: str | Path | Series, series: str | None = None) -> Volum
 
     Raises:
         InputError: The file is missing or damaged, or has no usable geometry (see
-            `read_nifti.read_volume` and `read_series.read_dicom`); the folder holds several cases.
+            `read_nifti.read_volume` and `read_series.read_dicom`); the folder holds several cases;
+            a series is asked for, but there is no DICOM.
     """
     if isinstance(source, Series):
         return read_dicom(source)
     cases = find_dicom(Path(source), series)
     if len(cases) > 1:
         raise InputError(f"{source}: holds {len(cases)} cases; give the folder of one")
-    return read_dicom(cases[0][0]) if cases else read_nifti.read_volume(source)
+    if cases:
+        return read_dicom(cases[0][0])
+    if series is not None:
+        raise InputError(f"{source}: holds no DICOM, so there is no series; read it without series")
+    return read_nifti.read_volume(source)
 
 
 def read_grid(source: Source) -> Grid:

@@ -12,7 +12,7 @@ import numpy as np
 
 from kitsjax.errors import InputError
 from kitsjax.image.header import NiftiHeader, canonical_header
-from kitsjax.image.parse_header import parse_header
+from kitsjax.image.parse_header import check_affine, parse_header
 
 EXTRA = "install what reads it: python -m pip install 'kitsjax[itk]'"
 """Advice where the extra is missing."""
@@ -53,6 +53,7 @@ def read_itk_header(path: Path, kind: str) -> NiftiHeader:
     affine = np.eye(4)
     affine[:3, :3] = np.reshape(reader.GetDirection(), (3, 3)) * reader.GetSpacing()
     affine[:3, 3] = reader.GetOrigin()
+    check_affine(_LPS_TO_RAS @ affine, reader.GetSpacing(), path)
     header = canonical_header(shape, _LPS_TO_RAS @ affine).nifti.copy()
     header.set_data_dtype(dtypes[reader.GetPixelID()])
     header.set_data_offset(header.single_vox_offset)

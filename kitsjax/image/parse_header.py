@@ -5,6 +5,7 @@ usable sform, else a usable qform, else pixdim.
 """
 
 import logging
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -129,14 +130,28 @@ def _choose_affine(header: Any, pixdim: np.ndarray, path: Path) -> None:
         # nibabel raises where a quaternion is none.
         with suppress(HeaderDataError, ValueError), np.errstate(all="ignore"):
             affine = np.asarray(header.get_best_affine(), float)
+    check_affine(affine, pixdim, path)
+    if not has_lengths:
+        header["pixdim"][1:4] = np.linalg.norm(affine[:3, :3], axis=0)
+
+
+def check_affine(affine: np.ndarray, spacing_mm: Sequence[float], path: Path) -> None:
+    """Refuse an affine (4, 4) that is not finite or whose axes span no volume.
+
+    Args:
+        affine: from index to world, mm; all nan if there is none.
+        spacing_mm: voxel size as the file has it, for the message.
+        path: the file, for the message.
+
+    Raises:
+        InputError: The affine is not usable.
+    """
     if not _is_usable(affine):
         where = f" with affine {format_matrix(affine)}" if np.isfinite(affine).any() else ""
         raise InputError(
-            f"{path}: voxel size {format_numbers(pixdim)} mm{where} is not usable; correct the "
+            f"{path}: voxel size {format_numbers(spacing_mm)} mm{where} is not usable; correct the "
             "header"
         )
-    if not has_lengths:
-        header["pixdim"][1:4] = np.linalg.norm(affine[:3, :3], axis=0)
 
 
 def _is_usable(affine: np.ndarray) -> bool:

@@ -94,6 +94,23 @@ class Volume:
         return self.grid.header
 
 
+def require_volume(value: object, function: str) -> None:
+    """Refuse what is no volume, such as a bare array or a path.
+
+    Args:
+        value: what a function was given.
+        function: its name, for the message.
+
+    Raises:
+        TypeError: The value is no volume.
+    """
+    if not isinstance(value, Volume):
+        raise TypeError(
+            f"{function} takes a volume; make it with read_volume(path) or make_volume(array, "
+            "spacing_mm)"
+        )
+
+
 def make_volume(array: np.ndarray, spacing_mm: Sequence[float]) -> Volume:
     """Make a volume from an array whose axes (z, y, x) point inferior, posterior and left.
 

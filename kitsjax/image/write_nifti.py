@@ -65,6 +65,7 @@ def write_volume(
         description: text of the header's field `descrip`; at most 80 bytes.
 
     Raises:
+        TypeError: `reference` is no header.
         ValueError: An array comes without `reference`, its shape is not the reference's, or the
             stored type is none of NIfTI's or does not hold the values.
         InputError: `path` cannot be written.
@@ -74,6 +75,8 @@ def write_volume(
             reference or volume.header or canonical_header(volume.array.shape, volume.affine)
         )
         volume = volume.array
+    if not isinstance(reference, NiftiHeader | None):
+        raise TypeError("a reference is the header of a volume (volume.header), not its path")
     if reference is None:
         raise ValueError(
             "a bare array needs a reference header; or use make_volume(array, spacing_mm)"

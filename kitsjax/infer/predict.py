@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float, Num, UInt8
 
 from kitsjax.data.preprocess import preprocess_images
-from kitsjax.image.volume import Grid, Volume
+from kitsjax.image.volume import Grid, Volume, require_volume
 from kitsjax.infer.native_grid import join_slabs, resample_label, resample_probabilities
 from kitsjax.infer.postprocess import postprocess
 from kitsjax.infer.predict_slabs import predict_slabs
@@ -115,11 +115,7 @@ def segment(model: Models, volume: Volume, *, mirror: bool | None = None) -> Vol
         InputError: no model, or models that differ (`stack_models`); voxels that are not finite; or
             a spacing so large that it cannot be in mm.
     """
-    if not isinstance(volume, Volume):
-        raise TypeError(
-            "segment takes a volume; make it with read_volume(path) or make_volume(array, "
-            "spacing_mm)"
-        )
+    require_volume(volume, "segment")
     ensemble = stack_models(model)
     images = preprocess_images(volume, ensemble.images)
     _, z, y, x = images.shape

@@ -1,6 +1,6 @@
 """A trained model: a network's parameters as a pytree, with the few settings that they need."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any, NamedTuple
@@ -83,7 +83,10 @@ def stack_models(models: Models) -> Ensemble:
         InputError: no model, or they differ in labels, network, patch shape or preprocessing other
             than the normalization.
     """
-    members = [models] if isinstance(models, Model) else list(models)
+    if isinstance(models, Model) or not isinstance(models, Iterable):
+        members = [models]
+    else:
+        members = list(models)
     for member in members:
         if not isinstance(member, Model):
             raise TypeError(f"a model is what load_model returns, not {type(member).__name__}")

@@ -81,7 +81,8 @@ def _list_folds(settings: Settings, which: str) -> Iterable[int]:
     if which == ALL:
         return range(count)
     if not (which.isdecimal() and int(which) < count):
-        raise InputError(f"--fold {which}: give a fold from 0 to {count - 1}, or {ALL}")
+        given = which or "''"
+        raise InputError(f"--fold {given}: give a fold from 0 to {count - 1}, or {ALL}")
     return [int(which)]
 
 

@@ -68,6 +68,7 @@ def test_one_fold_is_a_split(tmp_path):
         ([([A, B], [C, D]), ([D], [A, B, C])], "case_00002 is in val of 2 folds"),
         ([([A, B], [C, D]), ([B, C, D], [A, B])], "fold 1: case_00001 is in both"),
         ([([A, B], [C, D]), ([C, "case_9"], [A, B])], "fold 1: case_9 is not in the data folder"),
+        ([([A, B], [C, D]), ([C, D], [A, B, A])], "fold 1: case_00000 is in held_out twice"),
         ([([A, B], [C, D]), ([], [A, B])], "fold 1: no case to train on"),
     ],
 )

@@ -134,6 +134,51 @@ def test_counts_and_other_folders_are_noted(converted, caplog):
         shutil.rmtree(root)
 
 
+def note_channels(root, caplog, **changes):
+    """Return what is noted of the channels or labels of a changed dataset.json."""
+    record = json.loads((root / "dataset.json").read_text())
+    write_json(root, **record | changes)
+    caplog.clear()
+    open_dataset(root)
+    return [note.removeprefix(f"{root}/") for note in caplog.messages[:-1]]
+
+
+@pytest.mark.parametrize(
+    ("changes", "note"),
+    [
+        (
+            {"labels": {"liver": 0, "tumor": 1}},
+            "dataset.json: value 0 is named liver, and taken for the background",
+        ),
+        ({"modality": {"0": "T1w"}}, "dataset.json: modality is T1w; its voxels are taken for HU"),
+        (
+            {"channel_names": ["MR"]},
+            "dataset.json: channel_names is MR; its voxels are taken for HU",
+        ),
+        ({"numTraining": "2", "channel_names": {"0": "ct"}}, None),
+    ],
+)
+def test_doubtful_values_are_noted(converted, caplog, changes, note):
+    assert note_channels(converted(to_nnunet), caplog, **changes) == ([note] if note else [])
+
+
+def test_values_may_be_written_as_text(converted):
+    root = converted(to_nnunet)
+    edit_json(labels={"background": "0", "1": "1", "liver": "2"})(root)
+    assert open_dataset(root).scheme.names == ("background", "1", "liver")
+    edit_json(labels={"0": "background", "1": "7", "2": "liver"})(root)
+    assert open_dataset(root).scheme.names == ("background", "7", "liver")
+
+
+def test_paths_of_windows_are_read(converted):
+    """A backslash divides folders, and begins no hidden file."""
+    root = converted(to_decathlon)
+    entry = {key: path.replace("/", "\\") for key, path in ENTRY.items()}
+    edit_json(training=[entry, {"image": ".\\imagesTr\\._x.nii.gz"}])(root)
+    (case,) = open_dataset(root).cases
+    assert (case.case_id, case.label) == ("case_00000", root / LABEL)
+
+
 def edit_json(**changes):
     def edit(root):
         record = json.loads((root / "dataset.json").read_text())
@@ -179,7 +224,9 @@ WRONG = {
         to_nnunet, edit_json(labels={"background": 0, "liver": 1.5}), "has the value 1.5; give"
     ),
     "twice": (
-        to_nnunet, edit_json(labels={"0": "background", "1": "a", "2": "a"}), "a name of its own"
+        to_nnunet,
+        edit_json(labels={"0": "background", "1": "a", "2": "a"}),
+        "dataset.json: every label needs a name of its own",
     ),
     "ignore": (
         to_nnunet,
@@ -243,7 +290,12 @@ WRONG = {
     "no label listed": (
         to_decathlon,
         edit_json(training=[{"image": ENTRY["image"]}]),
-        "a training label is None; write the path",
+        "a training label is missing; write the path",
+    ),
+    "outside, Windows": (
+        to_decathlon,
+        edit_json(training=[ENTRY | {"label": "..\\labels\\x.nii.gz"}]),
+        "lies outside of the data folder; move or link",
     ),
     "outside": (
         to_decathlon,

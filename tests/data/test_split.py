@@ -35,10 +35,8 @@ def test_split_file_round_trip(tmp_path):
     ("tree", "problem"),
     [
         ({"train": ["case_00000"], "held_out": ["case_00000"]}, "case_00000 is in both"),
-        (
-            {"train": ["case_00000", "case_00000"], "held_out": []},
-            "case_00000 is listed twice in train",
-        ),
+        ({"train": [*IDS[:2], IDS[1]], "held_out": []}, "case_00001 is in train twice"),
+        ({"train": IDS[:1], "held_out": IDS[1:3] * 2}, "case_00001 is in held_out twice"),
         ({"train": ["case_99999"], "held_out": []}, "case_99999 is not in the data folder"),
         ({"train": [], "held_out": ["case_00000"]}, "no case to train on"),
         ({"train": ["case_00000"]}, "not a split"),

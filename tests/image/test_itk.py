@@ -172,6 +172,22 @@ def test_what_is_no_volume_is_refused(tmp_path):
         assert expected in refusal(read_volume, path)
 
 
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("a.nrrd", b"(0.5,0,0)", b"(0,0,0)"),
+        ("a.mha", b"ElementSpacing = 0.5", b"ElementSpacing = 0"),
+        ("a.mha", b"TransformMatrix = 1 0 0 0 1 0", b"TransformMatrix = 1 0 0 1 0 0"),
+    ],
+)
+def test_axes_without_a_volume_are_refused(tmp_path, name, old, new):
+    content = write(tmp_path / name, make_image(canonical_array()), packed=False).read_bytes()
+    assert content.count(old) == 1
+    (tmp_path / name).write_bytes(content.replace(old, new))
+    for read in (read_volume, read_grid, check_whole):
+        assert "is not usable; correct the header" in refusal(read, tmp_path / name)
+
+
 @pytest.mark.parametrize("name", ["a.nrrd", "a.mha"])
 def test_without_the_extra_a_line_names_it(tmp_path, monkeypatch, name):
     path = write(tmp_path / name, make_image(canonical_array()))
