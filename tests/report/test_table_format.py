@@ -11,14 +11,13 @@ from example_scores import LESIONS, NAN, SIX, evaluation, found, lesion
 from kitsjax.evaluate.outcomes import OUTCOMES
 from kitsjax.evaluate.results import Evaluation
 from kitsjax.labels import KITS, MAJORITY
+from kitsjax.report.lesion_tables import failure_table, sensitivity_table
 from kitsjax.report.report import make_tables
 from kitsjax.report.result_tables import (
     SCORE_NAMES,
     case_table,
-    failure_table,
     means_table,
     score_table,
-    sensitivity_table,
     tidy_scores,
 )
 from kitsjax.report.table_format import (
