@@ -56,7 +56,7 @@ def test_first_validation_is_the_models_own(trained, tmp_path):
     assert {name: found[name] for name in scores} == {name: row[name] for name in scores}
 
 
-def test_without_a_model_the_parameters_are_random(trained, tmp_path):
+def test_without_a_model_parameters_are_random(trained, tmp_path):
     loop = start(ONE_EPOCH, tmp_path)
     assert loop.initial == ""
     assert not equal(loop.state.params, trained[1])
