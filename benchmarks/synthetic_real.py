@@ -117,7 +117,8 @@ def main() -> None:
     args = parser.parse_args()
     start_devices(load_settings(overrides=[f"run.cpu_devices={best_cpu_devices()}"]).run)
     models = load_ensemble(*args.model)
-    scheme, scores = models[0].scheme, []
+    scheme = models[0].scheme
+    scores: list[RealScore] = []
     for ct in find_real_cts(args.real):
         if ct.kidneys is None:
             continue
