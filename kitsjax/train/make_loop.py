@@ -88,6 +88,8 @@ def make_loop(
             f"{settings.train.init_from} is not the model that the run began with; put that back, "
             "or begin another run"
         )
+    if loop.initial and is_main():
+        print(f"training starts from the model {settings.train.init_from}")
     return loop
 
 

@@ -153,7 +153,7 @@ def test_the_record_keeps_the_first_model(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("now", "refused"), [("0123", False), ("4567", True), ("", False)])
-def test_a_run_without_checkpoint_needs_its_model(tmp_path, monkeypatch, now, refused):
+def test_a_run_without_checkpoint_needs_its_model(tmp_path, monkeypatch, capsys, now, refused):
     """Another model in the place of the first would begin another run; a checkpoint needs none."""
     loop = SimpleNamespace(initial=now, progress=Progress())
     monkeypatch.setattr(make_loop_module, "TrainingLoop", lambda *_: loop)
@@ -167,6 +167,8 @@ def test_a_run_without_checkpoint_needs_its_model(tmp_path, monkeypatch, now, re
             make_loop(settings, data, split, record)
     else:
         assert make_loop(settings, data, split, record) is loop
+        told = capsys.readouterr().out
+        assert told == ("training starts from the model x\n" if now else "")
 
 
 def test_a_models_float16_file_starts_in_float32(trained, tmp_path):
