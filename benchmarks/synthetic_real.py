@@ -71,9 +71,16 @@ def score_real(ct: RealCt, label: np.ndarray, scheme: LabelScheme, seconds: floa
     )
     ml = ct.image.grid.voxel_mm3 / 1000
     known = bool(ct.kidneys.any())
-    scores = (kidneys.dice, whole.dice, whole.surface_dice) if known else (np.nan,) * 3
-    volumes = (float(np.count_nonzero(m)) * ml for m in (true, label, masses))
-    return RealScore(f"{ct.path.parent.name}/{ct.path.name}", *scores, *volumes, seconds)
+    return RealScore(
+        name=f"{ct.path.parent.name}/{ct.path.name}",
+        kidneys=kidneys.dice if known else np.nan,
+        whole=whole.dice if known else np.nan,
+        surface=whole.surface_dice if known else np.nan,
+        true_ml=np.count_nonzero(true) * ml,
+        found_ml=np.count_nonzero(label) * ml,
+        masses_ml=np.count_nonzero(masses) * ml,
+        seconds=seconds,
+    )
 
 
 def make_table(scores: list[RealScore], title: str) -> Table:

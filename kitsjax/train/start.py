@@ -1,5 +1,6 @@
 """What training starts from: the run's own checkpoint, a trained model, or random parameters."""
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import jax
@@ -56,7 +57,7 @@ def choose_start(settings: Settings, program: Program, checkpoints: Checkpoints)
     params = jax.tree.map(jnp.asarray, bundle.params)
     # A copy, since a step that may reuse the state's memory cannot get one array twice.
     average = None if state.average is None else jax.tree.map(jnp.copy, params)
-    return Start(state.replace(params=params, average=average), Progress(), bundle.sha256)
+    return Start(replace(state, params=params, average=average), Progress(), bundle.sha256)
 
 
 def _check_fit(settings: Settings, bundle: Bundle, params: Params) -> None:
