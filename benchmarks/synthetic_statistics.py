@@ -16,7 +16,7 @@ import matplotlib.image
 import numpy as np
 from scipy import ndimage
 
-from kitsjax.image.read_nifti import read_volume
+from benchmarks.real_cts import find_real_cts
 from kitsjax.phantom.wide.case import make_wide_case
 
 SLICE_HU = (0, 255)
@@ -87,22 +87,6 @@ def read_slices(folder: Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         yield 255.0 * gray[None], np.where(red, 2, np.where(blue, 1, 0))[None]
 
 
-def read_cts(folder: Path) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-    """Yield each CT's name, its HU, and a label of its kidneys; zeros where there is no mask."""
-    for path in sorted(folder.rglob("*.nii.gz")):
-        masks = list(path.parent.glob("*kidney*.nii.gz"))
-        if path in masks or "seg" in path.name:
-            continue
-        image = read_volume(path).array
-        if image.min() > -500:
-            continue  # a label map
-        label = np.zeros(image.shape, int)
-        for mask in masks:
-            found = read_volume(mask).array
-            label = (found > 0).astype(int) if found.shape == image.shape else label
-        yield path.name, image, label
-
-
 def _row(name: str, found: list[Statistics]) -> str:
     """Format a row: the mean over images, and the range from the 5th to the 95th percentile."""
     cells = []
@@ -131,8 +115,10 @@ def main() -> None:
     real = Path(args.real) if args.real else None
     for folder in sorted({p.parent for p in real.rglob("images")} if real else ()):
         print(_row("real slices, HU 0 to 255", [measure(*pair) for pair in read_slices(folder)]))
-    for name, image, label in read_cts(real) if real else ():
-        print(_row(name, [measure(image, label)]))
+    for ct in find_real_cts(real) if real else ():
+        image = ct.image.array
+        label = np.zeros(image.shape, int) if ct.kidneys is None else ct.kidneys.astype(int)
+        print(_row(ct.path.name, [measure(image, label)]))
     by_phase: dict[str, list[Statistics]] = {}
     clipped = []
     for n in range(args.cases):

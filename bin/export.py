@@ -1,6 +1,6 @@
 """Export a trained model: a model file for kitsjax, or StableHLO that needs JAX and NumPy alone.
 
-python bin/export.py --model runs/phantom --format bundle --output phantom.safetensors
+python bin/export.py --model runs/phantom --output phantom.safetensors --dtype float16
 python bin/export.py --model runs/phantom --format stablehlo --output exported/
 """
 
@@ -19,17 +19,17 @@ def main() -> int:
         "--model", required=True, nargs="+", metavar="PATH",
         help="run folder or model file; stablehlo averages several",
     )  # fmt: skip
-    formats, dtypes = ("bundle", "stablehlo"), ("float32", "bfloat16")
+    formats = {"bundle": ("float32", "float16"), "stablehlo": ("float32", "bfloat16")}
     parser.add_argument("--format", choices=formats, default="bundle", help="model or StableHLO")
     parser.add_argument("--output", required=True, metavar="PATH", help=".safetensors or folder")
-    parser.add_argument("--dtype", choices=dtypes, default="float32", help="type of a stablehlo")
+    parser.add_argument("--dtype", default="float32", help="bundle: float16; stablehlo: bfloat16")
     parser.add_argument("--mirror", action="store_true", help="stablehlo: average over mirrorings")
     args = parser.parse_args()
-    if args.format == "bundle" and (args.mirror or args.dtype != "float32"):
-        raise InputError(
-            "--mirror and --dtype apply only to exported models; add --format stablehlo, or give "
-            "predict.py --set predict.mirror=true"
-        )
+    if args.dtype not in formats[args.format]:
+        wanted = " or ".join(formats[args.format])
+        raise InputError(f"--dtype {args.dtype}: a {args.format} has {wanted}")
+    if args.format == "bundle" and args.mirror:
+        raise InputError("--mirror: add --format stablehlo, or set predict.mirror in predict.py")
     output = Path(args.output)
     if args.format == "bundle" and len(args.model) > 1:
         raise InputError("a bundle holds one model; export each, and give predict.py all of them")
@@ -51,7 +51,7 @@ def main() -> int:
         check_file(output, "--output")
         bundle = read_bundle(args.model[0])
         run = read_provenance(args.model[0]) if Path(args.model[0]).is_dir() else {}
-        save_bundle(output, bundle.params, bundle.settings, bundle.provenance | run)
+        save_bundle(output, bundle.params, bundle.settings, bundle.provenance | run, args.dtype)
     print(f"{args.format}: {output.resolve()}")
     return 0
 

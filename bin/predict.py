@@ -1,6 +1,6 @@
 """Segment CTs with a trained model: a file, a folder of files, a data set or a DICOM folder.
 
-python bin/predict.py --model runs/phantom --input scan.nii.gz --output masks/
+python bin/predict.py --input scan.nii.gz --output masks/ [--model runs/phantom]
 """
 
 from pathlib import Path
@@ -13,7 +13,7 @@ from kitsjax.errors import InputError
 def main() -> int:
     """Write a mask for every CT; return 2 if one of them failed."""
     parser = make_parser(__doc__)
-    parser.add_argument("--model", required=True, nargs="+", metavar="PATH", help="runs or models")
+    parser.add_argument("--model", default=["synthetic"], nargs="+", help="default: synthetic")
     parser.add_argument("--input", required=True, metavar="PATH", help="CT file, or folder of CTs")
     parser.add_argument("--output", required=True, metavar="FOLDER", help="folder for the masks")
     parser.add_argument("--probabilities", action="store_true", help="also write probabilities")

@@ -48,6 +48,8 @@ class RunRecord(BaseModel):
         settings: all settings of the run, TOML.
         intensities: the numbers that all images are normalized by, as they were given or measured
             when training began; empty if each case is normalized by its own.
+        initial: checksum of the model `train.init_from` whose parameters training began with; empty
+            if they were random.
         versions: versions of the packages that the numbers depend on, and the kind of device.
         train, held_out: case ids of the split, sorted.
         files: the files of these cases as the run was begun with them.
@@ -67,6 +69,7 @@ class RunRecord(BaseModel):
     held_out: list[str]
     files: FileStates = {}
     intensities: list[float] = []
+    initial: str = ""
     began: float = 0.0
     kept: KeptEpoch | None = None
     scored: str = ""

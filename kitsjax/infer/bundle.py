@@ -3,7 +3,8 @@
 The tensors are the network's parameters, whose nested names are joined by slashes. The file's
 metadata contains `kitsjax_format` (the version of this layout), `settings` (TOML), `labels` (JSON,
 the names of the classes, which are those of the settings' label scheme), `provenance` (JSON) and
-`sha256`, the checksum of all of these and the tensors.
+`sha256`, the checksum of all of these and the tensors. The tensors are float32, or float16 to halve
+the file; in memory the parameters are always float32.
 """
 
 import hashlib
@@ -11,7 +12,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +24,8 @@ from safetensors.numpy import save
 from kitsjax.config import choose_scheme, parse_stored_settings, to_toml
 from kitsjax.errors import InputError
 from kitsjax.files import atomic_write
+from kitsjax.infer.half_precision import halve_tensors, widen_tensors
+from kitsjax.infer.packaged_models import locate_model
 from kitsjax.infer.trained_model import Model
 from kitsjax.input_file import open_file
 from kitsjax.model.arrays import Params
@@ -48,15 +51,21 @@ class Bundle:
         params: nested dictionaries of NumPy arrays.
         settings: the settings that they were trained with.
         provenance: where they come from, such as package versions, split and scores.
+        sha256: checksum of all this, which tells one model from another.
     """
 
     params: Params
     settings: Settings
     provenance: dict[str, Any]
+    sha256: str
 
 
 def save_bundle(
-    path: str | Path, params: Params, settings: Settings, provenance: Mapping[str, Any]
+    path: str | Path,
+    params: Params,
+    settings: Settings,
+    provenance: Mapping[str, Any],
+    dtype: Literal["float32", "float16"] = "float32",
 ) -> None:
     """Write a model file in an atomic write.
 
@@ -66,13 +75,18 @@ def save_bundle(
         settings: the settings that they were trained with, with the labels of a data set's own
             scheme (`make_scheme.describe_scheme`).
         provenance: where they come from: anything that JSON can store.
+        dtype: type of the parameters in the file. In float16 they are rounded by 2**-11 of their
+            values, or by 3e-8 if that is more, and the file has half the size.
 
     Raises:
-        InputError: the folder cannot be written, or the disk is full.
+        InputError: the folder cannot be written, the disk is full, or a parameter is too large for
+            float16.
     """
     tensors = {
         name: np.asarray(leaf, order="C") for name, leaf in flatten_dict(params, sep="/").items()
     }
+    if dtype == "float16":
+        tensors = halve_tensors(path, tensors)
     metadata = {
         "kitsjax_format": str(FORMAT),
         "settings": to_toml(settings),
@@ -86,12 +100,14 @@ def save_bundle(
 
 
 def load_model(path: str | Path) -> Model:
-    """Load a trained model from a model file or a run folder.
+    """Load a trained model from a model file or a run folder, or the package's model of a name.
 
         model = kj.load_model("runs/phantom")
+        model = kj.load_model("synthetic")  # ships with kitsjax; its card is in kitsjax/models
 
     Args:
-        path: a model file (.safetensors), or the folder of a finished run, which contains one.
+        path: a model file (.safetensors), the folder of a finished run, which contains one, or a
+            name of `packaged_models.PACKAGED`.
 
     Returns:
         The model, with its parameters on JAX's default device. Its network uses the implementation
@@ -120,7 +136,7 @@ def read_bundle(path: str | Path) -> Bundle:
     Raises:
         InputError: see `load_model`.
     """
-    path = Path(path)
+    path = locate_model(path)
     if path.is_dir():
         path = path / BUNDLE_NAME
         if not path.is_file():
@@ -131,9 +147,10 @@ def read_bundle(path: str | Path) -> Bundle:
     tensors, metadata = _read(path)
     settings = _read_settings(path, metadata)
     _check_labels(path, metadata, settings)
-    bundle = Bundle(unflatten_dict(tensors, sep="/"), settings, json.loads(metadata["provenance"]))
+    tensors = widen_tensors(tensors)
     _check_network(path, settings, tensors)
-    return bundle
+    params, provenance = unflatten_dict(tensors, sep="/"), json.loads(metadata["provenance"])
+    return Bundle(params, settings, provenance, metadata["sha256"])
 
 
 def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
@@ -155,8 +172,8 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
             f"{path}: cannot read the model ({error.strerror or error}); give a run folder or a "
             "model file"
         ) from None
-    stored = metadata.pop("sha256", "")
-    if stored != _checksum(tensors, metadata):
+    content = {name: text for name, text in metadata.items() if name != "sha256"}
+    if metadata.get("sha256") != _checksum(tensors, content):
         raise InputError(f"{path}: damaged (its checksum differs); copy or save the model again")
     return tensors, metadata
 

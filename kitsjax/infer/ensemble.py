@@ -8,6 +8,7 @@ from pathlib import Path
 
 from kitsjax.data.folds import find_fold_folders
 from kitsjax.infer.bundle import BUNDLE_NAME, load_model
+from kitsjax.infer.packaged_models import locate_model
 from kitsjax.infer.trained_model import Model
 
 _logger = logging.getLogger(__name__)
@@ -20,8 +21,8 @@ def load_ensemble(*paths: str | Path) -> list[Model]:
         label = kj.segment(models, volume)
 
     Args:
-        paths: model files, folders of finished runs, and folders with the runs of folds, of which
-            every one that has a model takes part.
+        paths: model files, folders of finished runs, names of the package's models, and folders
+            with the runs of folds, of which every one that has a model takes part.
 
     Returns:
         The models, for `segment`; each is also a model of its own.
@@ -36,8 +37,11 @@ def find_models(path: str | Path) -> list[Path]:
     """List the model files that a path stands for; a note counts those of folds.
 
     A path without any is returned as it is, so that reading it says what is wrong.
+
+    Raises:
+        InputError: a model of the package that is not in this build.
     """
-    path = Path(path)
+    path = locate_model(path)
     folds = [] if (path / BUNDLE_NAME).is_file() else find_fold_folders(path)
     found = [fold / BUNDLE_NAME for fold in folds if (fold / BUNDLE_NAME).is_file()]
     if not found:

@@ -7,18 +7,14 @@ from typing import Any
 from kitsjax.errors import InputError
 from kitsjax.evaluate.results import Evaluation
 from kitsjax.files import write_text
+from kitsjax.report.absent_table import absent_table
 from kitsjax.report.charts import plot_boxes, plot_sensitivity, plot_volume
 from kitsjax.report.drawing import Drawing, save_drawing
 from kitsjax.report.latex import to_latex
+from kitsjax.report.lesion_tables import failure_table, sensitivity_table
 from kitsjax.report.names import find_focus
 from kitsjax.report.page import render_page
-from kitsjax.report.result_tables import (
-    case_table,
-    failure_table,
-    score_table,
-    sensitivity_table,
-    tidy_scores,
-)
+from kitsjax.report.result_tables import case_table, score_table, tidy_scores
 from kitsjax.report.slices import plot_best, plot_worst
 from kitsjax.report.table_format import Table, to_csv, to_markdown
 from kitsjax.report.training_curves import plot_training
@@ -88,14 +84,18 @@ def write_report(
 def make_tables(evaluation: Evaluation, compare: str | None = None) -> dict[str, Table]:
     """Make every table of the report, by the stem of its files.
 
-    Without lesion labels there are no tables of lesions.
+    Without lesion labels there are no tables of lesions, and without a case that lacks a class none
+    of what was found there.
     """
     lesions = {}
     if evaluation.scheme.lesions:
         lesions["failure_modes"] = failure_table(evaluation)
         lesions["sensitivity"] = sensitivity_table(evaluation)
-    scores = {"table_1": score_table(evaluation, compare)}
-    return {**scores, **lesions, "cases": case_table(evaluation)}
+    tables = {"table_1": score_table(evaluation, compare), **lesions}
+    tables["cases"] = case_table(evaluation)
+    if absent := absent_table(evaluation):
+        tables["absent_classes"] = absent
+    return tables
 
 
 def draw_figures(

@@ -1,21 +1,19 @@
-"""Tables of the results section: the paper's Table 1, lesions, and cases."""
+"""Tables of the results section: the paper's Table 1, and the scores of every case."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-from kitsjax.evaluate.outcomes import MISCLASSIFIED, count_outcomes, list_outcomes
 from kitsjax.evaluate.results import Evaluation
 from kitsjax.labels import KITS, MAJORITY, LabelScheme
+from kitsjax.report.absent_table import describe_absent
 from kitsjax.report.mean_scores import PUBLISHED, MeanScore, score_means
 from kitsjax.report.names import (
     SCORE_NAMES,
     SCORE_TITLES,
     find_focus,
-    name_lesions,
     name_truth,
 )
 from kitsjax.report.rank_cases import rank_cases
-from kitsjax.report.sensitivity import VOLUME_EDGES_CM3, sensitivity
 from kitsjax.report.statistics import RESAMPLES, agreement
 from kitsjax.report.table_format import INDENT, Column, Table, number
 
@@ -28,8 +26,8 @@ def score_table(evaluation: Evaluation, compare: str | None = None) -> Table:
 
     Ground truths that were not scored against have no columns; a single case has no interval. The
     notes say how many cases there are and, with KiTS's labels, how far the scores against the
-    individual annotations and the majority label agree, or why that is unknown; then come the
-    evaluation's own notes.
+    individual annotations and the majority label agree, or why that is unknown; then come a
+    note on each class that some cases lack, and the evaluation's own notes.
 
     Args:
         evaluation: scores of the cases.
@@ -51,7 +49,7 @@ def score_table(evaluation: Evaluation, compare: str | None = None) -> Table:
     if scheme.is_kits:
         notes.append(_describe_agreement(evaluation))
         heads = [Column(against.title(), SCORE_TITLES[score]) for score, against in columns]
-    notes += evaluation.notes
+    notes += [*describe_absent(evaluation), *evaluation.notes]
     if compare:
         notes.append(f"{compare.capitalize()}: {PUBLISHED[compare].source}.")
     return Table(
@@ -85,65 +83,6 @@ def means_table(methods: Mapping[str, Means], scheme: LabelScheme = KITS) -> Tab
     )
     heads = (Column(scheme.titles[name], SCORE_TITLES[score]) for score, name in columns)
     return Table("Mean scores", (Column("Method"), *heads), tuple(rows))
-
-
-def failure_table(evaluation: Evaluation) -> Table:
-    """Count the true lesions (tumors and cysts, in KiTS) by outcome, and the false positives.
-
-    These are the failure modes of the paper's Figure 6 in numbers.
-    """
-    outcomes = list_outcomes(evaluation.scheme)
-    *true_outcomes, false_positive = outcomes
-    rows = []
-    for label, counts in count_outcomes(evaluation.lesions, evaluation.scheme).items():
-        true = sum(counts[outcome] for outcome in true_outcomes)
-        shares = (_share(counts[outcome], true) for outcome in true_outcomes)
-        rows.append((label.title(), str(true), *shares, str(counts[false_positive])))
-    return Table(
-        f"{_title_lesions(evaluation)} by outcome, with percent of true lesions",
-        tuple(map(Column, ("Label", "True", *(outcome.capitalize() for outcome in outcomes)))),
-        tuple(rows),
-        tuple(f"{outcome.capitalize()}: {meaning}." for outcome, meaning in outcomes.items()),
-    )
-
-
-def sensitivity_table(
-    evaluation: Evaluation, edges_cm3: Sequence[float] = VOLUME_EDGES_CM3
-) -> Table:
-    """Count the true lesions that were found, under any lesion label, by their volume.
-
-    Args:
-        evaluation: lesions of any number of cases.
-        edges_cm3: rising ends of the ranges of volumes.
-    """
-    outcomes = list_outcomes(evaluation.scheme)
-    by_label = sensitivity(evaluation.lesions, evaluation.scheme, edges_cm3)
-    names = ("True", "Found", "95 % interval", "Misclassified")
-    shown = len(names) if MISCLASSIFIED in outcomes else len(names) - 1
-    rows = []
-    for ranges in zip(*by_label.values(), strict=True):
-        low, high = ranges[0].low_cm3, ranges[0].high_cm3
-        cells = [f"{low:g} or more" if math.isinf(high) else f"{low:g}–{high:g}"]
-        for row in ranges:
-            ends = f"{_percent(row.low)}–{_percent(row.high)} %" if row.lesions else "–"
-            found = _share(row.found, row.lesions)
-            cells += [str(row.lesions), found, ends, str(row.misclassified)][:shown]
-        rows.append(tuple(cells))
-    heads = (Column(name, label.title()) for label in by_label for name in names[:shown])
-    owner = "mass" if evaluation.scheme.is_kits else "lesion"
-    mistaken = f"Misclassified: found, but under the other {owner}'s label. "
-    if len(by_label) > 2:
-        mistaken = "Misclassified: found, but under another lesion's label. "
-    return Table(
-        f"{_title_lesions(evaluation)} found, by volume",
-        (Column("Volume (cm³)"), *heads),
-        tuple(rows),
-        (
-            "Found: every true lesion that was not missed. "
-            f"{mistaken if MISCLASSIFIED in outcomes else ''}A range includes its lower end. The "
-            "intervals are Wilson's and take lesions as independent.",
-        ),
-    )
 
 
 def case_table(evaluation: Evaluation) -> Table:
@@ -189,12 +128,6 @@ def _case_columns(scheme: LabelScheme) -> list[tuple[Column, str, str]]:
     ]
 
 
-def _title_lesions(evaluation: Evaluation) -> str:
-    """Name the kinds of lesions at the beginning of a title."""
-    text = name_lesions(evaluation.scheme, "and")
-    return text[:1].upper() + text[1:]
-
-
 def _count_cases(evaluation: Evaluation) -> str:
     """State the number of cases, the kind of interval, and what was not scored."""
     counts = {truth: len(evaluation.scored(truth)) for truth in evaluation.against}
@@ -233,15 +166,6 @@ def _describe_agreement(evaluation: Evaluation) -> str:
         f"From majority to individual, over {found.cases} cases, {falls}. Spearman r between the "
         f"two scores of a case {correlation}."
     )
-
-
-def _share(count: int, total: int) -> str:
-    return f"{count} ({_percent(count, total)} %)" if total else str(count)
-
-
-def _percent(part: float, whole: float = 1) -> int:
-    # A half goes up: readers who check 1 of 8 expect 13, where Python's own rounding gives 12.
-    return math.floor(100 * part / whole + 0.5)
 
 
 def _interval(mean: MeanScore) -> str:

@@ -106,13 +106,17 @@ def agree_on_start(split: Split, intensities: Sequence[float], trained: bool) ->
     agree("comparing the split", facts, "give all of them the same data and split file")
 
 
-def agree_on_progress(progress: Progress) -> None:
-    """Compare the step that each host resumes at.
+def agree_on_progress(progress: Progress, initial: str) -> None:
+    """Compare the step that each host resumes at, or the model that it starts from.
 
     Raises:
         InputError: it differs.
     """
-    facts = {"the step that they resume at": progress.step, "the epochs done": progress.epoch}
+    facts = {
+        "the step that they resume at": progress.step,
+        "the epochs done": progress.epoch,
+        "the checksum of the model train.init_from": initial,
+    }
     agree("comparing checkpoints", facts, "start again when the disk shows all of them the same")
 
 

@@ -17,9 +17,10 @@ from kitsjax.signals import Stopped, watch_signals
 from kitsjax.train.checkpoint import Checkpoints
 from kitsjax.train.checkpoint_record import Progress
 from kitsjax.train.optimizer import learning_rate_at
-from kitsjax.train.program import build_program, compile_train_step, first_state
+from kitsjax.train.program import build_program, compile_train_step
 from kitsjax.train.replication import first_replica, local_value, replicate
 from kitsjax.train.run_folder import CHECKPOINTS
+from kitsjax.train.start import choose_start
 from kitsjax.train.state import TrainState
 from kitsjax.train.step import Metrics
 from kitsjax.train.step_errors import describe_divergence, explain_memory
@@ -45,10 +46,10 @@ class TrainingLoop:
         program: network, optimizer and compiled steps.
         state: the state that training starts from, without the leading axis of devices.
         progress: where the run stands.
+        initial: checksum of the model `train.init_from`, if these are its parameters; else empty.
 
     Raises:
-        InputError: the batch does not fit the devices, all checkpoints are damaged, or one is of
-            another network.
+        InputError: the batch does not fit the devices; see also `choose_start`.
     """
 
     def __init__(
@@ -59,12 +60,10 @@ class TrainingLoop:
         self.train_cases = train_cases
         self.validation_cases = validation_cases
         self.program = build_program(settings)
-        self.state = first_state(settings, self.program)
-        self.progress = Progress()
         self._steps = settings.train.epochs * settings.train.batches
         self._checkpoints = Checkpoints(folder / CHECKPOINTS)
-        if found := self._checkpoints.restore_latest(self.state):
-            self.state, self.progress = found
+        start = choose_start(settings, self.program, self._checkpoints)
+        self.state, self.progress, self.initial = start
 
     @property
     def finished(self) -> bool:

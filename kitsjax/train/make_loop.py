@@ -66,8 +66,8 @@ def make_loop(
     """Make the training loop at the point that the run has reached.
 
     Raises:
-        InputError: the cases have no labels to learn, or nothing is left of a training that is
-            done; see also `TrainingLoop`.
+        InputError: the cases have no labels to learn, nothing is left of a training that is done,
+            or the model that it began with is another one now; see also `TrainingLoop`.
     """
     folder = Path(settings.run.folder)
     train, held_out = (
@@ -82,6 +82,14 @@ def make_loop(
             f"{folder}: its training is done, but {BUNDLE_NAME} and the checkpoints are gone; put "
             "one of them back, or begin another run"
         )
+    if record is not None and loop.initial and loop.initial != record.initial:
+        raise InputError(
+            f"{folder}: there is no checkpoint yet, and train.init_from = "
+            f"{settings.train.init_from} is not the model that the run began with; put that back, "
+            "or begin another run"
+        )
+    if loop.initial and is_main():
+        print(f"training starts from the model {settings.train.init_from}")
     return loop
 
 

@@ -118,14 +118,14 @@ def _run(
     agree_on_start(split, complete.preprocess.intensities, bundle is not None)
     if bundle is None:
         loop = make_loop(complete, data, split, record)
-        agree_on_progress(loop.progress)
+        agree_on_progress(loop.progress, loop.initial)
         compile_loop(loop, split, describe_run, release)
     # All that can be wrong was looked at, so that a folder holds no run that cannot go on.
     if is_main():
         if record is None and settings.data.fold >= 0:
             write_folds(folder.parent, choose_folds(settings.data, ids))
-        intensities = complete.preprocess.intensities
-        record = begin_run(settings, split, [*train, *held_out], record, intensities)
+        facts = complete.preprocess.intensities, "" if bundle else loop.initial
+        record = begin_run(settings, split, [*train, *held_out], record, *facts)
     if bundle is None:
         _train(loop, complete, record, release)
     else:

@@ -130,7 +130,7 @@ def choose_split(settings: Settings, case_ids: Sequence[str], record: RunRecord 
 
 def begin_run(
     settings: Settings, split: Split, cases: Sequence[Case], record: RunRecord | None,
-    intensities: Sequence[float] = (),
+    intensities: Sequence[float] = (), initial: str = "",
 ) -> RunRecord:  # fmt: skip
     """Write the record of a run that begins or goes on, and copies of it to read.
 
@@ -142,6 +142,7 @@ def begin_run(
         cases: the cases of the split, whose files must be those that the run was begun with.
         record: the run's record so far; None for a new run.
         intensities: what all images are normalized by, unless it is each case's own.
+        initial: checksum of the model that training starts from; empty for random parameters.
 
     Raises:
         InputError: the folder cannot be written.
@@ -157,6 +158,7 @@ def begin_run(
         held_out=list(split.held_out),
         files=files,
         intensities=list(intensities),
+        initial=record.initial if record else initial,
         began=(record.began if record else 0.0) or time.time(),
         kept=record.kept if record else None,
         scored=record.scored if record else "",

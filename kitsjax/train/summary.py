@@ -13,6 +13,7 @@ from kitsjax.config import choose_scheme
 from kitsjax.data.case import Case
 from kitsjax.data.kits import list_annotation_files
 from kitsjax.errors import InputError
+from kitsjax.evaluate.absent_classes import find_absent_classes
 from kitsjax.evaluate.hu_threshold import fit_windows, threshold_scores
 from kitsjax.evaluate.results import FORMAT, Evaluation
 from kitsjax.evaluate.write_results import write_evaluation
@@ -119,6 +120,8 @@ def _write_scores(
                 means["best HU threshold"] = threshold
         print(f"\n{to_text(score_table(found))}\n\n{to_text(means_table(means, found.scheme))}\n")
         summary |= _summarize_scores(means, len(found.case_ids))
+        if absent := find_absent_classes(found, MAJORITY):
+            summary["absent_classes"] = [_without_nan(each._asdict()) for each in absent]
     write_text(folder / SUMMARY_NAME, json.dumps(summary, indent=1) + "\n")
     whole = found is not None and not _list_failures(found)
     scored = hash_scored(settings, folder, held_out) if whole else ""
@@ -167,6 +170,12 @@ def _summarize_scores(means: Mapping[str, Means], cases: int) -> dict[str, Any]:
     baseline = means.get("best HU threshold")
     threshold = {} if baseline is None else {"best_hu_threshold": baseline}
     return {**threshold, "cases": cases, "classes": means["network"]}
+
+
+def _without_nan(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Replace nan, which JSON lacks, by None."""
+    # Only nan differs from itself.
+    return {name: value if value == value else None for name, value in values.items()}
 
 
 def _network_means(found: Evaluation) -> Means:

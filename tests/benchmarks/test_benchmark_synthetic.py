@@ -5,7 +5,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from benchmarks.synthetic_statistics import SHARES, main, measure, read_cts, read_slices
+from benchmarks.real_cts import find_real_cts
+from benchmarks.synthetic_statistics import SHARES, main, measure, read_slices
 
 
 @pytest.fixture
@@ -58,9 +59,9 @@ def test_real_files_are_read(tmp_path):
     nib.save(nib.Nifti1Image(ct, np.eye(4)), tmp_path / "ct.nii.gz")
     mask = (np.arange(64).reshape(4, 4, 4) < 9).astype(np.uint8)
     nib.save(nib.Nifti1Image(mask, np.eye(4)), tmp_path / "kidney.nii.gz")
-    ((name, _, label),) = read_cts(tmp_path)
-    assert name == "ct.nii.gz"
-    assert label.sum() == 9
+    (found,) = find_real_cts(tmp_path)
+    assert found.path.name == "ct.nii.gz"
+    assert found.kidneys.sum() == 9
 
 
 @pytest.mark.parametrize("cases", [3, 8])

@@ -68,6 +68,7 @@ def test_python_and_stablehlo_predict_the_same(folder, held_out, run_here, tmp_p
         (["--model", "{run}", "{run}", "--output", "x.safetensors"], "a bundle holds one model"),
         (["--model", "{run}", "--output", "x"], "end in .safetensors"),
         (["--model", "{run}", "--mirror", "--output", "x.safetensors"], "add --format stablehlo"),
+        (["--model", "{run}", "--dtype", "bfloat16", "--output", "x.safetensors"], "or float16"),
         (["--model", "{run}/absent", "--output", "x.safetensors"], "absent"),
         (["--model", "{run}/absent", "--format", "stablehlo", "--output", "x"], "absent"),
     ],

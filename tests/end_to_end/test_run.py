@@ -18,7 +18,7 @@ from tiny_run import BATCHES, EPOCHS, command, environment, predict, run
 import kitsjax as kj
 from kitsjax.config import load_settings
 from kitsjax.data.preprocessed_case import PreprocessedCase
-from kitsjax.infer.bundle import load_model
+from kitsjax.infer.bundle import load_model, read_bundle
 from kitsjax.prepare import fill_intensities
 from kitsjax.run_lock import lock_folder
 from kitsjax.run_record import read_record
@@ -203,6 +203,25 @@ def test_intensities_are_the_runs_own(finished, copied, tmp_path):
     assert done.returncode == 0, done.stderr
     assert load_model(out).preprocess == measured
     assert read_record(out).intensities == record.intensities
+
+
+def test_a_run_starts_from_a_trained_model(finished, tmp_path):
+    """The record says from which; a run that is done needs it no more."""
+    folder, _ = finished
+    source = tmp_path / "source.safetensors"
+    shutil.copy(folder / "run" / "model.safetensors", source)
+    checksum = read_bundle(source).sha256
+    changes = (f"run.folder={tmp_path / 'run'}", f"train.init_from={source}", "train.epochs=1")
+    arguments = [part for change in changes for part in ("--set", change)]
+    again = ("train", "--config", folder / "tiny.toml", *arguments, "--resume")
+    done = run(*again)
+    assert done.returncode == 0, done.stderr
+    assert read_record(tmp_path / "run").initial == checksum
+    source.unlink()
+    done = run(*again)
+    assert done.returncode == 0, done.stderr
+    assert "training is done" in done.stdout
+    assert read_record(tmp_path / "run").initial == checksum
 
 
 def test_a_stop_while_predicting_is_told(copied):

@@ -9,12 +9,11 @@ from example_scores import LESIONS, SIX, evaluation, found, lesion
 from kitsjax.evaluate.outcomes import OUTCOMES
 from kitsjax.evaluate.results import Evaluation
 from kitsjax.labels import INDIVIDUAL, KITS, MAJORITY
+from kitsjax.report.lesion_tables import failure_table, sensitivity_table
 from kitsjax.report.result_tables import (
     case_table,
-    failure_table,
     means_table,
     score_table,
-    sensitivity_table,
     tidy_scores,
 )
 from kitsjax.report.table_format import Column, Table, to_csv

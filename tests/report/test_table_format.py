@@ -13,14 +13,13 @@ from kitsjax.evaluate.outcomes import OUTCOMES
 from kitsjax.evaluate.results import Evaluation, Score
 from kitsjax.labels import KITS, MAJORITY
 from kitsjax.report.latex import MOST_ROWS, to_latex
+from kitsjax.report.lesion_tables import failure_table, sensitivity_table
 from kitsjax.report.report import make_tables
 from kitsjax.report.result_tables import (
     SCORE_NAMES,
     case_table,
-    failure_table,
     means_table,
     score_table,
-    sensitivity_table,
     tidy_scores,
 )
 from kitsjax.report.table_format import (

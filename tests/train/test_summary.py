@@ -1,11 +1,14 @@
 """The end of a run: its summary, and what is not scored twice."""
 
+import json
+import math
 import os
 
 import pytest
 
 from kitsjax.config import load_settings
 from kitsjax.data.case import Case
+from kitsjax.evaluate.absent_classes import AbsentClass
 from kitsjax.evaluate.results import Failure
 from kitsjax.labels import KITS
 from kitsjax.run_record import KeptEpoch, RunRecord, read_record, write_record
@@ -51,7 +54,8 @@ class Scoring:
     def __init__(self, folder, monkeypatch):
         self.count, self.folder, self.failures = 0, folder, ()
         monkeypatch.setattr(summary_module, "evaluate_together", self.evaluate)
-        for name in ("write_report", "score_table", "means_table", "to_text", "_network_means"):
+        replaced = "score_table", "means_table", "to_text", "_network_means", "find_absent_classes"
+        for name in ("write_report", *replaced):
             monkeypatch.setattr(summary_module, name, lambda *_, **__: {})
         monkeypatch.setattr(summary_module, "write_evaluation", self.write)
         # What the run's record compares with: a time of each file, which a test may not wait for.
@@ -93,6 +97,20 @@ def test_what_is_current_is_not_scored_again(scored, capsys):
     assert report_scores(settings, folder, [], [case]) == []
     assert scoring.count == 1
     assert "scores are up to date" in capsys.readouterr().out
+
+
+def test_the_summary_tells_of_absent_classes(scored, monkeypatch):
+    """JSON has no nan: a class that no case shows has no Dice."""
+    settings, folder, case, _ = scored
+    assert "absent_classes" not in json.loads((folder / "summary.json").read_text())
+    chest = AbsentClass("tumor", 1, 1, 2.5, 2.5, 0, math.nan, math.nan)
+    monkeypatch.setattr(summary_module, "find_absent_classes", lambda *_: [chest])
+    case.label.write_text("another label")
+    report_scores(settings, folder, [], [case])
+    assert json.loads((folder / "summary.json").read_text())["absent_classes"] == [
+        {"evaluation_class": "tumor", "cases": 1, "found_in": 1, "mean_cm3": 2.5,
+         "largest_cm3": 2.5, "present": 0, "dice": None, "surface_dice": None}
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,15 @@
 """Hounsfield units of the wide phantom: unenhanced tissues, and what contrast agent adds by phase.
 
 A tissue has its unenhanced HU plus its enhancement times the patient's uptake, which stands for
-dose, weight and tube voltage (iodine is 1.6 times as bright at 80 as at 120 kVp). The ranges
-enclose published means and about two standard deviations; docs/synthetic.md names the sources.
+dose, weight and tube voltage. Where a measurement was found, the range encloses its mean and one or
+two standard deviations; the others are estimates. docs/synthetic.md says which are which.
 """
 
 import numpy as np
 
 UNENHANCED: dict[str, tuple[float, float]] = {
-    "fat": (-120, -86), "muscle": (28, 64), "blood": (28, 52), "kidney": (14, 42),
-    "liver": (40, 68), "spleen": (38, 56), "pancreas": (24, 48), "bowel": (22, 46),
+    "fat": (-120, -86), "muscle": (24, 64), "blood": (28, 52), "kidney": (14, 42),
+    "liver": (40, 76), "spleen": (38, 56), "pancreas": (24, 48), "bowel": (22, 46),
     "adrenal": (8, 38), "bile": (0, 20), "water": (-4, 16), "tumor": (16, 44),
     "marrow": (70, 260), "cortical": (280, 700), "brain": (24, 40), "lung": (-900, -720),
 }  # fmt: skip
@@ -17,22 +17,22 @@ UNENHANCED: dict[str, tuple[float, float]] = {
 ENHANCEMENT: dict[str, dict[str, tuple[float, float]]] = {
     "none": {},
     "arterial": {
-        "aorta": (190, 330), "vein": (15, 110), "portal": (15, 90), "cortex": (75, 150),
-        "medulla": (10, 55), "liver": (4, 25), "spleen": (50, 100), "pancreas": (40, 80),
+        "aorta": (190, 330), "vein": (15, 110), "portal": (15, 90), "cortex": (75, 185),
+        "medulla": (10, 75), "liver": (4, 25), "spleen": (50, 100), "pancreas": (40, 80),
         "bowel": (28, 70), "adrenal": (25, 60), "muscle": (2, 12), "brain": (2, 8),
-        "clear": (40, 120), "chromophobe": (30, 60), "papillary": (8, 30), "urine": (0, 6),
+        "clear": (40, 140), "chromophobe": (30, 100), "papillary": (8, 30), "urine": (0, 6),
     },
     "portal": {
         "aorta": (85, 140), "vein": (75, 135), "portal": (95, 150), "cortex": (85, 155),
         "medulla": (70, 145), "liver": (42, 75), "spleen": (52, 90), "pancreas": (35, 65),
         "bowel": (32, 65), "adrenal": (28, 60), "muscle": (6, 18), "brain": (4, 10),
-        "clear": (35, 85), "chromophobe": (32, 62), "papillary": (16, 42), "urine": (0, 40),
+        "clear": (35, 100), "chromophobe": (32, 95), "papillary": (16, 42), "urine": (0, 40),
     },
     "excretory": {
         "aorta": (45, 85), "vein": (45, 85), "portal": (45, 85), "cortex": (55, 110),
         "medulla": (60, 120), "liver": (22, 45), "spleen": (32, 55), "pancreas": (18, 40),
         "bowel": (18, 42), "adrenal": (10, 35), "muscle": (5, 15), "brain": (3, 8),
-        "clear": (35, 65), "chromophobe": (25, 50), "papillary": (18, 42), "urine": (150, 1400),
+        "clear": (35, 65), "chromophobe": (25, 80), "papillary": (18, 42), "urine": (150, 1400),
     },
 }  # fmt: skip
 """By phase: unenhanced, 25 to 45 s, 60 to 110 s, and 3 to 10 min after the injection."""
