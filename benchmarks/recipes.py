@@ -138,8 +138,8 @@ def read_scores(work: Path, name: str, seeds: Sequence[int], cases: str) -> np.n
 def make_rows(work: Path, names: Sequence[str], seeds: Sequence[int]) -> list[list[str]]:
     """Make a row of each recipe.
 
-    Its cells are the name, the time of an epoch as a multiple of the base's, and for the other cases
-    and then the six the mean Dice and surface Dice of each class. In brackets stands the 95 %
+    Its cells are the name, the time of an epoch as a multiple of the base's, and for the other
+    cases and then the six the mean Dice and surface Dice of each class. In brackets stands the 95 %
     interval of the difference from the base, by bootstrap over cases of their means over seeds.
     """
     rows = []

@@ -20,7 +20,7 @@ def test_recipes_change_the_base(name):
 
 
 def write_run(work, name, seed, seconds, dice):
-    """Write what a run leaves: an epoch of `seconds` and slower ones, and a Dice of each case of each folder."""
+    """Write what a run leaves: an epoch of `seconds` and slower ones, a Dice of each case."""
     run = work / f"{name}-{seed}"
     run.mkdir(parents=True, exist_ok=True)
     rows = [
