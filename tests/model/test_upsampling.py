@@ -40,6 +40,19 @@ def test_upsample_makes_a_block_of_each_voxel(implementation):
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
+def test_upsample_is_a_transposed_convolution():
+    @jax.jit
+    def by_lax(x, kernel):
+        # lax flips the kernel that it is given.
+        return jax.lax.conv_transpose(
+            x, kernel[::-1, ::-1, ::-1], (2, 2, 2), "VALID",
+            dimension_numbers=("NDHWC", "DHWIO", "NDHWC"),
+        )  # fmt: skip
+
+    found, _ = upsample_both_ways("direct")
+    np.testing.assert_allclose(found, by_lax(*upsample_operands()), rtol=1e-5, atol=1e-5)
+
+
 def test_upsample_gradients_equal_direct():
     (_, gradients), (_, direct) = upsample_both_ways("stacked"), upsample_both_ways("direct")
     for found, expected in zip(gradients, direct, strict=True):
