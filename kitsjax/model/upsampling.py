@@ -206,7 +206,8 @@ def _add_border(
         face = out[box] + rows[z][:, y][:, :, x][None]
         out = lax.dynamic_update_slice(out, face, (0, *start, 0))
     # Otherwise XLA adds the faces wherever the result is read, in passes over the whole volume.
-    return lax.optimization_barrier(out)
+    whole: Array = lax.optimization_barrier(out)
+    return whole
 
 
 def _border_forward(out: Array, table: Array) -> tuple[Array, Array]:
