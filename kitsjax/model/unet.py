@@ -88,7 +88,9 @@ class Up(nn.Module):
     features: int
 
     @nn.compact
-    def __call__(self, x: Volumes, skip: Volumes) -> DecoderInput:
+    def __call__(
+        self, x: Float[Array, "b z y x i"], skip: Float[Array, "b 2*z 2*y 2*x s"]
+    ) -> DecoderInput:
         """Describe the upsampled volume and the skip connection; the next convolution does both."""
         kernel = self.param("kernel", _he_normal_transposed, (2, 2, 2, x.shape[-1], self.features))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
