@@ -32,12 +32,13 @@ CONFIGS: dict[Size, str] = {"small": "phantom.toml", "full": "kits21.toml"}
 
 
 class Layer(NamedTuple):
-    """A layer with a kernel, for one device's share of a batch.
+    """A layer with a kernel, or two, for one device's share of a batch.
 
     Attributes:
-        kind: "convolution" (3x3x3) or "upsampling" (2x2x2, transposed).
-        shape: (b, z, y, x) of its input.
-        inputs, outputs: channels.
+        kind: "convolution" (3x3x3), or "decoder": upsampling (2x2x2, transposed), concatenation
+            with as many channels of a skip connection, and convolution, which a form may merge.
+        shape: (b, z, y, x) of its input; of a decoder's, the volume that is upsampled.
+        inputs, outputs: channels; of a decoder's, of the upsampled volume and of the result.
         stride: of the convolution.
     """
 
@@ -73,10 +74,9 @@ def list_layers(settings: Settings, batch: int) -> Counter[Layer]:
         else:
             finer, inputs = shapes[level - 1], features[level - 1]
             layers[Layer("convolution", finer, inputs, outputs, 2)] += 1
-            layers[Layer("upsampling", shape, outputs, inputs)] += 1
+            layers[Layer("decoder", shape, outputs, inputs)] += 1
         layers[Layer("convolution", shape, outputs, outputs)] += 1
         if level < len(features) - 1:
-            layers[Layer("convolution", shape, 2 * outputs, outputs)] += 1
             layers[Layer("convolution", shape, outputs, outputs)] += 1
     return layers
 

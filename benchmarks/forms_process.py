@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any, get_args
 
 import jax
+import jax.numpy as jnp
 
 from benchmarks.dummy_data import make_batch
 from benchmarks.forms import Layer, list_layers
 from benchmarks.measure import time_calls
 from kitsjax.devices import start_devices
 from kitsjax.model.compiling import JitByPlatform
-from kitsjax.model.convolution import convolve, upsample
+from kitsjax.model.convolution import convolve
 from kitsjax.model.unet import build_network
+from kitsjax.model.upsampling import DecoderInput, convolve_decoder
 from kitsjax.settings import NetworkSettings, Settings
 from kitsjax.train.augment import oversized_shape
 from kitsjax.train.program import build_program, compile_train_step, first_state
@@ -44,22 +46,32 @@ def measure_forms(settings: Settings, rounds: int) -> dict[str, Any]:
 
 
 def build_layer(layer: Layer, form: str, dtype: Any) -> Callable[[], Any]:
-    """Build a call of a layer's forward pass and both of its gradients on random arrays."""
-    keys = jax.random.split(jax.random.key(0), 3)
-    edge = 3 if layer.kind == "convolution" else 2
-    x = jax.random.normal(keys[0], (*layer.shape, layer.inputs), dtype)
-    kernel = jax.random.normal(keys[1], (edge,) * 3 + (layer.inputs, layer.outputs), dtype)
+    """Build a call of a layer's forward pass and all of its gradients on random arrays."""
+    keys = iter(jax.random.split(jax.random.key(0), 5))
 
-    def forward(x: jax.Array, kernel: jax.Array) -> jax.Array:
-        if layer.kind == "convolution":
-            return convolve(x, kernel, layer.stride, form)  # type: ignore[arg-type]
-        return upsample(x, kernel, form)  # type: ignore[arg-type]
+    def sample(*shape: int) -> jax.Array:
+        return jax.random.normal(next(keys), shape, dtype)
+
+    kernel_inputs = layer.inputs
+    x: Any = sample(*layer.shape, layer.inputs)
+    if layer.kind == "decoder":
+        batch, *edges = layer.shape
+        skip = sample(batch, *(2 * edge for edge in edges), layer.outputs)
+        up_kernel = sample(2, 2, 2, layer.inputs, layer.outputs)
+        x = DecoderInput(x, up_kernel, jnp.zeros(layer.outputs, dtype), skip)
+        kernel_inputs = x.channels
+    kernel = sample(3, 3, 3, kernel_inputs, layer.outputs)
+
+    def forward(x: Any, kernel: jax.Array) -> jax.Array:
+        if layer.kind == "decoder":
+            return convolve_decoder(x, kernel, dtype, form)  # type: ignore[arg-type]
+        return convolve(x, kernel, layer.stride, form)  # type: ignore[arg-type]
 
     out = jax.eval_shape(forward, x, kernel)
-    gradient = jax.random.normal(keys[2], out.shape, out.dtype)
+    gradient = sample(*out.shape).astype(out.dtype)
 
     @JitByPlatform
-    def run(x: jax.Array, kernel: jax.Array, gradient: jax.Array) -> Any:
+    def run(x: Any, kernel: jax.Array, gradient: jax.Array) -> Any:
         result, pull_back = jax.vjp(forward, x, kernel)
         return result, pull_back(gradient)
 

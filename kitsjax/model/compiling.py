@@ -15,7 +15,7 @@ COMPILER_OPTIONS: dict[str, dict[str, Any]] = {"gpu": {"xla_gpu_force_conv_nhwc"
 
 On a GPU, XLA gives 3D convolutions channels-first layouts; cuDNN's kernels for tensor cores want
 the channels last, as the arrays have them. By the compiler's account the train step of kits21.toml
-on an H100 then moves 64.9 GiB instead of 67.6, and needs 7.5 GiB of temporary memory instead of
+on an H100 then moved 64.9 GiB instead of 67.6, and needed 7.5 GiB of temporary memory instead of
 8.3 (jax 0.10.2). No GPU has run it yet.
 """
 

@@ -57,49 +57,6 @@ def convolve(
     return implementations[implementation](x, kernel)
 
 
-def upsample(
-    x: Volumes, kernel: Float[Array, "2 2 2 i o"], implementation: Implementation
-) -> Float[Array, "b 2*z 2*y 2*x o"]:
-    """Apply a transposed convolution of kernel and stride 2: each voxel becomes a block of eight.
-
-    Every output voxel depends on one input voxel, so `direct` and `planar` are one matrix product
-    to 8 * outputs and a rearrangement, which is fastest everywhere but on TPUs: those rearrange
-    rows and columns slowly. `stacked`, for them, is a convolution of planes that have zeros
-    between their rows and columns. `portable` chooses as in `convolve`.
-    """
-    if implementation == "portable":
-        out: Array = lax.platform_dependent(
-            x, kernel, tpu=_upsample_planes, default=_upsample_product
-        )
-        return out
-    if implementation == "stacked":
-        return _upsample_planes(x, kernel)
-    return _upsample_product(x, kernel)
-
-
-def _upsample_product(x: Volumes, kernel: Array) -> Array:
-    b, z, y, w = x.shape[:4]
-    out = jnp.einsum("bzyxi,klmio->bzkylxmo", x, kernel)
-    return out.reshape(b, 2 * z, 2 * y, 2 * w, -1)
-
-
-def _upsample_planes(x: Volumes, kernel: Array) -> Array:
-    b, z, y, w, inputs = x.shape
-    # (z, y, x, i, o) -> (y, x, i, z * o), flipped as a transposed convolution's kernel is.
-    flat = kernel.transpose(1, 2, 3, 0, 4).reshape(2, 2, inputs, -1)[::-1, ::-1]
-    out = lax.conv_general_dilated(
-        x.reshape(b * z, y, w, inputs),
-        flat,
-        window_strides=(1, 1),
-        padding=((1, 1), (1, 1)),
-        lhs_dilation=(2, 2),
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-    )
-    # The channels hold both planes that an input plane becomes: interleave them.
-    planes = jnp.split(out.reshape(b, z, 2 * y, 2 * w, -1), 2, axis=-1)
-    return jnp.stack(planes, axis=2).reshape(b, 2 * z, 2 * y, 2 * w, -1)
-
-
 def _direct(x: Volumes, kernel: Kernel, stride: int) -> Float[Array, "b Z Y X o"]:
     return lax.conv_general_dilated(
         x,

@@ -20,8 +20,7 @@ def norm_relu(
 ) -> Float[Array, "b z y x c"]:
     """Normalize each channel of each sample over its voxels, scale, shift, apply a leaky ReLU.
 
-    Statistics are float32 and take two passes (mean, then mean squared deviation): mean(x^2) -
-    mean(x)^2 cancels badly where the mean is large. The result has the dtype of x.
+    Statistics are float32 (`_center`). The result has the dtype of x.
 
     The gradient is written out so that x and its statistics are all that is kept for it;
     derived automatically, float32 copies of x would be most of the training step's memory.
@@ -30,10 +29,8 @@ def norm_relu(
 
 
 def _norm_relu_forward(x: Array, scale: Array, shift: Array) -> tuple[Array, tuple[Array, ...]]:
-    centered = x.astype(jnp.float32)
-    mean = _voxel_mean(centered)
-    centered -= mean
-    inverse_deviation = lax.rsqrt(_voxel_mean(jnp.square(centered)) + EPSILON)
+    centered, mean, variance = _center(x)
+    inverse_deviation = lax.rsqrt(variance + EPSILON)
     normal = centered * inverse_deviation
     out = jax.nn.leaky_relu(_scale_and_shift(normal, scale, shift), SLOPE)
     return out.astype(x.dtype), (x, mean, inverse_deviation, scale, shift)
@@ -62,6 +59,22 @@ def _norm_relu_backward(saved: tuple[Array, ...], gradient: Array) -> tuple[Arra
 
 
 norm_relu.defvjp(_norm_relu_forward, _norm_relu_backward)
+
+
+def _center(x: Array) -> tuple[Array, Array, Array]:
+    """Compute x without the mean of each channel of each sample, the means and the variances.
+
+    In float32 this takes two passes over x (mean, then mean squared deviation): mean(x^2) -
+    mean(x)^2 cancels badly where the mean is large. In half precision one pass is enough: float32
+    holds the squares exactly, and the cancellation does no more harm than the rounding of x did.
+    """
+    wide = x.astype(jnp.float32)
+    mean = _voxel_mean(wide)
+    centered = wide - mean
+    if jnp.finfo(x.dtype).bits >= 32:
+        return centered, mean, _voxel_mean(jnp.square(centered))
+    variance = _voxel_mean(jnp.square(wide)) - jnp.square(mean)
+    return centered, mean, jnp.maximum(variance, 0)
 
 
 def _voxel_mean(x: Float[Array, "b z y x c"]) -> Float[Array, "b 1 1 1 c"]:

@@ -11,8 +11,9 @@ from jaxtyping import Array, Float
 from kitsjax.errors import InputError
 from kitsjax.labels import KITS, LabelScheme
 from kitsjax.model.arrays import Outputs
-from kitsjax.model.convolution import FASTEST_IMPLEMENTATION, Implementation, convolve, upsample
+from kitsjax.model.convolution import FASTEST_IMPLEMENTATION, Implementation, Volumes, convolve
 from kitsjax.model.norm import SLOPE, norm_relu
+from kitsjax.model.upsampling import DecoderInput, convolve_decoder
 from kitsjax.settings import NetworkSettings
 from kitsjax.types import Shape
 
@@ -44,19 +45,23 @@ class ConvNormRelu(nn.Module):
     implementation: Implementation
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b z y x i"]) -> Float[Array, "b Z Y X o"]:
+    def __call__(self, x: Volumes | DecoderInput) -> Float[Array, "b Z Y X o"]:
         """Apply the three operations; with stride 2, halve every axis."""
-        shape = (3, 3, 3, x.shape[-1], self.features)
+        inputs = x.channels if isinstance(x, DecoderInput) else x.shape[-1]
+        shape = (3, 3, 3, inputs, self.features)
         kernel = self.param("kernel", _he_normal, shape)
         # nnU-Net has this bias, so it stays among the parameters. It isn't added: the norm takes a
         # channel's mean away and any bias with it, so adding it would only cost time and memory.
         self.param("bias", nn.initializers.zeros, (self.features,))
         scale = self.param("norm_scale", nn.initializers.ones, (self.features,))
         shift = self.param("norm_bias", nn.initializers.zeros, (self.features,))
-        x = convolve(
-            x.astype(self.dtype), kernel.astype(self.dtype), self.stride, self.implementation
-        )
-        return norm_relu(x, scale, shift)
+        if isinstance(x, DecoderInput):
+            out = convolve_decoder(x, kernel, self.dtype, self.implementation)
+        else:
+            out = convolve(
+                x.astype(self.dtype), kernel.astype(self.dtype), self.stride, self.implementation
+            )
+        return norm_relu(out, scale, shift)
 
 
 class Block(nn.Module):
@@ -68,7 +73,7 @@ class Block(nn.Module):
     implementation: Implementation
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b z y x i"]) -> Float[Array, "b Z Y X o"]:
+    def __call__(self, x: Volumes | DecoderInput) -> Float[Array, "b Z Y X o"]:
         """Apply both convolutions."""
         first = ConvNormRelu(
             self.features, self.stride, self.dtype, self.implementation, name="first"
@@ -78,19 +83,18 @@ class Block(nn.Module):
 
 
 class Up(nn.Module):
-    """2x2x2 transposed convolution with stride 2 and bias."""
+    """2x2x2 transposed convolution with stride 2 and bias, beside a skip connection."""
 
     features: int
-    dtype: DTypeLike
-    implementation: Implementation
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b z y x i"]) -> Float[Array, "b 2*z 2*y 2*x o"]:
-        """Double every axis."""
+    def __call__(
+        self, x: Float[Array, "b z y x i"], skip: Float[Array, "b 2*z 2*y 2*x s"]
+    ) -> DecoderInput:
+        """Describe the upsampled volume and the skip connection; the next convolution does both."""
         kernel = self.param("kernel", _he_normal_transposed, (2, 2, 2, x.shape[-1], self.features))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        x = upsample(x.astype(self.dtype), kernel.astype(self.dtype), self.implementation)
-        return x + bias.astype(self.dtype).reshape(1, 1, 1, 1, -1)
+        return DecoderInput(x, kernel, bias, skip)
 
 
 class DeepSupervisionOutput(nn.Module):
@@ -147,9 +151,8 @@ class UNet(nn.Module):
         logits = []
         for level in reversed(range(stages - 1)):
             features = self.stage_features[level]
-            x = Up(features, self.dtype, self.implementation, name=f"up_{level}")(x)
-            x = jnp.concatenate([x, skips[level]], axis=-1)
-            x = block(features, 1, self.dtype, self.implementation, name=f"decoder_{level}")(x)
+            both = Up(features, name=f"up_{level}")(x, skips[level])
+            x = block(features, 1, self.dtype, self.implementation, name=f"decoder_{level}")(both)
             if level < self.deep_supervision:
                 # "head" is the name in every model file.
                 output = DeepSupervisionOutput(channels, name=f"head_{level}")

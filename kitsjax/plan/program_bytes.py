@@ -1,8 +1,9 @@
 """Bytes that a compiled program moves, counted in its text, where XLA gives no count: on GPUs.
 
 After optimization each top-level instruction of a program for a GPU is a kernel or a call of a
-library: it reads its operands from memory and writes its results there. What a library does within
-a call, such as a change of layout in cuDNN, does not show.
+library: it reads its operands from memory and writes its results there. Of an operand that is only
+sliced it reads the slices, and a slice is updated in place. What a library does within a call, such
+as a change of layout in cuDNN, does not show.
 """
 
 import math
@@ -20,6 +21,9 @@ _NO_TRAFFIC = frozenset({
     "replica-id", "opt-barrier", "add-dependency",
 })  # fmt: skip
 """Instructions that only name or rearrange what is in memory already."""
+
+_SLICES = frozenset({"slice", "dynamic-slice"})
+"""Instructions that read a part of their first operand."""
 
 _COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\) -> .* \{$")
 _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?([\w.\-]+) = (\(.*?\)|\S+) ([\w\-]+)\((.*)$")
@@ -112,7 +116,53 @@ def _traffic(
     if operation.endswith("-start") and operation != "copy-start":
         # Its result names the operands again, beside what is written.
         return sizes[instruction.name]
+    if operation == "fusion":
+        (fused,) = instruction.called("calls")
+        return _count_fusion(computations[fused])
+    if operation in _SLICES:
+        return 2 * sizes[instruction.name]
+    if operation == "dynamic-update-slice":
+        return 2 * sizes[instruction.operands[1]]
     return sizes[instruction.name] + sum(sizes.get(each, 0) for each in instruction.operands)
+
+
+def _count_fusion(fused: list[_Instruction]) -> float:
+    """Count what a fusion reads of its parameters and writes of its results.
+
+    Of a parameter that is only sliced it reads the slices. A slice is updated in place.
+    """
+    by_name = {each.name: each for each in fused}
+    sizes = {each.name: _size(each.kind) for each in fused}
+    users: dict[str, list[_Instruction]] = {each.name: [] for each in fused}
+    for each in fused:
+        for operand in set(each.operands) & users.keys():
+            users[operand].append(each)
+
+    def read(name: str) -> float:
+        total = 0.0
+        for user in users[name]:
+            if user.operation == "bitcast":
+                total += read(user.name)
+            elif user.operation in _SLICES and user.operands[0] == name:
+                total += sizes[user.name]
+            elif user.name not in roots or user.operands[0] != name:
+                return sizes[name]
+        return min(total, sizes[name])
+
+    def written(name: str) -> float:
+        each = by_name[name]
+        if each.operation == "tuple":
+            return sum(written(operand) for operand in each.operands)
+        if each.operation == "bitcast":
+            return written(each.operands[0])
+        if each.operation == "dynamic-update-slice":
+            roots.add(name)
+            return sizes[each.operands[1]]
+        return sizes[name]
+
+    roots: set[str] = set()
+    total = written(fused[-1].name)
+    return total + sum(read(each.name) for each in fused if each.operation == "parameter")
 
 
 def _branches(instruction: _Instruction) -> Iterator[str]:

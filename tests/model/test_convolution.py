@@ -12,7 +12,6 @@ from kitsjax.model.convolution import (
     WINOGRAD_CHANNELS,
     XLA_GRADIENT_CHANNELS,
     convolve,
-    upsample,
 )
 
 # The input's shape and the output's channels: odd and single planes, and channels on all sides of
@@ -93,37 +92,3 @@ def test_planar_keeps_bfloat16(case):
     expected = convolve_by_definition(np.asarray(x), np.asarray(kernel, np.float64), 1)
     scale = np.abs(expected).max()
     np.testing.assert_allclose(found.astype(jnp.float32), expected, atol=0.02 * scale)
-
-
-UPSAMPLE_SHAPE, UPSAMPLE_FEATURES = (2, 3, 2, 4, 5), 3
-
-
-@cache
-def upsample_operands():
-    rng = np.random.default_rng(0)
-    kernel = rng.normal(size=(2, 2, 2, UPSAMPLE_SHAPE[-1], UPSAMPLE_FEATURES))
-    return rng.normal(size=UPSAMPLE_SHAPE).astype(np.float32), kernel.astype(np.float32)
-
-
-@cache
-def upsample_both_ways(implementation):
-    def function(x, kernel):
-        return upsample(x, kernel, implementation)
-
-    return output_and_gradients(function, *upsample_operands())
-
-
-@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
-def test_upsample_makes_a_block_of_each_voxel(implementation):
-    x, kernel = upsample_operands()
-    expected = np.zeros((2, 6, 4, 8, UPSAMPLE_FEATURES))
-    for at in np.ndindex(2, 2, 2):
-        expected[:, at[0] :: 2, at[1] :: 2, at[2] :: 2] = x @ kernel[at]
-    found, _ = upsample_both_ways(implementation)
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
-
-
-def test_upsample_gradients_equal_direct():
-    (_, gradients), (_, direct) = upsample_both_ways("stacked"), upsample_both_ways("direct")
-    for found, expected in zip(gradients, direct, strict=True):
-        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-4)

@@ -27,6 +27,15 @@ def test_norm_is_right_wherever_the_mean_is(mean):
     np.testing.assert_allclose(compiled(x, scale, shift), exact, atol=1e-4)
 
 
+def test_norm_in_half_precision_takes_one_pass():
+    """Its statistics are those of the definition, to the rounding of the result."""
+    x = (16 + 2 * jax.random.normal(jax.random.key(0), SHAPE)).astype(jnp.bfloat16)
+    scale, shift = jnp.array([1.0, 2.0, 0.5]), jnp.array([0.0, 1.0, -1.0])
+    exact = by_definition(np.asarray(x, np.float64), np.asarray(scale), np.asarray(shift))
+    found = np.asarray(compiled(x, scale, shift), np.float64)
+    np.testing.assert_allclose(found, exact, rtol=2**-8, atol=1e-3)
+
+
 def test_gradient_is_that_of_the_definition():
     keys = jax.random.split(jax.random.key(0), 2)
     x, weight = (jax.random.normal(key, (2, 4, 5, 6, 3)) for key in keys)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from kitsjax.errors import InputError
-from kitsjax.model.unet import Up, build_network, stage_features
+from kitsjax.model.unet import build_network, stage_features
 from kitsjax.settings import NetworkSettings
 
 PATCH = (16, 16, 16)
@@ -199,26 +199,6 @@ def test_receptive_field_reaches_the_edge(image, params, monkeypatch):
     for axis in range(3):
         line = jnp.abs(gradient).max(axis=[a for a in range(3) if a != axis])
         assert (line > 0).all()
-
-
-def test_up_is_a_transposed_convolution():
-    """out[2 z + k, ...] = x[z, ...] @ kernel[k, ...] + bias: no overlap, none left out."""
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(2, 2, 3, 4, 5)).astype(np.float32)
-    kernel = rng.normal(size=(2, 2, 2, 5, 3)).astype(np.float32)
-    bias = np.array([1.0, 2.0, 3.0], np.float32)
-    up = Up(3, jnp.float32, "direct")
-    found = jax.jit(up.apply)({"params": {"kernel": kernel, "bias": bias}}, x)
-
-    @jax.jit
-    def by_lax(x, kernel):
-        # lax flips the kernel that it is given.
-        return jax.lax.conv_transpose(
-            x, kernel[::-1, ::-1, ::-1], (2, 2, 2), "VALID",
-            dimension_numbers=("NDHWC", "DHWIO", "NDHWC"),
-        )  # fmt: skip
-
-    np.testing.assert_allclose(found, np.asarray(by_lax(x, kernel)) + bias, atol=1e-5)
 
 
 def test_initialization_is_nnunets():

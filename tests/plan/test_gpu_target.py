@@ -59,15 +59,17 @@ def compile_for(target, batch):
 def test_a_step_on_an_h100_is_channels_last():
     """All convolutions of the step have their channels last; bytes and memory are as documented."""
     found = compile_for("h100", 4)
-    assert found["convolutions"] == {"b012f_o012i->b012f": 65}
+    # 65 of the network, six more at each of three merged decoder levels.
+    assert found["convolutions"] == {"b012f_o012i->b012f": 83}
     assert found["reduces"] == 0
-    assert found["bytes"] < 66 * GIB
-    assert found["temporary"] < 8 * GIB
+    assert found["bytes"] < 50 * GIB
+    assert found["temporary"] < 6.5 * GIB
 
 
 def test_eight_devices_reduce_the_gradient_once():
     """XLA splits the one reduction, and those of loss and norm, into five; not one a parameter."""
     found = compile_for("h100x8", 8)
     assert found["devices"] == 8
-    assert sum(found["convolutions"].values()) == 65
+    # With a patch a device, two decoder levels are merged.
+    assert sum(found["convolutions"].values()) == 77
     assert 1 <= found["reduces"] <= 6

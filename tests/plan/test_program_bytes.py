@@ -5,9 +5,9 @@ import pytest
 from kitsjax.plan.program_bytes import count_convolutions, count_program_bytes
 
 FUSED = """
-%fused (p.1: f32[8]) -> f32[8] {
+%fused (p.1: f32[8]) -> bf16[8] {
   %p.1 = f32[8]{0} parameter(0)
-  ROOT %neg = f32[8]{0} negate(%p.1)
+  ROOT %half = bf16[8]{0} convert(%p.1)
 }
 """
 
@@ -24,6 +24,49 @@ def test_an_instruction_reads_and_writes():
     """32 bytes are read and 16 written; a fusion counts as a whole, not what is within."""
     text = program(A, "ROOT %b = bf16[8]{0} fusion(%a), kind=kLoop, calls=%fused")
     assert count_program_bytes(text) == 32 + 16
+
+
+SLICED = """
+%part (p.2: f32[8], q.2: f32[2]) -> f32[2] {
+  %p.2 = f32[8]{0} parameter(0)
+  %q.2 = f32[2]{0} parameter(1)
+  %v.2 = f32[8]{0} bitcast(%p.2)
+  %s.2 = f32[2]{0} slice(%v.2), slice={[0:2]}
+  ROOT %sum = f32[2]{0} add(%s.2, %q.2)
+}
+
+%update (p.3: f32[8], q.3: f32[2], i.3: s32[]) -> f32[8] {
+  %p.3 = f32[8]{0} parameter(0)
+  %q.3 = f32[2]{0} parameter(1)
+  %i.3 = s32[] parameter(2)
+  ROOT %u.3 = f32[8]{0} dynamic-update-slice(%p.3, %q.3, %i.3)
+}
+
+%both (p.4: f32[8], q.4: f32[2], i.4: s32[]) -> f32[8] {
+  %p.4 = f32[8]{0} parameter(0)
+  %q.4 = f32[2]{0} parameter(1)
+  %i.4 = s32[] parameter(2)
+  %u.4 = f32[8]{0} dynamic-update-slice(%p.4, %q.4, %i.4)
+  ROOT %n.4 = f32[8]{0} negate(%u.4)
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "moved"),
+    [
+        ("f32[2]{0} fusion(%a, %b), kind=kLoop, calls=%part", 8 + 8 + 8),
+        ("f32[8]{0} fusion(%a, %b, %i), kind=kLoop, calls=%update", 8 + 4 + 8),
+        ("f32[8]{0} fusion(%a, %b, %i), kind=kLoop, calls=%both", 32 + 8 + 4 + 32),
+        ("f32[2]{0} slice(%a), slice={[0:2]}", 8 + 8),
+        ("f32[8]{0} dynamic-update-slice(%a, %b, %i)", 8 + 8),
+    ],
+    ids=["sliced", "updated", "updated and read", "slice", "update"],
+)
+def test_a_slice_counts_as_a_slice(line, moved):
+    """What is sliced is read in part, and what is updated stays where it is."""
+    b, i = "%b = f32[2]{0} parameter(1)", "%i = s32[] parameter(2)"
+    assert count_program_bytes(program(A, b, i, f"ROOT %r = {line}", others=SLICED)) == moved
 
 
 def test_names_and_views_move_nothing():
