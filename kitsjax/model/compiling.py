@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -10,21 +11,31 @@ from kitsjax.errors import first_line
 
 _logger = logging.getLogger(__name__)
 
-COMPILER_OPTIONS: dict[str, dict[str, Any]] = {"gpu": {"xla_gpu_force_conv_nhwc": True}}
-"""XLA's options by platform.
+Options = dict[str, Any]
+"""Values of XLA's options by their names."""
+
+_CHANNELS_LAST: Options = {"xla_gpu_force_conv_nhwc": True}
+
+_UNFUSED: Options = {"xla_disable_hlo_passes": "cudnn-fused-convolution-rewriter"}
+
+COMPILER_OPTIONS: dict[str, tuple[Options, ...]] = {
+    "gpu": (_CHANNELS_LAST, _CHANNELS_LAST | _UNFUSED, _UNFUSED)
+}
+"""XLA's options by platform: the first that the compiler takes are used.
 
 On a GPU, XLA gives 3D convolutions channels-first layouts; cuDNN's kernels for tensor cores want
 the channels last, as the arrays have them. By the compiler's account the train step of kits21.toml
 on an H100 then moved 64.9 GiB instead of 67.6, and needed 7.5 GiB of temporary memory instead of
-8.3 (jax 0.10.2). No GPU has run it yet.
+8.3 (jax 0.10.2). No GPU has run it yet: cuDNN may have no kernel for that order, or none for the
+sum of two convolutions that XLA makes one call of, which `_UNFUSED` leaves apart.
 """
 
 
 def compile_program(lowered: Any, platform: str) -> Any:
     """Compile a lowered function with the options of its platform.
 
-    Where the compiler refuses them, as it may if cuDNN has no kernel for a layout, a note says so
-    and the function is compiled without.
+    Where the compiler refuses them, as it may if cuDNN lacks a kernel, a note says so and the next
+    ones are tried, at last none.
 
     Args:
         lowered: what `jax.jit(f).lower(...)` returns.
@@ -33,18 +44,18 @@ def compile_program(lowered: Any, platform: str) -> Any:
     Returns:
         The compiled function, a `jax.stages.Compiled`.
     """
-    if options := COMPILER_OPTIONS.get(platform):
+    for options in COMPILER_OPTIONS.get(platform, ()):
         try:
             return lowered.compile(options)
         except jax.errors.JaxRuntimeError as error:
-            if is_out_of_memory(error):
-                raise
-            note_refusal(error, options)
+            _note_refusal(error, options)
     return lowered.compile()
 
 
-def note_refusal(error: Exception, options: dict[str, Any]) -> None:
-    """Log a note that the compiler refused its options."""
+def _note_refusal(error: Exception, options: Options) -> None:
+    """Log a note that the compiler refused options; raise the error if it is a lack of memory."""
+    if is_out_of_memory(error):
+        raise error
     named = ", ".join(f"{name}={value}" for name, value in options.items())
     _logger.warning("the compiler refused %s (%s); compiled without", named, first_line(error))
 
@@ -80,10 +91,11 @@ class JitByPlatform:
     """
 
     def __init__(self, function: Callable[..., Any], static_argnames: Sequence[str] = ()) -> None:
-        self.jitted = jax.jit(function, static_argnames=static_argnames)
+        jit = partial(jax.jit, function, static_argnames=static_argnames)
+        self.jitted = jit()
         self._with_options = {
-            platform: jax.jit(function, static_argnames=static_argnames, compiler_options=options)
-            for platform, options in COMPILER_OPTIONS.items()
+            platform: [(options, jit(compiler_options=options)) for options in several]
+            for platform, several in COMPILER_OPTIONS.items()
         }
 
     def lower(self, *args: Any, **kwargs: Any) -> jax.stages.Lowered:
@@ -91,16 +103,15 @@ class JitByPlatform:
         return self.jitted.lower(*args, **kwargs)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the function; where the compiler refuses the options, without them from then on."""
-        platform = jax.default_backend()
-        if with_options := self._with_options.get(platform):
+        """Call the function; options that the compiler refuses are not tried again."""
+        untried = self._with_options.get(jax.default_backend(), [])
+        while untried:
+            options, jitted = untried[0]
             try:
-                return with_options(*args, **kwargs)
+                return jitted(*args, **kwargs)
             except jax.errors.JaxRuntimeError as error:
-                if is_out_of_memory(error):
-                    raise
-                note_refusal(error, COMPILER_OPTIONS[platform])
-                del self._with_options[platform]
+                _note_refusal(error, options)
+                del untried[0]
         return self.jitted(*args, **kwargs)
 
 

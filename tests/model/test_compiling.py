@@ -10,20 +10,21 @@ from kitsjax.model import compiling
 class Lowered:
     """A lowered function whose compiler may refuse options; what it was compiled with is kept."""
 
-    def __init__(self, refusal: str = "") -> None:
-        self.refusal, self.tried = refusal, []
+    def __init__(self, refusal: str = "", refused=lambda options: bool(options)) -> None:
+        self.refusal, self.refused, self.tried = refusal, refused, []
 
     def compile(self, options=None):
         self.tried.append(options)
-        if options and self.refusal:
+        if self.refusal and self.refused(options):
             raise jax.errors.JaxRuntimeError(self.refusal)
         return "compiled"
 
 
 OPTIONS = compiling.COMPILER_OPTIONS["gpu"]
+PLATFORMS = [("gpu", OPTIONS[0]), ("cpu", None), ("tpu", None)]
 
 
-@pytest.mark.parametrize(("platform", "options"), [("gpu", OPTIONS), ("cpu", None), ("tpu", None)])
+@pytest.mark.parametrize(("platform", "options"), PLATFORMS)
 def test_each_platform_has_its_options(platform, options):
     lowered = Lowered()
     assert compiling.compile_program(lowered, platform) == "compiled"
@@ -33,19 +34,28 @@ def test_each_platform_has_its_options(platform, options):
 def test_what_the_compiler_refuses_is_left_out(caplog):
     lowered = Lowered("INTERNAL: no valid engine for this layout")
     assert compiling.compile_program(lowered, "gpu") == "compiled"
-    assert lowered.tried == [OPTIONS, None]
+    assert lowered.tried == [*OPTIONS, None]
     assert "refused xla_gpu_force_conv_nhwc=True (INTERNAL: no valid engine" in caplog.text
+
+
+def test_convolutions_stay_apart_where_no_sum_is_known():
+    """If it is the sum of two that cuDNN lacks, the channels still come last."""
+    passes = "xla_disable_hlo_passes"
+    lowered = Lowered("INTERNAL: no engine", lambda options: passes not in options)
+    compiling.compile_program(lowered, "gpu")
+    assert lowered.tried == [*OPTIONS[:2]]
+    assert lowered.tried[-1] == {**OPTIONS[0], passes: "cudnn-fused-convolution-rewriter"}
 
 
 def test_a_lack_of_memory_is_no_refusal():
     lowered = Lowered("RESOURCE_EXHAUSTED: out of memory")
     with pytest.raises(jax.errors.JaxRuntimeError, match="RESOURCE_EXHAUSTED"):
         compiling.compile_program(lowered, "gpu")
-    assert lowered.tried == [OPTIONS]
+    assert lowered.tried == [OPTIONS[0]]
 
 
 def test_a_step_is_compiled_once_with_options(monkeypatch):
-    monkeypatch.setitem(compiling.COMPILER_OPTIONS, "cpu", {"xla_cpu_enable_fast_math": False})
+    monkeypatch.setitem(compiling.COMPILER_OPTIONS, "cpu", ({"xla_cpu_enable_fast_math": False},))
     traced = []
 
     @jax.pmap
@@ -64,7 +74,7 @@ def test_a_step_is_compiled_once_with_options(monkeypatch):
 def test_jit_uses_the_options_it_can(monkeypatch, caplog, known):
     """An option that the compiler does not know is noted once, and the result is right."""
     name = "xla_cpu_enable_fast_math" if known else "xla_no_such_option"
-    monkeypatch.setitem(compiling.COMPILER_OPTIONS, "cpu", {name: False})
+    monkeypatch.setitem(compiling.COMPILER_OPTIONS, "cpu", ({name: False},))
     double = compiling.JitByPlatform(lambda x, times: times * x, ("times",))
     assert [float(double(jnp.ones(()), times=2)) for _ in range(2)] == [2, 2]
     assert caplog.text.count("compiled without") == (0 if known else 1)
