@@ -45,7 +45,7 @@ def convolve_decoder(
 ) -> Float[Array, "b z y x o"]:
     """Upsample, concatenate and convolve, up to a constant in each channel.
 
-    The norm that follows takes the constant away. `direct` merges the upsampling and the
+    The norm that follows takes the constant away. `merged` merges the upsampling and the
     convolution where this moves fewer bytes (`convolve_merged`): where the volume to upsample holds
     more numbers than the merged kernel. The others do one after the other.
 
@@ -57,7 +57,7 @@ def convolve_decoder(
     """
     coarse, up_kernel, up_bias, skip = inputs
     merged_size = 64 * coarse.shape[-1] * kernel.shape[-1]
-    if implementation == "direct" and coarse.size > merged_size:
+    if implementation == "merged" and coarse.size > merged_size:
         return convolve_merged(inputs, kernel, dtype)
     upsampled = upsample(coarse.astype(dtype), up_kernel.astype(dtype), implementation)
     upsampled += up_bias.astype(dtype).reshape(1, 1, 1, 1, -1)
@@ -70,7 +70,7 @@ def upsample(
 ) -> Float[Array, "b 2*z 2*y 2*x o"]:
     """Apply a transposed convolution of kernel and stride 2: each voxel becomes a block of eight.
 
-    Every output voxel depends on one input voxel, so `direct` and `planar` are one matrix product
+    Every output voxel depends on one input voxel, so all but `stacked` are one matrix product
     to 8 * outputs and a rearrangement, which is fastest everywhere but on TPUs: those rearrange
     rows and columns slowly. `stacked`, for them, is a convolution of planes that have zeros
     between their rows and columns. `portable` chooses as in `convolve`.

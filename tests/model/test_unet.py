@@ -140,7 +140,7 @@ def test_input_of_an_odd_size_is_refused():
 
 @pytest.mark.parametrize(
     ("platform", "implementation", "dtype"),
-    [("cpu", "planar", "float32"), ("gpu", "direct", "bfloat16"), ("tpu", "stacked", "bfloat16")],
+    [("cpu", "planar", "float32"), ("gpu", "merged", "bfloat16"), ("tpu", "stacked", "bfloat16")],
 )
 def test_auto_follows_the_platform(platform, implementation, dtype):
     network = build_network(NetworkSettings(), (128, 128, 128), platform)

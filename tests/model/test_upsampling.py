@@ -134,7 +134,7 @@ def test_large_volumes_are_merged(size, merged):
         jnp.ones((1, *[size] * 3, 7)), jnp.ones((2, 2, 2, 7, 3)), jnp.ones(3),
         jnp.ones((1, *[2 * size] * 3, 2)),
     )  # fmt: skip
-    function = partial(convolve_decoder, dtype=jnp.float32, implementation="direct")
+    function = partial(convolve_decoder, dtype=jnp.float32, implementation="merged")
     text = str(jax.make_jaxpr(function)(inputs, jnp.ones((3, 3, 3, 5, 4))))
     edges = ",".join([str(2 * size)] * 3)
     assert (f"[1,{edges},5]" not in text) == merged
