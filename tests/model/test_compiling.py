@@ -38,7 +38,7 @@ def test_what_the_compiler_refuses_is_left_out(caplog):
     assert "refused xla_gpu_force_conv_nhwc=True (INTERNAL: no valid engine" in caplog.text
 
 
-def test_convolutions_stay_apart_where_no_sum_is_known():
+def test_sums_that_cudnn_lacks_stay_apart():
     """If it is the sum of two that cuDNN lacks, the channels still come last."""
     passes = "xla_disable_hlo_passes"
     lowered = Lowered("INTERNAL: no engine", lambda options: passes not in options)
