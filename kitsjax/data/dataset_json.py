@@ -87,11 +87,12 @@ def check_channels(root: Path, content: dict[str, Any]) -> None:
     """
     for key in ("channel_names", "modality"):
         channels = content.get(key)
-        names = [*map(str, channels.values())] if isinstance(channels, dict) else channels
-        if not isinstance(names, list):
+        if isinstance(channels, dict):
+            channels = [*channels.values()]
+        if not isinstance(channels, list):
             continue
-        named = ", ".join(map(str, names))
-        if len(names) > 1:
+        named = ", ".join(map(str, channels))
+        if len(channels) > 1:
             raise InputError(
                 f"{root / NAME}: {key} names {len(channels)} channels ({named}), and kitsjax reads "
                 "one; give a data set of CTs"

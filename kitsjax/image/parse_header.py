@@ -130,7 +130,7 @@ def _choose_affine(header: Any, pixdim: np.ndarray, path: Path) -> None:
         # nibabel raises where a quaternion is none.
         with suppress(HeaderDataError, ValueError), np.errstate(all="ignore"):
             affine = np.asarray(header.get_best_affine(), float)
-    check_affine(affine, pixdim, path)
+    check_affine(affine, pixdim.tolist(), path)
     if not has_lengths:
         header["pixdim"][1:4] = np.linalg.norm(affine[:3, :3], axis=0)
 
