@@ -127,6 +127,9 @@ def main():
     os.environ["KITSJAX_FAULT_TRIALS"] = str(options.trials)
     os.chdir(ROOT)
     chosen = {name: row for name, row in CATALOG.items() if options.only in name}
+    # Workers of pytest-xdist have no plugin of this process, so that they are told by options.
+    others = [test for name, row in CATALOG.items() if name not in chosen for test in row[1]]
+    more += [f"--deselect=tests/{test}" for test in others]
     CATALOG.clear()
     CATALOG.update(chosen)
     files = {f"tests/{name.partition('::')[0]}" for _, tests in chosen.values() for name in tests}
