@@ -56,8 +56,13 @@ def _describe(title: str, each: AbsentClass) -> str:
             f"it was found in {each.found_in} of them, {number(each.mean_cm3, 2)} cm³ on average "
             f"over all of them, at most {number(each.largest_cm3, 2)}"
         )
+    others = ""
+    if each.present:
+        others = (
+            f" In the other {count(each.present, 'case')} Dice is {number(each.dice)} and surface "
+            f"Dice {number(each.surface_dice)}."
+        )
     return (
-        f"{title} is absent in {count(each.cases, 'case')}, which count in the means (Dice 1 if "
-        f"nothing is found, else 0): {found}. In the other {count(each.present, 'case')} Dice is "
-        f"{number(each.dice)} and surface Dice {number(each.surface_dice)}."
+        f"{title} is absent in {count(each.cases, 'case')} (in the means, Dice is 1 if nothing is "
+        f"found, else 0): {found}.{others}"
     )

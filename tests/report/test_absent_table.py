@@ -12,7 +12,7 @@ from label_schemes import LIVER
 from kitsjax.evaluate.absent_classes import AbsentClass, find_absent_classes
 from kitsjax.evaluate.results import Evaluation, Score
 from kitsjax.labels import INDIVIDUAL, KITS, MAJORITY
-from kitsjax.report.absent_table import absent_table
+from kitsjax.report.absent_table import absent_table, describe_absent
 from kitsjax.report.mean_scores import score_means
 from kitsjax.report.report import make_tables
 from kitsjax.report.result_tables import score_table
@@ -58,7 +58,7 @@ def test_means_of_all_cases_stay_as_they_are():
 
 def test_the_notes_of_table_1_say_so():
     text = " ".join(score_table(CHESTS).notes)
-    assert "Kidney + Masses is absent in 2 cases, which count in the means" in text
+    assert "Kidney + Masses is absent in 2 cases (in the means, Dice is 1 if nothing" in text
     assert "it was found in 1 of them, 4.50 cm³ on average over all of them, at most 9.00" in text
     assert "In the other 2 cases Dice is 0.850 and surface Dice 0.425" in text
     assert "Tumor is absent in 3 cases" in text
@@ -89,6 +89,8 @@ def test_a_class_that_no_case_has():
     alone = Evaluation(tuple(scores("d", (9.0, 0.0), (3.0, 0.0), (0.0, 0.0))))
     assert math.isnan(find_absent_classes(alone, MAJORITY)[0].dice)
     assert absent_table(alone).rows[0][5:] == ("0", "–", "–")
+    # Nothing is said of the other cases, since there are none.
+    assert "other" not in describe_absent(alone)[0]
 
 
 def test_individual_annotations_do_as_well():
