@@ -83,10 +83,7 @@ def stack_models(models: Models) -> Ensemble:
         InputError: no model, or they differ in labels, network, patch shape or preprocessing other
             than the normalization.
     """
-    if isinstance(models, Model) or not isinstance(models, Iterable):
-        members = [models]
-    else:
-        members = list(models)
+    members = list(models) if isinstance(models, Iterable) else [models]
     for member in members:
         if not isinstance(member, Model):
             raise TypeError(f"a model is what load_model returns, not {type(member).__name__}")

@@ -201,10 +201,9 @@ def _add_border(
 ) -> Float[Array, "b z y x o"]:
     """Add a table's values to the voxels on the six faces of each volume, in place."""
     rows = table.astype(out.dtype)
-    for start, end, (z, y, x) in _faces(out.shape[1:4]):
-        box = (slice(None), *(slice(a, b) for a, b in zip(start, end, strict=True)))
-        face = out[box] + rows[z][:, y][:, :, x][None]
-        out = lax.dynamic_update_slice(out, face, (0, *start, 0))
+    for box, (z, y, x) in _faces(out.shape[1:4]):
+        face = out[:, *box] + rows[z][:, y][:, :, x][None]
+        out = lax.dynamic_update_slice(out, face, (0, *(side.start for side in box), 0))
     # Otherwise XLA adds the faces wherever the result is read, in passes over the whole volume.
     whole: Array = lax.optimization_barrier(out)
     return whole
@@ -216,10 +215,9 @@ def _border_forward(out: Array, table: Array) -> tuple[Array, Array]:
 
 def _border_backward(table: Array, gradient: Array) -> tuple[Array, Array]:
     total = jnp.zeros_like(table)
-    for start, end, places in _faces(gradient.shape[1:4]):
-        box = (slice(None), *(slice(a, b) for a, b in zip(start, end, strict=True)))
+    for box, places in _faces(gradient.shape[1:4]):
         z, y, x = (jax.nn.one_hot(place, 3, dtype=table.dtype) for place in places)
-        face = gradient[box].astype(table.dtype).sum(0)
+        face = gradient[:, *box].astype(table.dtype).sum(0)
         total += jnp.einsum("zyxo,za,yb,xc->abco", face, z, y, x, precision=lax.Precision.HIGHEST)
     return gradient, total
 
@@ -227,15 +225,13 @@ def _border_backward(table: Array, gradient: Array) -> tuple[Array, Array]:
 _add_border.defvjp(_border_forward, _border_backward)
 
 
-def _faces(
-    shape: tuple[int, ...],
-) -> Iterator[tuple[tuple[int, ...], tuple[int, ...], list[np.ndarray]]]:
-    """List six boxes, (start, end), that hold each border voxel once, and their table's rows."""
+def _faces(shape: tuple[int, ...]) -> Iterator[tuple[list[slice], list[np.ndarray]]]:
+    """List six boxes (z, y, x) that hold each border voxel once, and their table's rows."""
     places = [np.minimum(np.arange(n), 1) + (np.arange(n) == n - 1) for n in shape]
     for axis in range(3):
         for place in (0, shape[axis] - 1):
             # The axes before this one leave out their ends, which have been listed.
             start = (*(1,) * axis, place, *(0,) * (2 - axis))
             end = (*(n - 1 for n in shape[:axis]), place + 1, *shape[axis + 1 :])
-            boxes = zip(places, start, end, strict=True)
-            yield start, end, [rows[a:b] for rows, a, b in boxes]
+            box = list(map(slice, start, end))
+            yield box, [rows[side] for rows, side in zip(places, box, strict=True)]

@@ -25,6 +25,9 @@ _NO_TRAFFIC = frozenset({
 _SLICES = frozenset({"slice", "dynamic-slice"})
 """Instructions that read a part of their first operand."""
 
+_UPDATE = "dynamic-update-slice"
+"""The instruction that writes its second operand into a part of the first, in place."""
+
 _COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\) -> .* \{$")
 _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?([\w.\-]+) = (\(.*?\)|\S+) ([\w\-]+)\((.*)$")
 _ARRAY = re.compile(r"(\w+)\[([\d,]*)\]")
@@ -121,7 +124,7 @@ def _traffic(
         return _count_fusion(computations[fused])
     if operation in _SLICES:
         return 2 * sizes[instruction.name]
-    if operation == "dynamic-update-slice":
+    if operation == _UPDATE:
         return 2 * sizes[instruction.operands[1]]
     return sizes[instruction.name] + sum(sizes.get(each, 0) for each in instruction.operands)
 
@@ -131,12 +134,14 @@ def _count_fusion(fused: list[_Instruction]) -> float:
 
     Of a parameter that is only sliced it reads the slices. A slice is updated in place.
     """
-    by_name = {each.name: each for each in fused}
     sizes = {each.name: _size(each.kind) for each in fused}
     users: dict[str, list[_Instruction]] = {each.name: [] for each in fused}
     for each in fused:
         for operand in set(each.operands) & users.keys():
             users[operand].append(each)
+
+    written = list(_written(fused[-1], {each.name: each for each in fused}))
+    updated = {each.name for each in written if each.operation == _UPDATE}
 
     def read(name: str) -> float:
         total = 0.0
@@ -145,24 +150,21 @@ def _count_fusion(fused: list[_Instruction]) -> float:
                 total += read(user.name)
             elif user.operation in _SLICES and user.operands[0] == name:
                 total += sizes[user.name]
-            elif user.name not in roots or user.operands[0] != name:
+            elif user.name not in updated or user.operands[0] != name:
                 return sizes[name]
         return min(total, sizes[name])
 
-    def written(name: str) -> float:
-        each = by_name[name]
-        if each.operation == "tuple":
-            return sum(written(operand) for operand in each.operands)
-        if each.operation == "bitcast":
-            return written(each.operands[0])
-        if each.operation == "dynamic-update-slice":
-            roots.add(name)
-            return sizes[each.operands[1]]
-        return sizes[name]
-
-    roots: set[str] = set()
-    total = written(fused[-1].name)
+    total = sum(sizes[each.operands[1] if each.name in updated else each.name] for each in written)
     return total + sum(read(each.name) for each in fused if each.operation == "parameter")
+
+
+def _written(root: _Instruction, by_name: dict[str, _Instruction]) -> Iterator[_Instruction]:
+    """Yield the instructions of a fusion that write the results which its root names."""
+    if root.operation not in ("tuple", "bitcast"):
+        yield root
+        return
+    for operand in root.operands if root.operation == "tuple" else root.operands[:1]:
+        yield from _written(by_name[operand], by_name)
 
 
 def _branches(instruction: _Instruction) -> Iterator[str]:
