@@ -319,7 +319,7 @@ class NetworkSettings(Section):
     remat: bool = Field(
         False, description="recompute activations in the backward pass, to save memory"
     )
-    convolution: Literal["auto", "direct", "merged", "planar", "stacked"] = Field(
+    convolution: Literal["auto", "direct", "packed", "merged", "planar", "stacked"] = Field(
         "auto",
         description="implementation of the 3D convolution; auto: planar on the CPU, stacked on a "
         "TPU, merged on a GPU, direct elsewhere",

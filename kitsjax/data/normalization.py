@@ -25,6 +25,9 @@ from kitsjax.settings import PreprocessSettings
 LARGEST_HU = 32767
 """HU are stored from its negative to it, as int16 without the least value of that type."""
 
+_VOXELS_AT_ONCE = 2**18
+"""A table is looked up for about so many voxels in one call."""
+
 
 @dataclass(frozen=True)
 class Normalization:
@@ -181,8 +184,17 @@ def normalize(hu: np.ndarray, table: np.ndarray, out: np.ndarray | None = None) 
     """
     if out is None:
         out = np.empty(hu.shape, table.dtype)
-    # Plane by plane, so that the indices, which NumPy widens to 64 bits, stay in the cache.
-    for plane, target in zip(hu.view(np.uint16), out, strict=True):
+    bits = hu.view(np.uint16)
+    # Several planes at a time: few enough that their indices, of 64 bits, stay in the cache, and
+    # many enough that threads that read patches seldom meet between two calls of NumPy.
+    planes = max(1, _VOXELS_AT_ONCE // max(1, math.prod(hu.shape[1:])))
+    index = np.empty((min(planes, len(hu)), *hu.shape[1:]), np.intp)
+    values = np.empty(index.shape, table.dtype)
+    for first in range(0, len(hu), planes):
+        part = bits[first : first + planes]
+        found = values[: len(part)]
+        index[: len(part)] = part
         # No index is out of range. "clip" is the mode that does not check it beforehand.
-        target[...] = table.take(plane, mode="clip")
+        table.take(index[: len(part)], out=found, mode="clip")
+        out[first : first + planes] = found
     return out

@@ -8,14 +8,15 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-Implementation = Literal["direct", "merged", "planar", "stacked", "portable"]
+from kitsjax.model.packing import convolve_packed
+
+Implementation = Literal["direct", "packed", "merged", "planar", "stacked", "portable"]
 IMPLEMENTATIONS: tuple[Implementation, ...] = get_args(Implementation)
 
 FASTEST_IMPLEMENTATION: dict[str, Implementation] = {
     "cpu": "planar", "gpu": "merged", "tpu": "stacked",
 }  # fmt: skip
-"""The implementation of each platform, by measurement or, on GPUs, by the compiler's account; on
-all others it is "direct"."""
+"""The implementation of each platform, by measurement; on all others it is "direct"."""
 
 WINOGRAD_CHANNELS = 32
 """From this many channels on, Winograd's method saves a CPU more products than it adds sums."""
@@ -35,8 +36,10 @@ def convolve(
     An output axis has ceil(n / stride) voxels.
 
     - `direct` is XLA's own 3D convolution.
-    - `merged` is the same, but in the decoder, where it also does what comes before
-      (`upsampling.convolve_decoder`); for GPUs.
+    - `packed` is the same for GPUs, with neighboring voxels as channels where there are few
+      (`packing.convolve_packed`).
+    - `merged` is `packed`, and in the decoder it also does what comes before
+      (`upsampling.convolve_decoder`).
     - `planar` is made of 2D convolutions and matrix products, which XLA's CPU backend runs several
       times faster, gradients most of all.
     - `stacked` is one 2D convolution over all planes. A TPU's compiler cuts volumes with few
@@ -46,9 +49,11 @@ def convolve(
     """
     stacked = partial(_stacked, stride=stride)
     direct = partial(_direct, stride=stride)
+    packed = convolve_packed if stride == 1 else direct
     implementations = {
         "direct": direct,
-        "merged": direct,
+        "packed": packed,
+        "merged": packed,
         "planar": _planar if stride == 1 else stacked,
         "stacked": stacked,
     }

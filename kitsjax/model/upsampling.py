@@ -12,6 +12,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from kitsjax.model.convolution import Implementation, Kernel, Volumes, convolve
+from kitsjax.model.packing import convolve_packed
 
 UpKernel = Float[Array, "2 2 2 i o"]
 MergedKernel = Float[Array, "4 4 4 i o"]
@@ -56,8 +57,8 @@ def convolve_decoder(
         implementation: see `convolve`.
     """
     coarse, up_kernel, up_bias, skip = inputs
-    merged_size = 64 * coarse.shape[-1] * kernel.shape[-1]
-    if implementation == "merged" and coarse.size > merged_size:
+    kernel_size = 64 * coarse.shape[-1] * kernel.shape[-1]
+    if implementation == "merged" and coarse.size > 4 * kernel_size:
         return convolve_merged(inputs, kernel, dtype)
     upsampled = upsample(coarse.astype(dtype), up_kernel.astype(dtype), implementation)
     upsampled += up_bias.astype(dtype).reshape(1, 1, 1, 1, -1)
@@ -121,8 +122,10 @@ def convolve_merged(
     coarse, up_kernel, up_bias, skip = inputs
     features = up_bias.size
     upper, lower = kernel[..., :features, :], kernel[..., features:, :]
-    out = convolve(skip.astype(dtype), lower.astype(dtype), 1, "direct")
-    out += _convolve_upsampled(coarse.astype(dtype), _merge_kernels(up_kernel, upper).astype(dtype))
+    merged = _merge_kernels(up_kernel, upper).astype(dtype)
+    out = convolve_packed(
+        skip.astype(dtype), lower.astype(dtype), _convolve_upsampled(coarse.astype(dtype), merged)
+    )
     return _add_border(out, _border_table(up_bias, upper))
 
 
@@ -201,8 +204,12 @@ def _add_border(
 ) -> Float[Array, "b z y x o"]:
     """Add a table's values to the voxels on the six faces of each volume, in place."""
     rows = table.astype(out.dtype)
-    for box, (z, y, x) in _faces(out.shape[1:4]):
-        face = out[:, *box] + rows[z][:, y][:, :, x][None]
+    boxes = list(_faces(out.shape[1:4]))
+    faces = [out[:, *box] + rows[z][:, y][:, :, x][None] for box, (z, y, x) in boxes]
+    # Faces that were computed before are written in place. Otherwise XLA computes and writes each
+    # in one kernel, which passes over the whole volume (2.9 ms of a step on an H100, now 0.1).
+    out, faces = lax.optimization_barrier((out, faces))
+    for (box, _), face in zip(boxes, faces, strict=True):
         out = lax.dynamic_update_slice(out, face, (0, *(side.start for side in box), 0))
     # Otherwise XLA adds the faces wherever the result is read, in passes over the whole volume.
     whole: Array = lax.optimization_barrier(out)

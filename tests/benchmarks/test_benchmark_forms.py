@@ -53,7 +53,7 @@ def test_all_forms_compute_the_same(layer):
 
 def test_every_form_of_layers_and_step_is_timed():
     found = measure_forms(TINY, rounds=1)
-    assert {"direct", "merged", "planar", "stacked"} == set(FORMS) == set(found["step"])
+    assert {"direct", "packed", "merged", "planar", "stacked"} == set(FORMS) == set(found["step"])
     assert [each["layer"] for each in found["layers"]] == [
         str(layer) for layer in forms.list_layers(TINY, 1)
     ]

@@ -111,6 +111,25 @@ def with_foreground(*groups):
     return [Histogram(*np.unique(np.array(g, np.int64), return_counts=True)) for g in groups]
 
 
+class CountingTable(np.ndarray):
+    """A table that counts how often it is looked up."""
+
+    def take(self, *args, **kwargs):
+        self.lookups = getattr(self, "lookups", 0) + 1
+        return self.view(np.ndarray).take(*args, **kwargs)
+
+
+@pytest.mark.parametrize("shape", [(90, 100, 110), (3, 600, 700), (5, 0, 4), (1, 1, 1)])
+def test_few_lookups_normalize_a_volume(shape):
+    """Threads that read patches meet at every call; the values are the table's."""
+    hu = np.random.default_rng(0).integers(-1024, 3071, shape).astype(np.int16)
+    table = make_table(Normalization(-100.0, 300.0, 50.0, 80.0), "float16")
+    counting = table.view(CountingTable)
+    expected = table[hu.view(np.uint16)]
+    np.testing.assert_array_equal(normalize(hu[:, ::-1], counting), expected[:, ::-1])
+    assert counting.lookups <= max(shape[0] // 20, 3)
+
+
 def test_intensities_weigh_each_voxel_the_same():
     """nnU-Net's rule: percentiles of all foreground voxels, and the statistics of the clipped."""
     groups = [draw(50, 30, 1), [], draw(4000, 90, 2)]

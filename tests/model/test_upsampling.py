@@ -127,9 +127,9 @@ def test_the_upsampled_bias_ends_at_the_border():
     np.testing.assert_array_equal(found[0, ..., 0], expected)
 
 
-@pytest.mark.parametrize(("size", "merged"), [(4, False), (8, True)])
+@pytest.mark.parametrize(("size", "merged"), [(8, False), (12, True)])
 def test_large_volumes_are_merged(size, merged):
-    """64 numbers a channel do not pay for a kernel of 4x4x4, 512 do: then nothing is joined."""
+    """512 numbers a channel do not pay for a kernel of 4x4x4, 1728 do: then nothing is joined."""
     inputs = DecoderInput(
         jnp.ones((1, *[size] * 3, 7)), jnp.ones((2, 2, 2, 7, 3)), jnp.ones(3),
         jnp.ones((1, *[2 * size] * 3, 2)),

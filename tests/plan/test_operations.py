@@ -34,7 +34,7 @@ def test_a_step_of_the_paper_counts_eleven_tflop():
 
 def test_the_form_does_not_matter():
     counts = []
-    for form in ("direct", "merged", "planar", "stacked"):
+    for form in ("direct", "packed", "merged", "planar", "stacked"):
         network = TINY.network.model_copy(update={"convolution": form})
         counts.append(count_step_operations(TINY.model_copy(update={"network": network}), 2))
     assert len(set(counts)) == 1
