@@ -401,9 +401,8 @@ class TrainSettings(Section):
     init_from: str = Field(
         "",
         description="a trained model whose parameters training starts from: a run folder, a model "
-        "file, or 'synthetic', the package's own where the build has it; its labels and its "
-        "network must be this run's. A run that is resumed goes on from its own checkpoint; empty: "
-        "random parameters",
+        "file, or 'synthetic', the package's own; its labels and its network must be this run's. "
+        "A run that is resumed goes on from its own checkpoint; empty: random parameters",
     )
     checkpoint_epochs: int = Field(1, ge=1, description="epochs between checkpoints")
     checkpoint_minutes: float = Field(

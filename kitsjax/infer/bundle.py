@@ -103,7 +103,7 @@ def load_model(path: str | Path) -> Model:
     """Load a trained model from a model file or a run folder, or the package's model of a name.
 
         model = kj.load_model("runs/phantom")
-        model = kj.load_model("synthetic")  # in builds that have it; see packaged_models
+        model = kj.load_model("synthetic")  # part of the package
 
     Args:
         path: a model file (.safetensors), the folder of a finished run, which contains one, or a
