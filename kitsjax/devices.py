@@ -12,6 +12,7 @@ import numpy as np
 
 from kitsjax.errors import InputError, first_line
 from kitsjax.settings import RunSettings
+from kitsjax.signals import end_at_once_on_signals
 
 _CPU_SECONDS = 900
 """Longest wait for another host within a program on CPUs."""
@@ -39,8 +40,12 @@ def start_devices(settings: RunSettings, keep_memory: bool = False) -> None:
     if settings.cpu_devices > 1:
         jax.config.update("jax_num_cpu_devices", settings.cpu_devices)
     if settings.coordinator:
-        _join_processes(settings)
-    _find_device()
+        # JAX waits for the others for minutes, and holds up handlers of signals meanwhile.
+        with end_at_once_on_signals("stopped while joining the run's other processes"):
+            _join_processes(settings)
+            _find_device()
+    else:
+        _find_device()
     if keep_memory and sys.platform == "linux" and jax.default_backend() == "cpu":
         _keep_freed_memory()
 

@@ -30,7 +30,7 @@ from kitsjax.host_end import (
 )
 from kitsjax.hosts import coordination_client, host_count, host_index
 from kitsjax.processes import end_now, host_name
-from kitsjax.signals import ignore_signals
+from kitsjax.signals import ignore_signals, signal_self
 
 LOST_SECONDS = 40.0
 """A host that gave no sign of life for so long has died."""
@@ -85,6 +85,10 @@ class HostWatch:
         end = describe_end(error)
         if self._say_end(end):
             self._left.set()
+            if error is None:
+                # Another host may have been stopped when this one's work was done already.
+                self._look()
+                error = explain_end(*self._cause) if self._cause else None
             jax.distributed.shutdown()
             return error
         # JAX's own shutdown would wait for the host that is lost, and then abort this one.
@@ -110,7 +114,7 @@ class HostWatch:
             if not ending_since:
                 ending_since = time.monotonic()
                 # The main thread ends as it would at a signal: files and workers are tidied up.
-                os.kill(os.getpid(), self._cause[1].signal or signal.SIGTERM)
+                signal_self(self._cause[1].signal or signal.SIGTERM)
             elif time.monotonic() - ending_since > GRACE_SECONDS:
                 end = describe_end(explain_end(*self._cause))
                 with suppress(jax.errors.JaxRuntimeError):

@@ -69,6 +69,16 @@ def watch_signals() -> Iterator[list[int]]:
         yield seen
 
 
+def signal_self(number: int) -> None:
+    """Send this process a signal that stopped another host.
+
+    Nothing is sent where the default action stands, which would end it without tidying up: a signal
+    has begun to end it already (`stop_on_signals`), or the caller handles none.
+    """
+    if signal.getsignal(number) != signal.SIG_DFL:
+        os.kill(os.getpid(), number)
+
+
 def ignore_signals() -> None:
     """Ignore SIGTERM and SIGINT from now on, for a process that is ending with its own status."""
     for number in STOPPED_STATUSES:
@@ -81,12 +91,16 @@ def end_at_once_on_signals(
 ) -> Iterator[None]:
     """End this process at SIGTERM or SIGINT even while a compiler runs, which holds up handlers.
 
-    It is for work that writes nothing, since no file is tidied up.
+    It is for work that writes nothing, since no file is tidied up. In another thread than the main
+    one it does nothing.
 
     Args:
         text: what `Stopped` would say.
         tidy: is called before the end, in a thread of its own.
     """
+    if not _in_main_thread():
+        yield
+        return
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
 
@@ -112,9 +126,7 @@ def end_at_once_on_signals(
 @contextmanager
 def _handle(handler: _Handler) -> Iterator[None]:
     """Install a handler of both signals. One that is ignored, as a background job's, stays so."""
-    # Python lets only the main thread set handlers.
-    main = threading.current_thread() is threading.main_thread()
-    numbers = STOPPED_STATUSES if main else ()
+    numbers = STOPPED_STATUSES if _in_main_thread() else ()
     before: dict[int, Any] = {number: signal.getsignal(number) for number in numbers}
     for number, found in before.items():
         if found != signal.SIG_IGN:
@@ -123,4 +135,11 @@ def _handle(handler: _Handler) -> Iterator[None]:
         yield
     finally:
         for number, found in before.items():
-            signal.signal(number, found)
+            # A process that has begun to end (`ignore_signals`) goes on to ignore them.
+            if signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, found)
+
+
+def _in_main_thread() -> bool:
+    """Tell whether this is the main thread, the only one that Python lets set handlers."""
+    return threading.current_thread() is threading.main_thread()

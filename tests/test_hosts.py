@@ -2,11 +2,21 @@
 
 import os
 import signal
+import sys
 
 import pytest
-from two_hosts import finish, join
+from two_hosts import JOIN, finish, free_address, join, start_processes
 
 from kitsjax.hosts import agree, exchange
+
+READY_TO_JOIN = """
+import jax
+connect = jax.distributed.initialize
+def initialize(*args, **kwargs):
+    print("ready", flush=True)
+    connect(*args, **kwargs)
+jax.distributed.initialize = initialize
+"""
 
 READY = "hosts.barrier('starting'); print('ready', flush=True)"
 
@@ -140,6 +150,60 @@ def work(index, hosts, *_):
             started[index].send_signal(signal.SIGTERM)
         statuses, _, lines = finish(started)
     assert (statuses, lines) == ([143, 143], 2 * [["SIGTERM: stopped"]])
+
+
+def test_a_late_signal_stops_all_hosts():
+    """A host that was done before waits for the others, and ends as they do."""
+    work = """
+def work(index, hosts, *_):
+    if index:
+        while not hosts.coordination_client().key_value_dir_get("kitsjax/ended/"):
+            time.sleep(0.1)
+        print("ready", flush=True)
+        time.sleep(1000)
+"""
+    with join(work) as started:
+        wait_until_ready(started[1:])
+        started[1].send_signal(signal.SIGTERM)
+        statuses, _, lines = finish(started)
+    assert (statuses, lines) == ([143, 143], 2 * [["SIGTERM: stopped"]])
+
+
+def test_a_host_that_tidies_up_is_left_alone():
+    """What another host's end asks for is not the second signal, which would end it at once."""
+    work = """
+def work(index, hosts, *_):
+    hosts.barrier("starting")
+    print("ready", flush=True)
+    try:
+        time.sleep(1000)
+    finally:
+        if index:
+            print("ready", flush=True)
+            time.sleep(4)
+            print("tidied", flush=True)
+"""
+    with join(work) as started:
+        wait_until_ready(started)
+        started[1].send_signal(signal.SIGTERM)
+        wait_until_ready(started[1:])
+        started[0].send_signal(signal.SIGTERM)
+        statuses, printed, lines = finish(started)
+    assert (statuses, lines) == ([143, 143], 2 * [["SIGTERM: stopped"]])
+    assert printed[1] == "tidied\n"
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_a_signal_ends_the_wait_for_others(index):
+    """JAX waits for minutes until all processes of a run have come, and looks at no signal."""
+    code = JOIN.replace("WORK", READY_TO_JOIN)
+    command = [sys.executable, "-c", code, free_address(), str(index), "2"]
+    with start_processes([command]) as started:
+        wait_until_ready(started)
+        started[0].send_signal(signal.SIGTERM)
+        statuses, _, lines = finish(started)
+    assert statuses == [143]
+    assert lines[0][-1] == "SIGTERM: stopped while joining the run's other processes"
 
 
 def test_a_killed_host_is_noticed():

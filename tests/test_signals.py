@@ -4,12 +4,19 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
 from processes import wait_until
 
-from kitsjax.signals import Stopped, stop_on_signals, watch_signals
+from kitsjax.signals import (
+    Stopped,
+    end_at_once_on_signals,
+    ignore_signals,
+    stop_on_signals,
+    watch_signals,
+)
 
 STATUS = {signal.SIGTERM: 143, signal.SIGINT: 130}
 
@@ -160,6 +167,16 @@ def test_a_stop_in_a_compilation_has_its_status():
     assert (process.returncode, printed) == (143, "SIGTERM: stopped\n")
 
 
+def test_another_thread_sets_no_handlers():
+    def work():
+        with stop_on_signals(), watch_signals(), end_at_once_on_signals():
+            pass
+        return True
+
+    with ThreadPoolExecutor() as pool:
+        assert pool.submit(work).result()
+
+
 def test_stopped_is_a_keyboard_interrupt():
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(KeyboardInterrupt) as stopped, stop_on_signals():
@@ -175,6 +192,18 @@ def test_watched_signals_are_only_noted():
         # The second one acts as it did before.
         with pytest.raises(Stopped):
             os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_process_that_ends_ignores_signals():
+    """Leaving the handlers that stood before would let a signal change its status."""
+    before = {number: signal.getsignal(number) for number in STATUS}
+    try:
+        with stop_on_signals(), watch_signals():
+            ignore_signals()
+        assert all(signal.getsignal(number) == signal.SIG_IGN for number in STATUS)
+    finally:
+        for number, found in before.items():
+            signal.signal(number, found)
 
 
 def test_an_ignored_signal_stays_ignored():

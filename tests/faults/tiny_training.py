@@ -39,37 +39,42 @@ def start(folder, cache, processes=1):
 
 
 def _train(folder, cache, run, pipe):
+    from tiny_training_imports import exit_with, ignore_signals, run_command
+
     sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    status = run_command(lambda: _train_together(folder, cache, run, pipe))
+    # A command does so at its exit, of which a process of `multiprocessing` knows nothing.
+    ignore_signals()
+    exit_with(status)
+
+
+def _train_together(folder, cache, run, pipe):
+    """Do what `kitsjax.train.run` does around its training, in the same order."""
     # Two devices together, where the tests have eight.
     os.environ["XLA_FLAGS"] = ""
     import jax
     from tiny_training_imports import (
         Path,
         RunSettings,
-        Stopped,
         TrainingLoop,
         connect_devices,
         host_watch,
         start_devices,
     )  # fmt: skip
 
-    from kitsjax.errors import InputError
-
     # A host that was killed is missed sooner than in a real run.
     host_watch.LOST_SECONDS = 3.0
     devices = 2 // run["processes"]
     start_devices(RunSettings(compilation_cache=cache, cpu_devices=devices, **run))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-    try:
-        with host_watch.end_together():
-            connect_devices()
-            loop = TrainingLoop(make_settings(), Path(folder), [], [])
-            best, _ = loop.fit(lambda settings, *_: open_streams(loop, pipe))
-            leaves = jax.tree.leaves(best)
-            digest = hashlib.sha256(b"".join(np.asarray(leaf).tobytes() for leaf in leaves))
-            pipe.send(("done", digest.hexdigest()))
-    except (Stopped, InputError) as error:
-        sys.exit(error.status)
+    with host_watch.end_together():
+        connect_devices()
+        loop = TrainingLoop(make_settings(), Path(folder), [], [])
+        best, _ = loop.fit(lambda settings, *_: open_streams(loop, pipe))
+        leaves = jax.tree.leaves(best)
+        digest = hashlib.sha256(b"".join(np.asarray(leaf).tobytes() for leaf in leaves))
+        pipe.send(("done", digest.hexdigest()))
+    return 0
 
 
 def make_settings():
