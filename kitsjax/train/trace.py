@@ -93,9 +93,7 @@ class _TracedStep:
         options = jax.profiler.ProfileOptions()
         # Each call of Python would be an event; a trace shows a million, and they slow the loop.
         options.python_tracer_level = 0
-        jax.profiler.start_trace(
-            self._folder, create_perfetto_trace=True, profiler_options=options
-        )
+        jax.profiler.start_trace(self._folder, create_perfetto_trace=True, profiler_options=options)
         self._is_running = True
 
     def stop(self) -> None:
