@@ -6,7 +6,7 @@ python bin/train.py --config configs/kits21.toml --set data.folds=5 --fold all -
 python bin/train.py --config configs/kits21_paper.toml --plan --target h100
 """
 
-from kitsjax.command import exit_with, resolve_settings, run_command, settings_parser
+from kitsjax.command import add_profile, exit_with, resolve_settings, run_command, settings_parser
 
 
 def main() -> int:
@@ -29,15 +29,18 @@ def main() -> int:
         help="with --plan: the TPU slice or GPUs to plan for, such as v5e:2x2, h100 or h100x8, "
         "which need not be in this machine; needs their compiler and takes minutes",
     )  # fmt: skip
+    add_profile(parser)
     args = parser.parse_args()
     if args.target is not None and not args.plan:
         parser.error("--target goes with --plan")
-    if args.plan and (args.resume or args.fold is not None):
-        parser.error("--plan trains nothing: leave out --resume and --fold")
+    if args.plan and (args.resume or args.fold is not None or args.profile):
+        parser.error("--plan trains nothing: leave out --resume, --fold and --profile")
+    args.overrides += args.profile
     settings = resolve_settings(args)
     # Worker processes import this file again, so modules that load JAX are imported in main.
+    from kitsjax.plan.describe import describe_plan, describe_run
+
     if args.plan:
-        from kitsjax.plan.describe import describe_plan
         from kitsjax.plan.forecast import forecast
         from kitsjax.signals import end_at_once_on_signals
 
@@ -45,7 +48,6 @@ def main() -> int:
             found = forecast(settings, args.target)
         print(describe_plan(found, settings))
         return 0 if found.fits else 1
-    from kitsjax.plan.describe import describe_run
     from kitsjax.train.fold_runs import run_folds
     from kitsjax.train.run import run
 

@@ -67,6 +67,15 @@ def add_shard(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def add_profile(parser: argparse.ArgumentParser) -> None:
+    """Add --profile, whose value is a list of overrides as --set takes them."""
+    parser.add_argument(
+        "--profile", metavar="STEPS", type=_parse_profile, default=[],
+        help="write a trace of so many training steps, after the first three, to profile/ in "
+        "run.folder; Perfetto and xprof open it",
+    )  # fmt: skip
+
+
 def make_dataset_parser(doc: str | None) -> argparse.ArgumentParser:
     """Make a parser with the arguments of commands that read a data set without a run.
 
@@ -105,6 +114,12 @@ def _parse_shard(text: str) -> Shard:
     if not slash or not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):
         raise argparse.ArgumentTypeError(f"{text!r}: write I/N with I from 0 to N - 1, as in 0/8")
     return int(index), int(count)
+
+
+def _parse_profile(text: str) -> list[str]:
+    if not (text.isdecimal() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r}: give a number of training steps, from 1")
+    return [f"run.profile_steps={int(text)}"]
 
 
 def resolve_settings(args: argparse.Namespace) -> Settings:

@@ -498,6 +498,10 @@ class RunSettings(Section):
         description="a training that takes no step for so long ends with exit status 75, so that "
         "a scheduler starts it again; 0: it waits",
     )  # fmt: skip
+    profile_steps: int = Field(
+        0, ge=0,
+        description="number of training steps to write a trace of, after the first three; 0: none",
+    )  # fmt: skip
 
 
 class Settings(Section):

@@ -8,7 +8,14 @@ import sys
 import pytest
 from tqdm import tqdm
 
-from kitsjax.command import add_shard, make_parser, resolve_settings, run_command, settings_parser
+from kitsjax.command import (
+    add_profile,
+    add_shard,
+    make_parser,
+    resolve_settings,
+    run_command,
+    settings_parser,
+)
 from kitsjax.errors import InputError, RetryError
 
 
@@ -107,6 +114,18 @@ def test_what_may_be_repeated_has_its_own_status(capsys):
     """75 is EX_TEMPFAIL: a scheduler starts the command again."""
     assert run_command(fail(RetryError("host 1 has died; start again"))) == 75
     assert capsys.readouterr().err.endswith(": host 1 has died; start again\n")
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "1.5", "all", ""])
+def test_a_profile_has_steps(text, capsys):
+    parser = settings_parser("")
+    add_profile(parser)
+    assert parser.parse_args([]).profile == []
+    assert parser.parse_args(["--profile", "5"]).profile == ["run.profile_steps=5"]
+    with pytest.raises(SystemExit) as stop:
+        parser.parse_args([f"--profile={text}"])
+    assert stop.value.code == 2
+    assert f"{text!r}: give a number of training steps, from 1" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

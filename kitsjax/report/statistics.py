@@ -186,7 +186,9 @@ def size_halves(evaluation: Evaluation, against: str = MAJORITY) -> SizeHalves |
 
 
 def _compare(low: Sequence[float], high: Sequence[float]) -> Halves:
-    u, p = stats.mannwhitneyu(low, high, alternative="two-sided")
+    u, found = stats.mannwhitneyu(low, high, alternative="two-sided")
     smaller = min(float(u), len(low) * len(high) - float(u))
     medians = float(np.median(low)), float(np.median(high))
-    return Halves(tuple(low), tuple(high), *medians, smaller, float(p))
+    # Where all scores are equal, some versions of scipy divide by their spread of zero.
+    p = 1.0 if len({*low, *high}) == 1 else float(found)
+    return Halves(tuple(low), tuple(high), *medians, smaller, p)

@@ -46,6 +46,7 @@ class TrainingLoop:
         program: network, optimizer and compiled steps.
         state: the state that training starts from, without the leading axis of devices.
         progress: where the run stands.
+        steps: train steps of the whole run.
         initial: checksum of the model `train.init_from`, if these are its parameters; else empty.
 
     Raises:
@@ -60,7 +61,7 @@ class TrainingLoop:
         self.train_cases = train_cases
         self.validation_cases = validation_cases
         self.program = build_program(settings)
-        self._steps = settings.train.epochs * settings.train.batches
+        self.steps = settings.train.epochs * settings.train.batches
         self._checkpoints = Checkpoints(folder / CHECKPOINTS)
         start = choose_start(settings, self.program, self._checkpoints)
         self.state, self.progress, self.initial = start
@@ -105,7 +106,7 @@ class TrainingLoop:
             self._began = began or time.time()
             self._account = TimeAccount(progress.productive_seconds)
             tracker = Tracker(
-                self.folder, progress.step, progress.epoch, self._steps, active=is_main()
+                self.folder, progress.step, progress.epoch, self.steps, active=is_main()
             )
             with tracker, explain_memory(), watch_signals() as seen:
                 self._vote, self._stepped = StopVote(seen), stepped
@@ -208,7 +209,7 @@ class TrainingLoop:
         tracker.step({"step": step, "loss": loss, "grad_norm": norm, "learning_rate": rate})
 
     def _rate(self, step: int) -> float:
-        return learning_rate_at(self.settings.optimizer, self._steps, step)
+        return learning_rate_at(self.settings.optimizer, self.steps, step)
 
     def _validate(self, params: Params, signals: list[int]) -> Row:
         """Compute the loss and the pseudo-Dice over an epoch's validation patches.

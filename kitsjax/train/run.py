@@ -40,6 +40,7 @@ from kitsjax.train.run_files import check_files
 from kitsjax.train.run_folder import begin_run, choose_split, open_run, package_versions
 from kitsjax.train.stall import end_stalled
 from kitsjax.train.summary import SUMMARY_NAME, report_scores
+from kitsjax.train.trace import trace_steps
 
 
 def run(
@@ -150,7 +151,7 @@ def _train(
     barrier("beginning the run")
     connect_devices()
     began = record.began if record else None
-    with end_stalled(settings.run.stall_minutes, release) as stepped:
+    with end_stalled(settings.run.stall_minutes, release) as stepped, trace_steps(loop):
         params, progress = loop.fit(began=began, stepped=stepped)
     kept = KeptEpoch.model_validate(progress, from_attributes=True)
     _save_model(settings, record, params, {"versions": package_versions()}, kept)
@@ -172,8 +173,7 @@ def _complete_settings(
     Raises:
         InputError: the settings do not fit the labels.
     """
-    labels = describe_scheme(data.scheme)
-    settings = settings.model_copy(update={"labels": labels})
+    settings = settings.model_copy(update={"labels": describe_scheme(data.scheme)})
     choose_scheme(settings)
     cases = [data.preprocessed[name] for name in split.train]
     measured = record.intensities if record else ()

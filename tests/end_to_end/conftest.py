@@ -25,7 +25,7 @@ def finished(tmp_path_factory, worker_id):
         if not folder.exists():
             folder.mkdir()
             write_tiny_settings(folder)
-            done = run("train", "--config", folder / "tiny.toml")
+            done = run("train", "--config", folder / "tiny.toml", "--profile", 2)
             assert done.returncode == 0, done.stderr
             printed.write_text(done.stdout)
     assert printed.exists(), "another worker's run failed"

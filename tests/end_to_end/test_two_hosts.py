@@ -86,8 +86,8 @@ def tiny(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def whole(tiny):
-    """The unbroken run on two hosts, and what both printed."""
-    with start(tiny, tiny / "whole") as started:
+    """The unbroken run on two hosts, which trace two steps, and what both printed."""
+    with start(tiny, tiny / "whole", "run.profile_steps=2") as started:
         statuses, printed, lines = finish(started, 1200)
     assert statuses == [0, 0], lines
     return tiny / "whole", printed
@@ -99,6 +99,8 @@ def test_two_hosts_give_the_numbers_of_one(tiny, whole):
     assert "4 x cpu (cpu) in 2 process(es)" in first
     assert second == ""
     assert read_record(out).stage == "finished"
+    traces = out.glob("profile/host_*/plugins/profile/*/perfetto_trace.json.gz")
+    assert sorted(path.relative_to(out).parts[1] for path in traces) == ["host_0", "host_1"]
     for devices in (4, 1):
         alone = tiny / f"alone_{devices}"
         done = run_alone(tiny, alone, devices)

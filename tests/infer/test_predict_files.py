@@ -30,7 +30,8 @@ def test_masks_have_the_grid_of_their_ct(tmp_path):
     for name in ("b.nii.gz", "d.nii.gz"):
         write_volume(folder / name, bright_cube(), header)
     (folder / "a.nii.gz").write_text("no NIfTI")
-    (folder / "c.nii").write_bytes((folder / "d.nii.gz").read_bytes()[:500])
+    packed = (folder / "d.nii.gz").read_bytes()
+    (folder / "c.nii").write_bytes(packed[: len(packed) // 2])
     (folder / "notes.txt").write_text("no CT")
     model = threshold_model()
     files = find_inputs(folder, output)

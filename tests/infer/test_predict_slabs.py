@@ -58,14 +58,15 @@ def test_devices_give_the_same_bits(monkeypatch, small_models, mirror, members, 
 
 
 def test_slabs_are_the_sum_in_one_program():
-    """Bit for bit: rounding is that of the pure function, which adds up all windows on a device."""
+    """To rounding: some versions of XLA round once for a product and its addition in a program."""
     ensemble, image = stack_models(voxel_model(Positional())), random_image((20, 12, 25))
     importance = importance_map((8, 8, 8), "gaussian")
     add_up = jax.jit(sum_windows, static_argnames=("network", "valid_shape", "settings", "scheme"))
     network, params, scheme = ensemble.model.network, ensemble.params, ensemble.model.scheme
     sums = add_up(network, params, image, image.shape, importance, settings=SETTINGS, scheme=scheme)
-    found = predict_probabilities(ensemble, image, SETTINGS)
-    np.testing.assert_array_equal(found, jax.jit(normalize_sums)(sums))
+    found, expected = predict_probabilities(ensemble, image, SETTINGS), normalize_sums(sums)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=5e-7)
+    np.testing.assert_array_equal(found.argmax(0), expected.argmax(0))
 
 
 def test_all_devices_get_a_share(batches, monkeypatch):
@@ -158,9 +159,11 @@ def test_no_array_grows_with_z():
     largest, together = {}, {}
     for depth in (40, 200):
         images = [("image", random_image((1, depth, 24, 24)))]
-        others = {id(array) for array in jax.live_arrays()}
+        # The list keeps the arrays alive, so that no new one can get the id of one that was freed.
+        others = jax.live_arrays()
+        ids = {id(array) for array in others}
         sizes = [
-            [array.nbytes for array in jax.live_arrays() if id(array) not in others]
+            [array.nbytes for array in jax.live_arrays() if id(array) not in ids]
             for _ in predict_slabs(ensemble, images, SETTINGS, by_class=True)
         ]
         largest[depth] = max(max(each) for each in sizes)

@@ -17,6 +17,7 @@ TRAIN = Path(__file__).parents[2] / "bin" / "train.py"
         (["--target", "v5e:2x2"], "--target goes with --plan"),
         (["--target", ""], "--target goes with --plan"),
         (["--plan", "--resume"], "leave out --resume"),
+        (["--plan", "--profile", "3"], "leave out --resume, --fold and --profile"),
     ],
 )
 def test_options_that_do_not_go_together(options, message, monkeypatch, capsys):
