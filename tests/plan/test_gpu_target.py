@@ -59,11 +59,11 @@ def compile_for(target, batch):
 def test_a_step_on_an_h100_is_channels_last():
     """All convolutions of the step have their channels last; bytes and memory are as documented."""
     found = compile_for("h100", 4)
-    # 65 of the network, six more at each of three merged decoder levels.
-    assert found["convolutions"] == {"b012f_o012i->b012f": 83}
+    # 65 of the network, six more at each of two merged decoder levels.
+    assert found["convolutions"] == {"b012f_o012i->b012f": 77}
     assert found["reduces"] == 0
-    assert found["bytes"] < 50 * GIB
-    assert found["temporary"] < 6.5 * GIB
+    assert found["bytes"] < 55 * GIB
+    assert found["temporary"] < 7 * GIB
 
 
 def test_eight_devices_reduce_the_gradient_once():
