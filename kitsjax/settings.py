@@ -519,3 +519,8 @@ class Settings(Section):
     train: TrainSettings = TrainSettings()
     predict: PredictSettings = PredictSettings()
     run: RunSettings = RunSettings()
+
+    def without_trace(self) -> Self:
+        """Return them as files keep them: a trace is of one start, and no later one asks for it."""
+        run = self.run.model_copy(update={"profile_steps": 0})
+        return self.model_copy(update={"run": run})

@@ -24,8 +24,8 @@ COMPILER_OPTIONS: dict[str, tuple[Options, ...]] = {
 """XLA's options by platform: the first that the compiler takes are used.
 
 On a GPU, XLA gives 3D convolutions channels-first layouts; cuDNN's kernels for tensor cores want
-the channels last, as the arrays have them: on an H100 the layers of kits21.toml then take 0.37 to
-0.69 of the time (benchmarks/README.md; jax 0.11.2, which took the option for every layer). On
+the channels last, as the arrays have them: on an H100 the four layers that were timed then took
+0.37 to 0.69 of the time (benchmarks/README.md; jax 0.11.2 took the option for every layer). On
 another GPU cuDNN may have no kernel for that order, or none for the sum of two convolutions that
 XLA makes one call of, which `_UNFUSED` leaves apart.
 """

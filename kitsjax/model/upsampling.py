@@ -17,6 +17,10 @@ from kitsjax.model.packing import convolve_packed
 UpKernel = Float[Array, "2 2 2 i o"]
 MergedKernel = Float[Array, "4 4 4 i o"]
 
+LEAST_RATIO = 4
+"""A merged kernel is made in float32, which is slow on a GPU; by the profile of a step on an H100
+it costs more than it saves where it is half as large as the volume."""
+
 _AXES = ("NDHWC", "DHWIO", "NDHWC")
 
 
@@ -47,8 +51,8 @@ def convolve_decoder(
     """Upsample, concatenate and convolve, up to a constant in each channel.
 
     The norm that follows takes the constant away. `merged` merges the upsampling and the
-    convolution where this moves fewer bytes (`convolve_merged`): where the volume to upsample holds
-    more numbers than the merged kernel. The others do one after the other.
+    convolution (`convolve_merged`) where the volume to upsample holds `LEAST_RATIO` times as many
+    numbers as the merged kernel. The others do one after the other.
 
     Args:
         inputs: what is convolved; the kernel's first inputs are the upsampled channels.
@@ -58,7 +62,7 @@ def convolve_decoder(
     """
     coarse, up_kernel, up_bias, skip = inputs
     kernel_size = 64 * coarse.shape[-1] * kernel.shape[-1]
-    if implementation == "merged" and coarse.size > 4 * kernel_size:
+    if implementation == "merged" and coarse.size > LEAST_RATIO * kernel_size:
         return convolve_merged(inputs, kernel, dtype)
     upsampled = upsample(coarse.astype(dtype), up_kernel.astype(dtype), implementation)
     upsampled += up_bias.astype(dtype).reshape(1, 1, 1, 1, -1)

@@ -201,7 +201,7 @@ def _save_model(
         return
     assert record is not None
     folder = Path(settings.run.folder)
-    save_bundle(folder / BUNDLE_NAME, params, settings, provenance)
+    save_bundle(folder / BUNDLE_NAME, params, settings.without_trace(), provenance)
     news = {"stage": "predicting", "kept": kept or record.kept}
     write_record(folder, record.model_copy(update=news))
 

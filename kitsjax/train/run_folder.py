@@ -150,11 +150,9 @@ def begin_run(
     folder = Path(settings.run.folder)
     # Those of a run that goes on have been compared; to read them again would take as long.
     files = (record.files if record else {}) or list_files(settings, cases)
-    # A trace is of one start; who begins or resumes a run with these settings asks for none.
-    run = settings.run.model_copy(update={"profile_steps": 0})
     new = RunRecord(
         stage=record.stage if record else "training",
-        settings=to_toml(settings.model_copy(update={"run": run})),
+        settings=to_toml(settings.without_trace()),
         versions=package_versions(),
         train=list(split.train),
         held_out=list(split.held_out),

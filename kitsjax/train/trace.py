@@ -93,7 +93,14 @@ class _TracedStep:
         options = jax.profiler.ProfileOptions()
         # Each call of Python would be an event; a trace shows a million, and they slow the loop.
         options.python_tracer_level = 0
-        jax.profiler.start_trace(self._folder, create_perfetto_trace=True, profiler_options=options)
+        try:
+            jax.profiler.start_trace(
+                self._folder, create_perfetto_trace=True, profiler_options=options
+            )
+        # A GPU's driver may not let every user profile.
+        except Exception as error:
+            _logger.warning("%s: nothing is traced (%s)", self._folder, first_line(error))
+            return
         self._is_running = True
 
     def stop(self) -> None:
@@ -102,8 +109,10 @@ class _TracedStep:
             return
         self._is_running = False
         try:
-            jax.block_until_ready(self._metrics)
-            jax.profiler.stop_trace()
+            try:
+                jax.block_until_ready(self._metrics)
+            finally:
+                jax.profiler.stop_trace()
             *_, path = sorted(self._folder.glob("plugins/profile/*/perfetto_trace.json.gz"))
         # Training goes on, and reads the error of a step where it reads the step's loss.
         except Exception as error:

@@ -50,6 +50,7 @@ def test_run_folder_holds_what_it_promises(finished):
     settings = tomllib.loads((out / "settings.toml").read_text())
     assert settings["train"]["epochs"] == EPOCHS
     assert settings["run"]["profile_steps"] == 0, "no other start with these settings is traced"
+    assert read_bundle(out).settings.run.profile_steps == 0
     assert f"\ntrace of steps 4 to 5: {out.resolve()}/profile/" in printed
     assert [p.name for p in (out / "predictions").iterdir()] == [f"{held_out[0]}.nii.gz"]
     assert (out / "scores/scores.csv").read_text().splitlines()[1].startswith(held_out[0])

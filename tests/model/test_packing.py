@@ -54,7 +54,8 @@ def test_voxels_are_packed_until_a_tile_is_full(inputs, outputs, width, packing)
 
 
 @pytest.mark.parametrize(
-    ("inputs", "outputs", "width"), [(32, 32, 6), (1, 5, 16), (3, 16, 8), (8, 64, 4), (9, 20, 5)]
+    ("inputs", "outputs", "width"),
+    [(32, 32, 6), (1, 5, 16), (3, 16, 8), (8, 64, 4), (9, 20, 5), (1, 64, 2), (2, 3, 1)],
 )
 def test_packed_is_direct(inputs, outputs, width):
     """The result and both gradients, within float32's rounding."""

@@ -90,6 +90,16 @@ def test_training_goes_on_without_the_trace(tmp_path, monkeypatch, caplog):
     assert caplog.messages == [f"{tmp_path}/profile: the trace was not written (no room)"]
 
 
+def test_a_driver_may_refuse_to_profile(tmp_path, monkeypatch, caplog):
+    def refuse(*args, **kwargs):
+        raise RuntimeError("no right to profile")
+
+    monkeypatch.setattr(jax.profiler, "start_trace", refuse)
+    _, progress = train(tmp_path, 2)
+    assert progress.step == 6
+    assert caplog.messages == [f"{tmp_path}/profile: nothing is traced (no right to profile)"]
+
+
 def test_the_folder_is_tested_before(tmp_path):
     (tmp_path / "profile").write_text("not a folder")
     with pytest.raises(InputError, match=r"profile: is a file; choose another folder with run"):
