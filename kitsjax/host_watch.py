@@ -58,7 +58,9 @@ class HostWatch:
         self._lost: set[int] = set()
         # Why this host ends, if it is because of another one.
         self._cause: tuple[int, HostEnd] | None = None
-        self._found, self._leaving, self._left = (threading.Event() for _ in range(3))
+        self._found, self._left = threading.Event(), threading.Event()
+        # The thread that has it ends this process: the main thread, or the watch if that one hangs.
+        self._ending = threading.Lock()
 
     def start(self) -> None:
         """Watch from a thread from now on."""
@@ -73,7 +75,7 @@ class HostWatch:
         """
         # The end is near, and its status is known.
         ignore_signals()
-        self._leaving.set()
+        self._ending.acquire()
         if self._cause is None and error is not None and is_broken_connection(error):
             # This computation broke because another host has ended; the watch finds out which.
             self._found.wait(LOST_SECONDS + GRACE_SECONDS)
@@ -109,13 +111,13 @@ class HostWatch:
             except jax.errors.JaxRuntimeError:
                 # The first host, which has the store, is gone: JAX will notice within moments.
                 continue
-            if self._cause is None or self._leaving.is_set():
+            if self._cause is None or self._ending.locked():
                 continue
             if not ending_since:
                 ending_since = time.monotonic()
                 # The main thread ends as it would at a signal: files and workers are tidied up.
                 signal_self(self._cause[1].signal or signal.SIGTERM)
-            elif time.monotonic() - ending_since > GRACE_SECONDS:
+            elif time.monotonic() - ending_since > GRACE_SECONDS and self._ending.acquire(False):
                 end = describe_end(explain_end(*self._cause))
                 with suppress(jax.errors.JaxRuntimeError):
                     if self._say_end(end):

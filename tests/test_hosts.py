@@ -132,6 +132,23 @@ def work(index, hosts, host_watch, watch):
     assert first[0].endswith("): disk full")
 
 
+@pytest.mark.parametrize("failing", [0, 1])
+def test_a_host_in_a_barrier_is_ended(failing):
+    """JAX's barrier fails once this host has left the others; only one thread ends the process."""
+    work = f"""
+def work(index, hosts, host_watch, watch):
+    host_watch.GRACE_SECONDS = 1
+    if index == {failing}:
+        raise InputError("disk full")
+    hosts.coordination_client().wait_at_barrier("restoring", 600_000)
+"""
+    with join(work) as started:
+        statuses, _, lines = finish(started)
+    assert statuses == [2, 2], lines
+    # The signal by which the watch asks may be told of before.
+    assert lines[1 - failing][-1].endswith("): disk full")
+
+
 def wait_until_ready(hosts):
     for process in hosts:
         assert process.stdout.readline() == "ready\n"

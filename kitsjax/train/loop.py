@@ -151,9 +151,8 @@ class TrainingLoop:
             if self.finished or progress.epoch % train.checkpoint_epochs == 0:
                 self._save(state, tracker, scored=True)
         self._checkpoints.wait()
-        # One that came after the last vote is this host's alone; the others end with it.
-        if signals := self._vote.seen:
-            raise Stopped(signals[0], "all epochs are done; --resume predicts and scores")
+        if number := self._vote.close():
+            raise Stopped(number, "all epochs are done; --resume predicts and scores")
 
     def _train_epoch(
         self, state: TrainState, tracker: Tracker, signals: list[int]

@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 
-from kitsjax.hosts import host_count
+from kitsjax.hosts import exchange, host_count
 from kitsjax.train.replication import AXIS, local_value
 
 
@@ -48,3 +48,16 @@ class StopVote:
         votes = np.tile(np.array(own, np.int32), (jax.local_device_count(), 1))
         self._pending = self._reduce(votes)
         return bool(found_due)
+
+    def close(self) -> int:
+        """Count the votes since the last step; all hosts call it when training is done.
+
+        A host that ended alone would leave the others waiting within the reading of a checkpoint.
+
+        Returns:
+            The signal at which all hosts end; 0: none.
+        """
+        own = self.seen[0] if self.seen else 0
+        numbers = [int(text) for text in exchange("ending the training", str(own))]
+        # One that came during the exchange is this host's alone; the others end with it.
+        return next(filter(None, [*numbers, *self.seen]), 0)

@@ -1,5 +1,9 @@
 """A training that is killed or stopped at a random moment ends as an unbroken one, bit for bit.
 
+The moments lie between the first message, which comes when all hosts have joined, and the end of a
+process. There a signal to any host has one outcome, the same status on all: 143, or 0 where it came
+when everything was done.
+
 KITSJAX_FAULT_TRIALS sets the number of random moments of each signal.
 """
 

@@ -66,3 +66,21 @@ def test_hosts_stop_at_the_same_step(seen, agreed):
         statuses, _, lines = finish(started)
     assert statuses == [0, 0], lines
     assert lines == [[f"{step} {agreed if step > 2 else []}" for step in range(6)]] * 2
+
+
+LATE = """
+def work(index, hosts, *_):
+    from kitsjax.train.stop_vote import StopVote
+    hosts.barrier("starting")
+    vote = StopVote([])
+    vote.cast()
+    vote.seen.extend(SEEN[index])
+    print(vote.close(), file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize(("seen", "agreed"), [(([], []), 0), (([], [15]), 15), (([15], []), 15)])
+def test_hosts_end_alike_after_the_last_step(seen, agreed):
+    with join(LATE.replace("SEEN", str(seen))) as started:
+        statuses, _, lines = finish(started)
+    assert (statuses, lines) == ([0, 0], 2 * [[str(agreed)]])
