@@ -32,6 +32,9 @@ from kitsjax.hosts import coordination_client, host_count, host_index
 from kitsjax.processes import end_now, host_name
 from kitsjax.signals import ignore_signals, signal_self
 
+WATCH = "host watch"
+"""Name of the thread that watches."""
+
 LOST_SECONDS = 40.0
 """A host that gave no sign of life for so long has died."""
 
@@ -59,12 +62,13 @@ class HostWatch:
         # Why this host ends, if it is because of another one.
         self._cause: tuple[int, HostEnd] | None = None
         self._found, self._left = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._watch, name=WATCH, daemon=True)
         # The thread that has it ends this process: the main thread, or the watch if that one hangs.
         self._ending = threading.Lock()
 
     def start(self) -> None:
         """Watch from a thread from now on."""
-        threading.Thread(target=self._watch, daemon=True).start()
+        self._thread.start()
 
     def leave(self, error: BaseException | None) -> BaseException | None:
         """Tell the others how this host ends, and wait until all of them end, too.
@@ -87,6 +91,8 @@ class HostWatch:
         end = describe_end(error)
         if self._say_end(end):
             self._left.set()
+            # A call of the client that still ran when JAX shuts it down would crash this process.
+            self._thread.join(_LEAVE_SECONDS)
             if error is None:
                 # Another host may have been stopped when this one's work was done already.
                 self._look()

@@ -113,6 +113,27 @@ def work(index, hosts, *_):
     assert second[0].startswith("Traceback")
 
 
+def test_the_watch_ends_before_the_connection():
+    """A call of a client that JAX shuts down meanwhile would crash the process."""
+    work = """
+def work(index, hosts, host_watch, watch):
+    import threading
+    import jax
+    shut_down = jax.distributed.shutdown
+    def look_and_shut_down():
+        print(sum(thread.name == host_watch.WATCH for thread in threading.enumerate()), flush=True)
+        shut_down()
+    jax.distributed.shutdown = look_and_shut_down
+    # The watch looks all the time, and is nearly always within a call.
+    host_watch._BEAT_SECONDS = 0.0
+    time.sleep(1.5)
+    raise InputError("the first case: no image; mend it")
+"""
+    with join(work) as started:
+        statuses, printed, _ = finish(started)
+    assert (statuses, printed) == ([2, 2], ["0\n", "0\n"])
+
+
 def test_a_host_that_hangs_is_ended():
     """A program that waits for another host lets no handler of a signal run."""
     work = """
