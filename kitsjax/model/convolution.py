@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from kitsjax.model.packing import convolve_packed
+from kitsjax.model.packing import Kernel, Volumes, convolve_packed, transpose_kernel
 
 Implementation = Literal["direct", "packed", "merged", "planar", "stacked", "portable"]
 IMPLEMENTATIONS: tuple[Implementation, ...] = get_args(Implementation)
@@ -24,9 +24,6 @@ WINOGRAD_CHANNELS = 32
 
 XLA_GRADIENT_CHANNELS = 64
 """From this many channels on, XLA computes a kernel's gradient on a CPU faster than our loop."""
-
-Volumes = Float[Array, "b z y x i"]
-Kernel = Float[Array, "3 3 3 i o"]
 
 
 def convolve(
@@ -128,13 +125,11 @@ def _planar_forward(x: Volumes, kernel: Kernel) -> tuple[Array, tuple[Array, Arr
 
 def _planar_backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
     x, kernel = saved
-    # The transpose of a convolution with stride 1 is one with the flipped kernel.
-    flipped = kernel[::-1, ::-1, ::-1].swapaxes(3, 4)
     if min(kernel.shape[3:]) >= XLA_GRADIENT_CHANNELS:
         (kernel_gradient,) = jax.vjp(partial(_winograd, x), kernel)[1](gradient)
     else:
         kernel_gradient = _kernel_gradient(x, gradient).astype(kernel.dtype)
-    return _planar(gradient, flipped), kernel_gradient
+    return _planar(gradient, transpose_kernel(kernel)), kernel_gradient
 
 
 _planar.defvjp(_planar_forward, _planar_backward)
@@ -175,7 +170,7 @@ def _kernel_gradient(x: Volumes, gradient: Float[Array, "b z y x o"]) -> Kernel:
     inputs, outputs = x.shape[-1], gradient.shape[-1]
     # Copy the operand of fewer channels nine times: exchanging both flips the kernel.
     if inputs > outputs:
-        return _kernel_gradient(gradient, x)[::-1, ::-1, ::-1].swapaxes(3, 4)
+        return transpose_kernel(_kernel_gradient(gradient, x))
     batch, depth, height, width = x.shape[:4]
     # Channels stand before voxels, so that a shifted copy is made of whole rows.
     planes = _pad(x, 2, 3).transpose(0, 1, 4, 2, 3)

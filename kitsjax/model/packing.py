@@ -45,6 +45,11 @@ def choose_packing(kernel_shape: tuple[int, ...], width: int) -> int:
     return packing
 
 
+def transpose_kernel(kernel: Kernel) -> Float[Array, "3 3 3 o i"]:
+    """Return the kernel whose convolution is the transpose of this one's, at stride 1."""
+    return kernel[::-1, ::-1, ::-1].swapaxes(3, 4)
+
+
 def convolve_packed(
     x: Volumes, kernel: Kernel, added: Float[Array, "b z y x o"] | None = None
 ) -> Float[Array, "b z y x o"]:
@@ -77,11 +82,9 @@ def _forward(x: Volumes, kernel: Kernel) -> tuple[Array, tuple[Array, Array]]:
 
 def _backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
     x, kernel = saved
-    # The transpose of a convolution with stride 1 is one with the flipped kernel.
-    flipped = kernel[::-1, ::-1, ::-1].swapaxes(3, 4)
     unpacked = gradient.reshape(*x.shape[:4], kernel.shape[4])
     (kernel_gradient,) = jax.vjp(lambda kernel: _convolve(x, kernel), kernel)[1](gradient)
-    return convolve_packed(unpacked, flipped), kernel_gradient
+    return convolve_packed(unpacked, transpose_kernel(kernel)), kernel_gradient
 
 
 _convolve_differentiably.defvjp(_forward, _backward)

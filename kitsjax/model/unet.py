@@ -11,8 +11,9 @@ from jaxtyping import Array, Float
 from kitsjax.errors import InputError
 from kitsjax.labels import KITS, LabelScheme
 from kitsjax.model.arrays import Outputs
-from kitsjax.model.convolution import FASTEST_IMPLEMENTATION, Implementation, Volumes, convolve
+from kitsjax.model.convolution import FASTEST_IMPLEMENTATION, Implementation, convolve
 from kitsjax.model.norm import SLOPE, norm_relu
+from kitsjax.model.packing import Volumes
 from kitsjax.model.upsampling import DecoderInput, convolve_decoder
 from kitsjax.settings import NetworkSettings
 from kitsjax.types import Shape

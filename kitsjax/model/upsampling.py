@@ -11,8 +11,8 @@ from jax import lax
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from kitsjax.model.convolution import Implementation, Kernel, Volumes, convolve
-from kitsjax.model.packing import convolve_packed
+from kitsjax.model.convolution import Implementation, convolve
+from kitsjax.model.packing import Kernel, Volumes, convolve_packed
 
 UpKernel = Float[Array, "2 2 2 i o"]
 MergedKernel = Float[Array, "4 4 4 i o"]
