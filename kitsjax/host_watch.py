@@ -12,10 +12,10 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 import jax
 
@@ -30,7 +30,9 @@ from kitsjax.host_end import (
 )
 from kitsjax.hosts import coordination_client, host_count, host_index
 from kitsjax.processes import end_now, host_name
-from kitsjax.signals import ignore_signals, signal_self
+from kitsjax.signals import Stopped, ignore_signals, signal_self
+
+Result = TypeVar("Result")
 
 WATCH = "host watch"
 """Name of the thread that watches."""
@@ -176,12 +178,17 @@ class HostWatch:
         end_now(end.status)
 
 
-@contextmanager
-def end_together() -> Iterator[HostWatch | None]:
-    """Run the block as one of the hosts of a run, which end together; it yields the watch.
+def end_together(work: Callable[[HostWatch | None], Result]) -> Result:
+    """Do the work as one of the hosts of a run, which end together.
 
-    Where another host has stopped, failed or died, the block is ended, too, and raises what stands
-    for that. With a single host nothing happens, and it yields None.
+    Where another host has stopped, failed or died, the work is ended, too, and what stands for that
+    is raised. With a single host nothing happens.
+
+    Args:
+        work: gets the watch; None with a single host.
+
+    Returns:
+        What `work` returns.
 
     Raises:
         InputError: another host failed; the message says which one, and what it says.
@@ -189,20 +196,26 @@ def end_together() -> Iterator[HostWatch | None]:
         Stopped: a signal stopped another host.
     """
     if host_count() == 1:
-        yield None
-        return
+        return work(None)
     watch = HostWatch()
     _explain_abort()
     watch.start()
+    error: BaseException | None = None
     try:
-        yield watch
-    except BaseException as error:
+        try:
+            result = work(watch)
+        except BaseException as raised:
+            error = raised
         found = watch.leave(error)
-        if found is None or found is error:
-            raise
-        raise found from None
-    if found := watch.leave(None):
+    except Stopped as late:
+        # The signal came after the work, but before `leave` ignored it. This is no context manager,
+        # since nothing would catch a signal that comes as its `__exit__` is entered.
+        found = watch.leave(error or late)
+    if found is None:
+        return result
+    if found is error:
         raise found
+    raise found from None
 
 
 @ctypes.CFUNCTYPE(None, ctypes.c_int)

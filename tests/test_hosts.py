@@ -166,8 +166,30 @@ def work(index, hosts, host_watch, watch):
     with join(work) as started:
         statuses, _, lines = finish(started)
     assert statuses == [2, 2], lines
-    # The signal by which the watch asks may be told of before.
-    assert lines[1 - failing][-1].endswith("): disk full")
+    assert len(lines[1 - failing]) == 1, lines
+    assert lines[1 - failing][0].endswith("): disk full")
+
+
+@pytest.mark.parametrize("failing", [0, 1])
+def test_a_signal_as_the_work_ends(failing):
+    """It comes before the host has told the others of its end: they are told nonetheless."""
+    work = f"""
+def work(index, hosts, host_watch, watch):
+    if index == {failing}:
+        ignore = host_watch.ignore_signals
+        def stop():
+            host_watch.ignore_signals = ignore
+            os.kill(os.getpid(), signal.SIGTERM)
+        host_watch.ignore_signals = stop
+        raise InputError("disk full")
+    hosts.barrier("restoring")
+"""
+    with join(work) as started:
+        statuses, _, lines = finish(started)
+    assert statuses == [2, 2], lines
+    assert lines[failing] == ["-c: disk full"]
+    assert len(lines[1 - failing]) == 1, lines
+    assert lines[1 - failing][0].endswith("): disk full")
 
 
 def wait_until_ready(hosts):

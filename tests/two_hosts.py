@@ -19,8 +19,7 @@ def main():
     start_devices(RunSettings(
         compilation_cache="", coordinator=coordinator, processes=count, process=index,
     ))
-    with host_watch.end_together() as watch:
-        return work(index, hosts, host_watch, watch) or 0
+    return host_watch.end_together(lambda watch: work(index, hosts, host_watch, watch)) or 0
 
 WORK
 exit_with(run_command(main))

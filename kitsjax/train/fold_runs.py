@@ -53,14 +53,17 @@ def run_folds(
             open_run(own, resume)
     start_devices(settings.run, keep_memory=True)
     present = runs[0]
-    statuses: list[int] = []
+
+    def work(watch: HostWatch | None) -> list[int]:
+        nonlocal present
+        statuses: list[int] = []
+        for present in runs:
+            statuses.append(_run_fold(present, which, resume, describe_run, watch))
+        status = _write_results(settings) if is_main() else 0
+        return [*statuses, int(tell_all("writing the results of all folds", str(status)))]
+
     try:
-        with end_together() as watch:
-            for own in runs:
-                present = own
-                statuses.append(_run_fold(own, which, resume, describe_run, watch))
-            status = _write_results(settings) if is_main() else 0
-            statuses.append(int(tell_all("writing the results of all folds", str(status))))
+        statuses = end_together(work)
     except Stopped as stopped:
         text = stopped.text or describe_stop(Path(present.run.folder))
         raise Stopped(stopped.number, f"fold {present.data.fold}: {text}") from None

@@ -63,8 +63,7 @@ def run(
     """
     start_devices(settings.run, keep_memory=True)
     try:
-        with end_together() as watch:
-            return run_together(settings, resume, describe_run, watch)
+        return end_together(lambda watch: run_together(settings, resume, describe_run, watch))
     except Stopped as stopped:
         text = stopped.text or describe_stop(Path(settings.run.folder))
         raise Stopped(stopped.number, text) from None
@@ -73,7 +72,7 @@ def run(
 def run_together(
     settings: Settings, resume: bool, describe_run: DescribeRun | None, watch: HostWatch | None
 ) -> int:
-    """Do the work of `run` where JAX is started, and `end_together` has given the watch."""
+    """Do the work of `run` where JAX is started, as `end_together` calls it."""
     agree_on_settings(settings)
     folder = Path(settings.run.folder)
     with _hold_folder(folder, watch) as release:

@@ -67,13 +67,16 @@ def _train_together(folder, cache, run, pipe):
     devices = 2 // run["processes"]
     start_devices(RunSettings(compilation_cache=cache, cpu_devices=devices, **run))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
-    with host_watch.end_together():
+
+    def work(_):
         connect_devices()
         loop = TrainingLoop(make_settings(), Path(folder), [], [])
         best, _ = loop.fit(lambda settings, *_: open_streams(loop, pipe))
         leaves = jax.tree.leaves(best)
         digest = hashlib.sha256(b"".join(np.asarray(leaf).tobytes() for leaf in leaves))
         pipe.send(("done", digest.hexdigest()))
+
+    host_watch.end_together(work)
     return 0
 
 
