@@ -92,8 +92,10 @@ def upsample(
 
 def _upsample_product(x: Volumes, kernel: Array) -> Array:
     b, z, y, w = x.shape[:4]
-    out = jnp.einsum("bzyxi,klmio->bzkylxmo", x, kernel)
-    return out.reshape(b, 2 * z, 2 * y, 2 * w, -1)
+    # (z, y, x, i, o) -> (i, z * y * x * o)
+    flat = kernel.transpose(3, 0, 1, 2, 4).reshape(x.shape[-1], -1)
+    blocks = jnp.dot(x, flat).reshape(b, z, y, w, 2, 2, 2, -1)
+    return blocks.transpose(0, 1, 4, 2, 5, 3, 6, 7).reshape(b, 2 * z, 2 * y, 2 * w, -1)
 
 
 def _upsample_planes(x: Volumes, kernel: Array) -> Array:

@@ -7,12 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kitsjax.model.convolution import (
-    IMPLEMENTATIONS,
-    WINOGRAD_CHANNELS,
-    XLA_GRADIENT_CHANNELS,
-    convolve,
-)
+from kitsjax.model.convolution import IMPLEMENTATIONS, convolve
+from kitsjax.model.planar import WINOGRAD_CHANNELS, XLA_GRADIENT_CHANNELS
+from kitsjax.model.planes import SMALL_DEPTH
 
 # The input's shape and the output's channels: odd and single planes, and channels on all sides of
 # the limits between methods.
@@ -20,6 +17,9 @@ CASES = [
     ((1, 4, 6, 8, 1), 2), ((2, 5, 4, 6, 3), 5), ((3, 2, 2, 2, 4), 3), ((2, 1, 3, 3, 2), 2),
     ((1, 4, 2, 2, WINOGRAD_CHANNELS), WINOGRAD_CHANNELS),
     ((1, 3, 4, 4, XLA_GRADIENT_CHANNELS), XLA_GRADIENT_CHANNELS),
+    ((2, SMALL_DEPTH + 1, 4, 6, WINOGRAD_CHANNELS), WINOGRAD_CHANNELS),
+    ((1, SMALL_DEPTH + 4, 2, 3, 1), WINOGRAD_CHANNELS), ((2, 2 * SMALL_DEPTH + 1, 4, 3, 3), 2),
+    ((1, 2 * SMALL_DEPTH + 2, 1, 4, 2), 3),
 ]  # fmt: skip
 
 each_case = pytest.mark.parametrize("case", CASES, ids=str)

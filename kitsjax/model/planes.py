@@ -1,0 +1,48 @@
+"""Convolutions of volumes made of 2D convolutions of planes."""
+
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+from kitsjax.model.packing import Kernel, Volumes
+
+SMALL_DEPTH = 8
+"""A volume of at most so many planes is small on a CPU: all of it is computed at once."""
+
+
+def convolve_stacked(x: Volumes, kernel: Kernel, stride: int) -> Float[Array, "b Z Y X o"]:
+    """Convolve by one 2D convolution of three neighboring planes, side by side as channels."""
+    planes = -(-x.shape[1] // stride)
+    padded = pad(x, 1)
+    # The input planes of kernel depth t are t, t + stride, ...: one for each output plane.
+    length = stride * (planes - 1) + 1
+    neighbors = jnp.concatenate([padded[:, t : t + length : stride] for t in range(3)], axis=-1)
+    # (z, y, x, i, o) -> (y, x, z * i, o)
+    flat = kernel.transpose(1, 2, 0, 3, 4).reshape(3, 3, -1, kernel.shape[-1])
+    return convolve_planes(neighbors, flat, stride)
+
+
+def convolve_planes(
+    x: Volumes, kernel: Float[Array, "3 3 i o"], stride: int = 1
+) -> Float[Array, "b z Y X o"]:
+    """Apply a 2D convolution to every plane, with one voxel of zeros as padding."""
+    out = lax.conv_general_dilated(
+        x.reshape(-1, *x.shape[2:]),
+        kernel,
+        window_strides=(stride, stride),
+        padding=((1, 1), (1, 1)),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+    return out.reshape(*x.shape[:2], *out.shape[1:])
+
+
+def pad(x: Array, *axes: int) -> Array:
+    """Put one voxel of zeros at both ends of some axes."""
+    return jnp.pad(x, [(1, 1) if axis in axes else (0, 0) for axis in range(x.ndim)])
+
+
+def take_plane(x: Volumes, sample: Array, z: Array) -> Float[Array, "y x i"]:
+    """Take plane z of a sample; zeros if z is outside."""
+    depth = x.shape[1]
+    plane = x[sample, jnp.clip(z, 0, depth - 1)]
+    return jnp.where((z >= 0) & (z < depth), plane, 0)
