@@ -15,9 +15,14 @@ from jaxtyping import Array, Float
 from kitsjax.model.packing import Kernel, Volumes
 from kitsjax.model.planes import SMALL_DEPTH, convolve_planes, convolve_stacked, take_plane
 
-_PLACES = ((1, 1), (0, 0), (1, 0))
-"""What each position of the kernel meets along an axis: 0 even and 1 odd voxels of the input, and
-0 this and 1 the next voxel of the result."""
+_PLACES = ((1, 1), (0, 0), (0, 1))
+"""What each position of the kernel meets along an axis: this (0) or the next (1) voxel of the
+result, and the even (0) or odd (1) voxels of the input."""
+
+_MEETS = np.zeros((3, 2, 2), np.float32)
+"""The same as numbers: 1 where a position, a voxel of the result and one of the input meet."""
+for _position, _place in enumerate(_PLACES):
+    _MEETS[_position, *_place] = 1
 
 
 def convolve_halving(x: Volumes, kernel: Kernel) -> Float[Array, "b Z Y X o"]:
@@ -95,19 +100,9 @@ def _input_gradient(
 
 def _interleaving_kernel(kernel: Float[Array, "3 3 i o"]) -> Float[Array, "2 2 o 4*i"]:
     """Make the kernel that computes the even and odd voxels of a plane as channels."""
-    none = jnp.zeros_like(kernel[0, 0])
-    positions = {place: position for position, place in enumerate(_PLACES)}
-
-    def pick(*places: tuple[int, int]) -> Array:
-        found = [positions.get(place) for place in places]
-        return none if None in found else kernel[tuple(found)]
-
-    rows = [
-        [pick((p, s), (q, t)) for p, q in np.ndindex(2, 2)] for s, t in np.ndindex(2, 2)
-    ]  # fmt: skip
-    # (this or next y and x, even or odd y and x, i, o) -> (y, x, o, 4 * i)
-    stacked = jnp.array(rows).transpose(0, 3, 1, 2)
-    return stacked.reshape(2, 2, kernel.shape[3], -1)
+    # (this or next y, this or next x, o, even or odd y, even or odd x, i)
+    blocks = jnp.einsum("apy,bqx,abio->pqoyxi", _MEETS, _MEETS, kernel.astype(jnp.float32))
+    return blocks.reshape(2, 2, kernel.shape[3], -1).astype(kernel.dtype)
 
 
 def _kernel_gradient(x: Volumes, gradient: Float[Array, "b Z Y X o"]) -> Kernel:
@@ -120,30 +115,28 @@ def _kernel_gradient(x: Volumes, gradient: Float[Array, "b Z Y X o"]) -> Kernel:
         shifted = [padded[s : s + height, t : t + width] for s, t in np.ndindex(2, 2)]
         return jnp.concatenate(shifted, -1).reshape(height * width, -1)
 
-    # Even or odd planes and rows of x, and this or the next plane of the gradient, if they meet.
-    kinds = [(p, q, s) for p, q, s in np.ndindex(2, 2, 2) if (p, s) in _PLACES]
+    # Positions of the kernel along z, and even or odd rows of x.
+    kinds = list(np.ndindex(3, 2))
 
     def add_plane(totals: list[Array], n: Array) -> tuple[list[Array], None]:
         sample, z = n // depth, n % depth
-        planes = [take_plane(x, sample, 2 * z + p) for p in (0, 1)]
-        shifted = [shift(take_plane(gradient, sample, z + s)) for s in (0, 1)]
-        for index, (p, q, s) in enumerate(kinds):
+        planes = [take_plane(x, sample, 2 * z + odd) for odd in (0, 1)]
+        shifted = [shift(take_plane(gradient, sample, z + following)) for following in (0, 1)]
+        for index, (position, odd_row) in enumerate(kinds):
+            following, odd = _PLACES[position]
             # Even and odd voxels along x are channels.
-            rows = planes[p].reshape(height, 2, width, 2 * inputs)[:, q].reshape(-1, 2 * inputs)
+            rows = planes[odd].reshape(height, 2, width, 2 * inputs)[:, odd_row]
             # Even rows do not meet the next one of the gradient.
-            met = shifted[s][:, : 2 * outputs * (1 + q)]
-            totals[index] += jnp.dot(rows.T, met, preferred_element_type=jnp.float32)
+            met = shifted[following][:, : 2 * outputs * (1 + odd_row)]
+            product = jnp.dot(
+                rows.reshape(-1, 2 * inputs).T, met, preferred_element_type=jnp.float32
+            )
+            totals[index] += product
         return totals, None
 
-    zeros = [jnp.zeros((2 * inputs, 2 * outputs * (1 + q)), jnp.float32) for _, q, _ in kinds]
+    zeros = [jnp.zeros((2 * inputs, 2 * outputs * (1 + odd)), jnp.float32) for _, odd in kinds]
     totals, _ = lax.scan(add_plane, zeros, jnp.arange(batch * depth))
-    # (even or odd x, i, this or next y, this or next x, o)
-    found = {
-        kind: total.reshape(2, inputs, -1, 2, outputs)
-        for kind, total in zip(kinds, totals, strict=True)
-    }
-    positions = [
-        found[p, q, s][r, :, t, u]
-        for (p, s), (q, t), (r, u) in ((_PLACES[i] for i in each) for each in np.ndindex(3, 3, 3))
-    ]
-    return jnp.stack(positions).reshape(3, 3, 3, inputs, outputs)
+    # (position along z, even or odd y, even or odd x, i, this or next y, this or next x, o)
+    whole = [jnp.pad(total, [(0, 0), (0, 4 * outputs - total.shape[1])]) for total in totals]
+    products = jnp.stack(whole).reshape(3, 2, 2, inputs, 2, 2, outputs)
+    return jnp.einsum("bqy,crx,ayxiqro->abcio", _MEETS, _MEETS, products)

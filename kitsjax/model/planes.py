@@ -6,7 +6,7 @@ from jaxtyping import Array, Float
 
 from kitsjax.model.packing import Kernel, Volumes
 
-SMALL_DEPTH = 8
+SMALL_DEPTH = 12
 """A volume of at most so many planes is small on a CPU: all of it is computed at once."""
 
 

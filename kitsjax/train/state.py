@@ -11,6 +11,7 @@ from jaxtyping import Array, Int32
 
 from kitsjax.errors import InputError
 from kitsjax.model.arrays import Params
+from kitsjax.model.compiling import JitByPlatform
 from kitsjax.types import Shape
 
 
@@ -60,7 +61,7 @@ def init_state(
     return state.replace(average=jax.tree.map(jnp.copy, state.params)) if average else state
 
 
-@partial(jax.jit, static_argnums=(0, 1, 3))
+@partial(JitByPlatform, static_argnames=("network", "optimizer", "patch_shape"))
 def _init_state(
     network: nn.Module, optimizer: optax.GradientTransformation, key: Array, patch_shape: Shape
 ) -> TrainState:

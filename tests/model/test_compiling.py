@@ -21,7 +21,7 @@ class Lowered:
 
 
 OPTIONS = compiling.COMPILER_OPTIONS["gpu"]
-PLATFORMS = [("gpu", OPTIONS[0]), ("cpu", None), ("tpu", None)]
+PLATFORMS = [("gpu", OPTIONS[0]), ("cpu", compiling.COMPILER_OPTIONS["cpu"][0]), ("tpu", None)]
 
 
 @pytest.mark.parametrize(("platform", "options"), PLATFORMS)
@@ -79,3 +79,9 @@ def test_jit_uses_the_options_it_can(monkeypatch, caplog, known):
     assert [float(double(jnp.ones(()), times=2)) for _ in range(2)] == [2, 2]
     assert caplog.text.count("compiled without") == (0 if known else 1)
     assert double.jitted._cache_size() == (0 if known else 1)
+
+
+def test_jit_is_part_of_another_program():
+    """JAX refuses options there."""
+    double = compiling.JitByPlatform(lambda x: 2 * x)
+    assert float(jax.jit(lambda x: double(x) + 1)(jnp.ones(()))) == 3

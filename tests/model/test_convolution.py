@@ -85,10 +85,13 @@ def test_convolve_gradients_equal_direct(case, stride, implementation):
 
 
 @each_case
-def test_planar_keeps_bfloat16(case):
+@each_stride
+def test_planar_keeps_bfloat16(case, stride):
     x, kernel = (jnp.asarray(a, jnp.bfloat16) for a in operands(case))
-    found = jax.jit(convolve, static_argnums=(2, 3))(x, kernel, 1, "planar")
-    assert found.dtype == jnp.bfloat16
-    expected = convolve_by_definition(np.asarray(x), np.asarray(kernel, np.float64), 1)
+    found, gradients = output_and_gradients(
+        lambda x, kernel: convolve(x, kernel, stride, "planar"), x, kernel
+    )
+    assert {leaf.dtype for leaf in (found, *gradients)} == {jnp.dtype(jnp.bfloat16)}
+    expected = convolve_by_definition(np.asarray(x), np.asarray(kernel, np.float64), stride)
     scale = np.abs(expected).max()
     np.testing.assert_allclose(found.astype(jnp.float32), expected, atol=0.02 * scale)
