@@ -77,7 +77,7 @@ def _input_gradient(
     odd = jnp.concatenate([_interleaving_kernel(above), _interleaving_kernel(below)], 2)
 
     def convolve_plane(n: Array) -> Float[Array, "2 Y X i"]:
-        """Compute the even plane and the odd one that plane n of all samples' gradients makes."""
+        """Compute the even plane and the odd one that belong to plane n of the gradients."""
         sample, z = n // depth, n % depth
         this, following = (take_plane(gradient, sample, z + s) for s in (0, 1))
         out = [

@@ -50,7 +50,7 @@ def _make_winograd(points: list[float]) -> _Winograd:
 
 _PAIRS = _make_winograd([0.0, 1.0, -1.0])
 
-# The rounding errors are 1.7 times those of sums of products, and 2.5 times with 0, 1, -1, 2, -2.
+# The rounding errors are twice those of the direct method, and with 0, 1, -1, 2, -2 three times.
 _FOURS = _make_winograd([0.0, 0.5**0.5, -(0.5**0.5), 2**0.5, -(2**0.5)])
 
 
