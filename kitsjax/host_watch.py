@@ -30,7 +30,7 @@ from kitsjax.host_end import (
 )
 from kitsjax.hosts import coordination_client, host_count, host_index
 from kitsjax.processes import end_now, host_name
-from kitsjax.signals import Stopped, ignore_signals, signal_self
+from kitsjax.signals import ignore_signals, signal_self
 
 Result = TypeVar("Result")
 
@@ -182,7 +182,7 @@ def end_together(work: Callable[[HostWatch | None], Result]) -> Result:
     """Do the work as one of the hosts of a run, which end together.
 
     Where another host has stopped, failed or died, the work is ended, too, and what stands for that
-    is raised. With a single host nothing happens.
+    is raised. A single host only does the work.
 
     Args:
         work: gets the watch; None with a single host.
@@ -206,16 +206,22 @@ def end_together(work: Callable[[HostWatch | None], Result]) -> Result:
             result = work(watch)
         except BaseException as raised:
             error = raised
-        found = watch.leave(error)
-    except Stopped as late:
+            found = watch.leave(error)
+        else:
+            found = watch.leave(None)
+    except KeyboardInterrupt as late:
         # The signal came after the work, but before `leave` ignored it. This is no context manager,
         # since nothing would catch a signal that comes as its `__exit__` is entered.
         found = watch.leave(error or late)
     if found is None:
         return result
-    if found is error:
-        raise found
-    raise found from None
+    try:
+        if found is error:
+            raise found
+        raise found from None
+    finally:
+        # An error holds this frame, which would hold it, and all the work's arrays.
+        del error, found
 
 
 @ctypes.CFUNCTYPE(None, ctypes.c_int)

@@ -7,7 +7,10 @@ import sys
 import pytest
 from two_hosts import JOIN, finish, free_address, join, start_processes
 
+from kitsjax import host_watch
+from kitsjax.errors import InputError
 from kitsjax.hosts import agree, exchange
+from kitsjax.signals import Stopped
 
 READY_TO_JOIN = """
 import jax
@@ -190,6 +193,47 @@ def work(index, hosts, host_watch, watch):
     assert lines[failing] == ["-c: disk full"]
     assert len(lines[1 - failing]) == 1, lines
     assert lines[1 - failing][0].endswith("): disk full")
+
+
+class LeavingOnce:
+    """A watch whose first `leave` raises."""
+
+    def __init__(self, raises):
+        self.raises, self.told = raises, []
+
+    def start(self):
+        pass
+
+    def leave(self, error):
+        self.told.append(error)
+        if len(self.told) == 1:
+            raise self.raises
+        return error
+
+
+@pytest.mark.parametrize(
+    ("raises", "error", "found"),
+    [
+        (KeyboardInterrupt(), InputError("disk full"), InputError),
+        (Stopped(signal.SIGTERM), None, Stopped),
+        (RuntimeError("no store"), InputError("disk full"), RuntimeError),
+    ],
+)
+def test_nothing_is_lost_as_a_host_leaves(monkeypatch, raises, error, found):
+    watch = LeavingOnce(raises)
+    monkeypatch.setattr(host_watch, "HostWatch", lambda: watch)
+    monkeypatch.setattr(host_watch, "host_count", lambda: 2)
+
+    def work(_):
+        if error is not None:
+            raise error
+
+    with pytest.raises(found) as raised:
+        host_watch.end_together(work)
+    if found is RuntimeError:
+        assert raised.value.__context__ is error
+    else:
+        assert watch.told == [error, error or raises]
 
 
 def wait_until_ready(hosts):

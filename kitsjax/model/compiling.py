@@ -1,6 +1,7 @@
 """The options that programs are compiled with on each platform."""
 
 import logging
+import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -24,7 +25,8 @@ COMPILER_OPTIONS: dict[str, tuple[Options, ...]] = {
     "cpu": (_COMPILED_SOONER,),
     "gpu": (_CHANNELS_LAST, _CHANNELS_LAST | _UNFUSED, _UNFUSED),
 }
-"""XLA's options by platform: the first that the compiler takes are used.
+"""XLA's options by platform: the first that the compiler takes are used, and XLA_FLAGS goes before
+them.
 
 On a CPU, XLA's highest level of optimization takes a third longer to compile a train step, which is
 no faster then; the level below this one makes it 5 % slower.
@@ -50,12 +52,22 @@ def compile_program(lowered: Any, platform: str) -> Any:
     Returns:
         The compiled function, a `jax.stages.Compiled`.
     """
-    for options in COMPILER_OPTIONS.get(platform, ()):
+    for options in _choose_options(platform):
         try:
             return lowered.compile(options)
         except jax.errors.JaxRuntimeError as error:
             _note_refusal(error, options)
     return lowered.compile()
+
+
+def _choose_options(platform: str) -> list[Options]:
+    """Choose the options to try in turn: what a user gives in XLA_FLAGS goes first."""
+    given = os.environ.get("XLA_FLAGS", "")
+    several = [
+        {name: value for name, value in options.items() if f"--{name}=" not in given}
+        for options in COMPILER_OPTIONS.get(platform, ())
+    ]
+    return [options for options in several if options]
 
 
 def _note_refusal(error: Exception, options: Options) -> None:
@@ -100,8 +112,10 @@ class JitByPlatform:
         jit = partial(jax.jit, function, static_argnames=static_argnames)
         self.jitted = jit()
         self._with_options = {
-            platform: [(options, jit(compiler_options=options)) for options in several]
-            for platform, several in COMPILER_OPTIONS.items()
+            platform: [
+                (options, jit(compiler_options=options)) for options in _choose_options(platform)
+            ]
+            for platform in COMPILER_OPTIONS
         }
 
     def lower(self, *args: Any, **kwargs: Any) -> jax.stages.Lowered:
@@ -112,7 +126,8 @@ class JitByPlatform:
         """Call the function; options that the compiler refuses are not tried again."""
         leaves = jax.tree.leaves((args, kwargs))
         if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
-            # JAX takes options only of a whole program, and this is a part of one.
+            # JAX takes options only of a whole program, and this is a part of one. A part whose
+            # arguments are all constants cannot be told from a whole one, and JAX refuses it.
             return self.jitted(*args, **kwargs)
         untried = self._with_options.get(jax.default_backend(), [])
         while untried:

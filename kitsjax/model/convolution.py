@@ -33,7 +33,8 @@ def convolve(
       (`packing.convolve_packed`).
     - `merged` is `packed`, and in the decoder it also does what comes before
       (`upsampling.convolve_decoder`).
-    - `planar` is made of 2D convolutions and matrix products, for CPUs (`planar.convolve_planar`).
+    - `planar` is made of 2D convolutions and matrix products, for CPUs (`planar.convolve_planar`,
+      `halving.convolve_halving`).
     - `stacked` is one 2D convolution over all planes. A TPU's compiler cuts volumes with few
       channels into pieces and copies their borders; planes as a batch fill its registers as they
       are (benchmarks/README.md).

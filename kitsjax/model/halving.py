@@ -21,8 +21,10 @@ result, and the even (0) or odd (1) voxels of the input."""
 
 _MEETS = np.zeros((3, 2, 2), np.float32)
 """The same as numbers: 1 where a position, a voxel of the result and one of the input meet."""
-for _position, _place in enumerate(_PLACES):
-    _MEETS[_position, *_place] = 1
+_MEETS[range(3), *zip(*_PLACES, strict=True)] = 1
+
+_EXACT = lax.Precision.HIGHEST
+"""Sums of one number and zeros stay as they are on every platform."""
 
 
 def convolve_halving(x: Volumes, kernel: Kernel) -> Float[Array, "b Z Y X o"]:
@@ -71,6 +73,7 @@ _convolve.defvjp(_forward, _backward)
 def _input_gradient(
     gradient: Float[Array, "b z y x o"], kernel: Kernel
 ) -> Float[Array, "b Z Y X i"]:
+    """Compute the gradient of the input: each plane of the result gives an even and an odd one."""
     batch, depth, height, width = gradient.shape[:4]
     below, here, above = kernel
     even = _interleaving_kernel(here)
@@ -101,8 +104,9 @@ def _input_gradient(
 def _interleaving_kernel(kernel: Float[Array, "3 3 i o"]) -> Float[Array, "2 2 o 4*i"]:
     """Make the kernel that computes the even and odd voxels of a plane as channels."""
     # (this or next y, this or next x, o, even or odd y, even or odd x, i)
-    blocks = jnp.einsum("apy,bqx,abio->pqoyxi", _MEETS, _MEETS, kernel.astype(jnp.float32))
-    return blocks.reshape(2, 2, kernel.shape[3], -1).astype(kernel.dtype)
+    meets = _MEETS.astype(kernel.dtype)
+    blocks = jnp.einsum("apy,bqx,abio->pqoyxi", meets, meets, kernel, precision=_EXACT)
+    return blocks.reshape(2, 2, kernel.shape[3], -1)
 
 
 def _kernel_gradient(x: Volumes, gradient: Float[Array, "b Z Y X o"]) -> Kernel:
@@ -139,4 +143,4 @@ def _kernel_gradient(x: Volumes, gradient: Float[Array, "b Z Y X o"]) -> Kernel:
     # (position along z, even or odd y, even or odd x, i, this or next y, this or next x, o)
     whole = [jnp.pad(total, [(0, 0), (0, 4 * outputs - total.shape[1])]) for total in totals]
     products = jnp.stack(whole).reshape(3, 2, 2, inputs, 2, 2, outputs)
-    return jnp.einsum("bqy,crx,ayxiqro->abcio", _MEETS, _MEETS, products)
+    return jnp.einsum("bqy,crx,ayxiqro->abcio", _MEETS, _MEETS, products, precision=_EXACT)

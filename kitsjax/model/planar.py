@@ -13,11 +13,11 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from kitsjax.model.packing import Kernel, Volumes, transpose_kernel
-from kitsjax.model.planes import convolve_planes, pad
-from kitsjax.model.winograd import SMALL_DEPTH, compute_kernel_gradient, convolve_winograd
+from kitsjax.model.planes import SMALL_DEPTH, convolve_planes, pad
+from kitsjax.model.winograd import compute_kernel_gradient, convolve_winograd
 
 WINOGRAD_CHANNELS = 32
-"""From this many channels on, Winograd's method saves more products than it adds sums."""
+"""From this many output channels on, Winograd's method saves more products than it adds sums."""
 
 XLA_GRADIENT_CHANNELS = 64
 """From this many channels on, XLA computes the kernel's gradient of a small volume well."""

@@ -33,7 +33,7 @@ def _make_winograd(points: list[float]) -> _Winograd:
     """Make F(m, 3) from the m + 1 finite points at which it multiplies polynomials (Toom-Cook)."""
     products = len(points) + 1
     inputs = np.zeros((products, products))
-    # Each row holds the polynomial that is zero at all other points, and the last one at all.
+    # Each row holds the polynomial that is zero at all other points, the last row at all of them.
     for row, point in enumerate(points):
         inputs[row, :-1] = np.poly([other for other in points if other != point])[::-1]
     inputs[-1] = np.poly(points)[::-1]
@@ -65,7 +65,7 @@ def convolve_winograd(x: Volumes, kernel: Kernel) -> Float[Array, "b z y x o"]:
         """Convolve from plane t of groups (batch, groups, y, x, i) for each t."""
         combined = _combine(method.inputs, planes)
         products = [convolve_planes(*pair) for pair in zip(combined, kernels, strict=True)]
-        out = jnp.stack(_combine(method.outputs, products), axis=2)
+        out = jnp.stack(_combine(method.outputs, products), axis=2).astype(x.dtype)
         return out.reshape(len(out), -1, *out.shape[3:])
 
     if depth <= SMALL_DEPTH:
@@ -79,7 +79,7 @@ def convolve_winograd(x: Volumes, kernel: Kernel) -> Float[Array, "b z y x o"]:
             lambda n: convolve_groups(_take_planes(x, n, method, 1)), jnp.arange(batch * groups)
         )
         out = each.reshape(batch, -1, *each.shape[3:])
-    return out[:, :depth].astype(x.dtype)
+    return out[:, :depth]
 
 
 def _choose_method(depth: int) -> tuple[_Winograd, int]:
@@ -92,7 +92,7 @@ def _choose_method(depth: int) -> tuple[_Winograd, int]:
 
 
 def _take_planes(x: Volumes, n: Array, method: _Winograd, margin: int) -> list[Array]:
-    """Take the planes (1, 1, y, x, c) of group n of all samples, in float32.
+    """Take the planes (1, 1, y, x, c) of group n, counted over all samples, in float32.
 
     The group has `margin` more planes at both ends.
     """

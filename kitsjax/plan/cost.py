@@ -76,23 +76,27 @@ def measure_cost(
         "activations and temporary": analysis.temp_size_in_bytes,
         "machine code": analysis.generated_code_size_in_bytes,
     }
-    flops, bytes_moved = count_work(compiled, iterations, outside_bytes)
+    flops, bytes_moved = count_work(compiled, platform, iterations, outside_bytes)
     return Cost(flops, bytes_moved, memory)
 
 
 def count_work(
-    compiled: jax.stages.Compiled, iterations: int = 1, outside_bytes: float = 0
+    compiled: jax.stages.Compiled, platform: str, iterations: int = 1, outside_bytes: float = 0
 ) -> tuple[float, float]:
     """Count the operations and the bytes moved of one execution; nan where there is no count.
 
-    XLA counts the body of a loop once, however often it runs. Where it counts no bytes, as for a
-    GPU, they are counted in the text of the program.
+    XLA counts the body of a loop once, however often it runs; on a CPU most convolutions are loops
+    over planes, so that nothing is counted. Where XLA counts no bytes, as for a GPU, they are
+    counted in the text of the program.
 
     Args:
         compiled: a function that consists of one loop and little else.
+        platform: "cpu", "gpu" or "tpu".
         iterations: number of times that the loop runs.
         outside_bytes: bytes that are moved once, outside of the loop.
     """
+    if platform == "cpu":
+        return math.nan, math.nan
     analysis: Any = compiled.cost_analysis() or {}
     flops = iterations * analysis.get("flops", math.nan)
     if "bytes accessed" not in analysis:

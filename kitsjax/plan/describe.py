@@ -1,5 +1,6 @@
 """Texts about a run: the forecast that `--plan` prints, and the plan at the start of a run."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -69,12 +70,14 @@ def _describe_network(parameter_count: int, settings: Settings) -> str:
 def _describe_step(compiled: Any, iterations: int) -> str:
     if compiled is None:
         return "not analyzed, because several processes share it"
-    flops, bytes_moved = count_work(compiled, iterations)
-    text = f"{flops / 1e9:,.1f} GFLOP and {bytes_moved / GIB:,.2f} GiB moved per device"
+    flops, bytes_moved = count_work(compiled, jax.default_backend(), iterations)
+    parts = []
+    if not math.isnan(flops):
+        parts.append(f"{flops / 1e9:,.1f} GFLOP and {bytes_moved / GIB:,.2f} GiB moved per device")
     memory = compiled.memory_analysis()
     if memory is not None:
-        text += f", {memory.temp_size_in_bytes / GIB:.2f} GiB temporary memory"
-    return f"{text} (XLA's analysis)"
+        parts.append(f"{memory.temp_size_in_bytes / GIB:.2f} GiB temporary memory")
+    return f"{', '.join(parts)} (XLA's analysis)"
 
 
 def _describe_device(found: Forecast) -> str:
@@ -130,7 +133,9 @@ def _describe_memory(found: Forecast, cost: Cost) -> str:
 
 
 def _describe_work(cost: Cost, chip: Chip | None) -> str:
-    text = f"{cost.flops / 1e12:.3g} TFLOP and {cost.bytes_moved / GIB:.3g} GiB moved"
+    text = f"{cost.flops / 1e12:.3g} TFLOP"
+    if not math.isnan(cost.bytes_moved):
+        text += f" and {cost.bytes_moved / GIB:.3g} GiB moved"
     if chip is None:
         return text
     arithmetic_seconds = cost.flops / chip.flops_per_second

@@ -171,7 +171,7 @@ def _measure_prediction(model: Model, ct_shape: Shape, device: jax.Device) -> Co
 
 
 def _complete(cost: Cost, count: Callable[[], float]) -> Cost:
-    """Count the operations where XLA has not, as for a GPU."""
+    """Count the operations where XLA has not, as for a GPU or a CPU."""
     if cost.refusal or not math.isnan(cost.flops):
         return cost
     return replace(cost, flops=count())

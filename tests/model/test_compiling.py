@@ -81,6 +81,14 @@ def test_jit_uses_the_options_it_can(monkeypatch, caplog, known):
     assert double.jitted._cache_size() == (0 if known else 1)
 
 
+def test_xla_flags_go_first(monkeypatch):
+    (name,) = compiling.COMPILER_OPTIONS["cpu"][0]
+    monkeypatch.setenv("XLA_FLAGS", f"--xla_cpu_copy_insertion_use_region_analysis=true --{name}=0")
+    lowered = Lowered()
+    compiling.compile_program(lowered, "cpu")
+    assert lowered.tried == [None]
+
+
 def test_jit_is_part_of_another_program():
     """JAX refuses options there."""
     double = compiling.JitByPlatform(lambda x: 2 * x)

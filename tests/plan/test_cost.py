@@ -32,16 +32,18 @@ class Compiled:
 
 def test_a_loops_body_counts_as_often_as_it_runs():
     compiled = Compiled({"flops": 10.0, "bytes accessed": 100.0})
-    assert count_work(compiled) == (10, 100)
+    assert count_work(compiled, "tpu") == (10, 100)
     # 20 bytes are outside of the loop, 80 within.
-    assert count_work(compiled, 4, 20) == (40, 20 + 4 * 80)
-    assert all(math.isnan(count) for count in count_work(Compiled(None)))
+    assert count_work(compiled, "tpu", 4, 20) == (40, 20 + 4 * 80)
+    assert all(math.isnan(count) for count in count_work(Compiled(None), "tpu"))
+    # On a CPU the convolutions are loops, too, which run as often as the volume has planes.
+    assert all(math.isnan(count) for count in count_work(compiled, "cpu"))
 
 
 def test_bytes_are_counted_where_xla_counts_none():
     text = "ENTRY %main (a: f32[8]) -> f32[8] {\n  %a = f32[8]{0} parameter(0)\n"
     text += "  ROOT %b = f32[8]{0} copy(%a)\n}\n"
-    flops, bytes_moved = count_work(Compiled(None, text))
+    flops, bytes_moved = count_work(Compiled(None, text), "gpu")
     assert math.isnan(flops)
     assert bytes_moved == 64
 
@@ -53,7 +55,7 @@ def test_a_refusal_is_kept_with_its_size():
     )
 
     class Lowered:
-        def compile(self) -> None:
+        def compile(self, options: object = None) -> None:
             raise jax.errors.JaxRuntimeError(message)
 
     cost = measure_cost(Lowered(), "cpu", {})
@@ -63,7 +65,7 @@ def test_a_refusal_is_kept_with_its_size():
 
 def test_another_error_of_the_compiler_is_raised():
     class Lowered:
-        def compile(self) -> None:
+        def compile(self, options: object = None) -> None:
             raise jax.errors.JaxRuntimeError("INTERNAL: a bug")
 
     with pytest.raises(jax.errors.JaxRuntimeError, match="a bug"):

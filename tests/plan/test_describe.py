@@ -116,13 +116,16 @@ def test_a_device_of_unknown_speed_gets_no_bound():
     assert "at least" not in text
 
 
-def test_the_plan_counts_all_micro_batches():
+def test_the_plan_counts_all_micro_batches(monkeypatch):
     compiled = SimpleNamespace(
         cost_analysis=lambda: {"flops": 3e9, "bytes accessed": 2.0 * GIB},
         memory_analysis=lambda: SimpleNamespace(temp_size_in_bytes=GIB),
     )
     settings = TINY.model_copy(update={"train": TRAIN.model_copy(update={"accumulation_steps": 4})})
     params = {"kernel": jnp.zeros((30, 40)), "bias": jnp.zeros(40)}
+    text = describe_run(settings, params, compiled, Path("out"), (5, 2), 60)
+    assert "step  1.00 GiB temporary memory (XLA's analysis)" in text
+    monkeypatch.setattr("kitsjax.plan.describe.jax.default_backend", lambda: "gpu")
     text = describe_run(settings, params, compiled, Path("out"), (5, 2), 60)
     for words in (
         f"{jax.device_count()} x cpu (cpu) in 1 process(es)",

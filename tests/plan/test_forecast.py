@@ -77,4 +77,3 @@ def test_loops_count_as_often_as_they_run(found):
     loops = forecast(looping, ct_shape=CT_SHAPE)
     assert loops.train.flops == pytest.approx(found.train.flops, rel=0.1)
     assert loops.predict.flops == pytest.approx(8 * found.predict.flops, rel=0.05)
-    assert loops.predict.bytes_moved > 5 * found.predict.bytes_moved
