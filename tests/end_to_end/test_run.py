@@ -59,7 +59,13 @@ def test_run_folder_holds_what_it_promises(finished):
     assert set(summary["classes"]) == {"kidney_and_mass", "mass", "tumor"}
     assert set(summary["classes"]["tumor"]) == {"dice", "surface_dice"}
     assert set(summary["best_hu_threshold"]) == set(summary["classes"])
-    for words in ("parameters", "temporary memory", "Kidney + Masses", "best HU threshold", str(out)):
+    for words in (
+        "parameters",
+        "temporary memory",
+        "Kidney + Masses",
+        "best HU threshold",
+        str(out),
+    ):
         assert words in printed
 
 
