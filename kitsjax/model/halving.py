@@ -13,7 +13,13 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from kitsjax.model.packing import Kernel, Volumes
-from kitsjax.model.planes import SMALL_DEPTH, convolve_planes, convolve_stacked, take_plane
+from kitsjax.model.planes import (
+    SMALL_DEPTH,
+    convolve_planes,
+    convolve_stacked,
+    flatten_kernel,
+    take_plane,
+)
 
 _PLACES = ((1, 1), (0, 0), (0, 1))
 """What each position of the kernel meets along an axis: this (0) or the next (1) voxel of the
@@ -41,8 +47,7 @@ def convolve_halving(x: Volumes, kernel: Kernel) -> Float[Array, "b Z Y X o"]:
 @jax.custom_vjp
 def _convolve(x: Volumes, kernel: Kernel) -> Float[Array, "b Z Y X o"]:
     depth = x.shape[1] // 2
-    # (z, y, x, i, o) -> (y, x, z * i, o)
-    flat = kernel.transpose(1, 2, 0, 3, 4).reshape(3, 3, -1, kernel.shape[-1])
+    flat = flatten_kernel(kernel)
 
     def convolve_plane(n: Array) -> Float[Array, "Y X o"]:
         sample, z = n // depth, 2 * (n % depth)
@@ -84,15 +89,9 @@ def _input_gradient(
         sample, z = n // depth, n % depth
         this, following = (take_plane(gradient, sample, z + s) for s in (0, 1))
         out = [
-            lax.conv_general_dilated(
-                operand[None], weights, (1, 1), ((0, 1), (0, 1)),
-                dimension_numbers=("NHWC", "HWIO", "NHWC"),
-            )
-            for operand, weights in [
-                (this, even),
-                (jnp.concatenate([this, following], -1), odd),
-            ]
-        ]  # fmt: skip
+            convolve_planes(operand[None, None], weights, padding=(0, 1))
+            for operand, weights in [(this, even), (jnp.concatenate([this, following], -1), odd)]
+        ]
         # (plane, y, x, even or odd y, even or odd x, i)
         blocks = jnp.stack(out).reshape(2, height, width, 2, 2, -1)
         return blocks.transpose(0, 1, 3, 2, 4, 5).reshape(2, 2 * height, 2 * width, -1)

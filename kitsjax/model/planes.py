@@ -17,20 +17,27 @@ def convolve_stacked(x: Volumes, kernel: Kernel, stride: int) -> Float[Array, "b
     # The input planes of kernel depth t are t, t + stride, ...: one for each output plane.
     length = stride * (planes - 1) + 1
     neighbors = jnp.concatenate([padded[:, t : t + length : stride] for t in range(3)], axis=-1)
+    return convolve_planes(neighbors, flatten_kernel(kernel), stride)
+
+
+def flatten_kernel(kernel: Kernel) -> Float[Array, "3 3 3*i o"]:
+    """Make the kernel of three planes that stand side by side as channels."""
     # (z, y, x, i, o) -> (y, x, z * i, o)
-    flat = kernel.transpose(1, 2, 0, 3, 4).reshape(3, 3, -1, kernel.shape[-1])
-    return convolve_planes(neighbors, flat, stride)
+    return kernel.transpose(1, 2, 0, 3, 4).reshape(3, 3, -1, kernel.shape[-1])
 
 
 def convolve_planes(
-    x: Volumes, kernel: Float[Array, "3 3 i o"], stride: int = 1
+    x: Volumes,
+    kernel: Float[Array, "k k i o"],
+    stride: int = 1,
+    padding: tuple[int, int] = (1, 1),
 ) -> Float[Array, "b z Y X o"]:
-    """Apply a 2D convolution to every plane, with one voxel of zeros as padding."""
+    """Apply a 2D convolution to every plane, with voxels of zeros at both ends of y and x."""
     out = lax.conv_general_dilated(
         x.reshape(-1, *x.shape[2:]),
         kernel,
         window_strides=(stride, stride),
-        padding=((1, 1), (1, 1)),
+        padding=(padding, padding),
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
     return out.reshape(*x.shape[:2], *out.shape[1:])

@@ -5,6 +5,8 @@ import math
 import jax
 import pytest
 
+from kitsjax.plan import cost
+from kitsjax.plan.cost import count_work
 from kitsjax.plan.forecast import Forecast, forecast
 from kitsjax.settings import (
     AugmentSettings,
@@ -27,8 +29,20 @@ TINY = Settings(
 CT_SHAPE = (16, 12, 8)
 
 
+def count_as_on_a_tpu(compiled, _, *rest):
+    """Count what is left out on a CPU: these small programs have no loops over planes."""
+    return count_work(compiled, "tpu", *rest)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def counted():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cost, "count_work", count_as_on_a_tpu)
+        yield
+
+
 @pytest.fixture(scope="module")
-def found() -> Forecast:
+def found(counted) -> Forecast:
     return forecast(TINY, ct_shape=CT_SHAPE)
 
 
@@ -77,3 +91,13 @@ def test_loops_count_as_often_as_they_run(found):
     loops = forecast(looping, ct_shape=CT_SHAPE)
     assert loops.train.flops == pytest.approx(found.train.flops, rel=0.1)
     assert loops.predict.flops == pytest.approx(8 * found.predict.flops, rel=0.05)
+    assert loops.predict.bytes_moved > 5 * found.predict.bytes_moved
+
+
+def test_operations_are_counted_where_xla_cannot(found, monkeypatch):
+    """On a CPU, where the bytes are not counted."""
+    monkeypatch.setattr(cost, "count_work", count_work)
+    counted = forecast(TINY, ct_shape=CT_SHAPE)
+    assert counted.train.flops == pytest.approx(found.train.flops, rel=0.2)
+    assert counted.predict.flops == pytest.approx(found.predict.flops, rel=0.2)
+    assert math.isnan(counted.predict.bytes_moved)
