@@ -16,8 +16,8 @@ from benchmarks.measure import time_calls
 from kitsjax.devices import start_devices
 from kitsjax.model.compiling import JitByPlatform
 from kitsjax.model.convolution import convolve
+from kitsjax.model.decoder import DecoderInput, convolve_decoder
 from kitsjax.model.unet import build_network
-from kitsjax.model.upsampling import DecoderInput, convolve_decoder
 from kitsjax.settings import NetworkSettings, Settings
 from kitsjax.train.augment import oversized_shape
 from kitsjax.train.program import build_program, compile_train_step, first_state

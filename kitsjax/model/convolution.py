@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 from kitsjax.model.halving import convolve_halving
 from kitsjax.model.packing import Kernel, Volumes, convolve_packed
 from kitsjax.model.planar import convolve_planar
-from kitsjax.model.planes import convolve_stacked
+from kitsjax.model.stacked import convolve_stacked
 
 Implementation = Literal["direct", "packed", "merged", "planar", "stacked", "portable"]
 IMPLEMENTATIONS: tuple[Implementation, ...] = get_args(Implementation)
@@ -32,7 +32,7 @@ def convolve(
     - `packed` is the same for GPUs, with neighboring voxels as channels where there are few
       (`packing.convolve_packed`).
     - `merged` is `packed`, and in the decoder it also does what comes before
-      (`upsampling.convolve_decoder`).
+      (`decoder.convolve_decoder`).
     - `planar` is made of 2D convolutions and matrix products, for CPUs (`planar.convolve_planar`,
       `halving.convolve_halving`).
     - `stacked` is one 2D convolution over all planes. A TPU's compiler cuts volumes with few

@@ -15,8 +15,8 @@ from jaxtyping import Array, Float
 from kitsjax.model.packing import Kernel, Volumes
 from kitsjax.model.planes import (
     SMALL_DEPTH,
+    convolve_neighbors,
     convolve_planes,
-    convolve_stacked,
     flatten_kernel,
     take_plane,
 )
@@ -39,7 +39,7 @@ def convolve_halving(x: Volumes, kernel: Kernel) -> Float[Array, "b Z Y X o"]:
     An output axis has ceil(n / 2) voxels. Small volumes are left to XLA.
     """
     if x.shape[1] <= 2 * SMALL_DEPTH:
-        return convolve_stacked(x, kernel, 2)
+        return convolve_neighbors([x], kernel, 2)
     # One more voxel of zeros at the end of an odd axis changes nothing.
     return _convolve(jnp.pad(x, [(0, 0), *((0, n % 2) for n in x.shape[1:4]), (0, 0)]), kernel)
 

@@ -10,14 +10,19 @@ SMALL_DEPTH = 12
 """A volume of at most so many planes is small on a CPU: all of it is computed at once."""
 
 
-def convolve_stacked(x: Volumes, kernel: Kernel, stride: int) -> Float[Array, "b Z Y X o"]:
-    """Convolve by one 2D convolution of three neighboring planes, side by side as channels."""
-    planes = -(-x.shape[1] // stride)
-    padded = pad(x, 1)
+def convolve_neighbors(
+    volumes: list[Float[Array, "b z y x _"]], kernel: Kernel, stride: int = 1
+) -> Float[Array, "b Z Y X o"]:
+    """Convolve by one 2D convolution of three neighboring planes, side by side as channels.
+
+    Several volumes are convolved as if their channels were one volume's.
+    """
+    planes = -(-volumes[0].shape[1] // stride)
     # The input planes of kernel depth t are t, t + stride, ...: one for each output plane.
     length = stride * (planes - 1) + 1
-    neighbors = jnp.concatenate([padded[:, t : t + length : stride] for t in range(3)], axis=-1)
-    return convolve_planes(neighbors, flatten_kernel(kernel), stride)
+    padded = [pad(x, 1) for x in volumes]
+    neighbors = [each[:, t : t + length : stride] for t in range(3) for each in padded]
+    return convolve_planes(jnp.concatenate(neighbors, -1), flatten_kernel(kernel), stride)
 
 
 def flatten_kernel(kernel: Kernel) -> Float[Array, "3 3 3*i o"]:

@@ -12,9 +12,9 @@ from kitsjax.errors import InputError
 from kitsjax.labels import KITS, LabelScheme
 from kitsjax.model.arrays import Outputs
 from kitsjax.model.convolution import FASTEST_IMPLEMENTATION, Implementation, convolve
+from kitsjax.model.decoder import DecoderInput, convolve_decoder
 from kitsjax.model.norm import SLOPE, norm_relu
 from kitsjax.model.packing import Volumes
-from kitsjax.model.upsampling import DecoderInput, convolve_decoder
 from kitsjax.settings import NetworkSettings
 from kitsjax.types import Shape
 

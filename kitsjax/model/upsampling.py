@@ -1,73 +1,14 @@
-"""How a decoder level begins: upsampling, concatenation with the skip connection, convolution."""
+"""Upsampling by transposed convolutions of kernel and stride 2."""
 
-from collections.abc import Iterator
-from functools import partial
-from typing import NamedTuple
-
-import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
-from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from kitsjax.model.convolution import Implementation, convolve
-from kitsjax.model.packing import Kernel, Volumes, convolve_packed
+from kitsjax.model.convolution import Implementation
+from kitsjax.model.packing import Volumes
+from kitsjax.model.stacked import upsample_stacked
 
 UpKernel = Float[Array, "2 2 2 i o"]
-MergedKernel = Float[Array, "4 4 4 i o"]
-
-LEAST_RATIO = 4
-"""A merged kernel is made in float32, which is slow on a GPU; by the profile of a step on an H100
-it costs more than it saves where it is half as large as the volume."""
-
-_AXES = ("NDHWC", "DHWIO", "NDHWC")
-
-
-class DecoderInput(NamedTuple):
-    """What a decoder level convolves: an upsampled volume and a skip connection, as channels.
-
-    Attributes:
-        coarse: the volume to upsample.
-        up_kernel: kernel of the transposed convolution that upsamples it.
-        up_bias: its bias.
-        skip: the encoder's volume, twice as long along every axis.
-    """
-
-    coarse: Volumes
-    up_kernel: UpKernel
-    up_bias: Float[Array, " o"]
-    skip: Volumes
-
-    @property
-    def channels(self) -> int:
-        """Number of channels of both together."""
-        return int(self.up_bias.size + self.skip.shape[-1])
-
-
-def convolve_decoder(
-    inputs: DecoderInput, kernel: Kernel, dtype: DTypeLike, implementation: Implementation
-) -> Float[Array, "b z y x o"]:
-    """Upsample, concatenate and convolve, up to a constant in each channel.
-
-    The norm that follows takes the constant away. `merged` merges the upsampling and the
-    convolution (`convolve_merged`) where the volume to upsample holds `LEAST_RATIO` times as many
-    numbers as the merged kernel. The others do one after the other.
-
-    Args:
-        inputs: what is convolved; the kernel's first inputs are the upsampled channels.
-        kernel: as in `convolve`, float32.
-        dtype: dtype of the computation and of the result.
-        implementation: see `convolve`.
-    """
-    coarse, up_kernel, up_bias, skip = inputs
-    kernel_size = 64 * coarse.shape[-1] * kernel.shape[-1]
-    if implementation == "merged" and coarse.size > LEAST_RATIO * kernel_size:
-        return convolve_merged(inputs, kernel, dtype)
-    upsampled = upsample(coarse.astype(dtype), up_kernel.astype(dtype), implementation)
-    upsampled += up_bias.astype(dtype).reshape(1, 1, 1, 1, -1)
-    both = jnp.concatenate([upsampled, skip.astype(dtype)], axis=-1)
-    return convolve(both, kernel.astype(dtype), 1, implementation)
 
 
 def upsample(
@@ -78,15 +19,16 @@ def upsample(
     Every output voxel depends on one input voxel, so all but `stacked` are one matrix product
     to 8 * outputs and a rearrangement, which is fastest everywhere but on TPUs: those rearrange
     rows and columns slowly. `stacked`, for them, is a convolution of planes that have zeros
-    between their rows and columns. `portable` chooses as in `convolve`.
+    between their rows and columns (`stacked.upsample_stacked`). `portable` chooses as in
+    `convolve`.
     """
     if implementation == "portable":
         out: Array = lax.platform_dependent(
-            x, kernel, tpu=_upsample_planes, default=_upsample_product
+            x, kernel, tpu=upsample_stacked, default=_upsample_product
         )
         return out
     if implementation == "stacked":
-        return _upsample_planes(x, kernel)
+        return upsample_stacked(x, kernel)
     return _upsample_product(x, kernel)
 
 
@@ -96,155 +38,3 @@ def _upsample_product(x: Volumes, kernel: Array) -> Array:
     flat = kernel.transpose(3, 0, 1, 2, 4).reshape(x.shape[-1], -1)
     blocks = jnp.dot(x, flat).reshape(b, z, y, w, 2, 2, 2, -1)
     return blocks.transpose(0, 1, 4, 2, 5, 3, 6, 7).reshape(b, 2 * z, 2 * y, 2 * w, -1)
-
-
-def _upsample_planes(x: Volumes, kernel: Array) -> Array:
-    b, z, y, w, inputs = x.shape
-    # (z, y, x, i, o) -> (y, x, i, z * o), flipped as a transposed convolution's kernel is.
-    flat = kernel.transpose(1, 2, 3, 0, 4).reshape(2, 2, inputs, -1)[::-1, ::-1]
-    out = lax.conv_general_dilated(
-        x.reshape(b * z, y, w, inputs),
-        flat,
-        window_strides=(1, 1),
-        padding=((1, 1), (1, 1)),
-        lhs_dilation=(2, 2),
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-    )
-    # The channels hold both planes that an input plane becomes: interleave them.
-    planes = jnp.split(out.reshape(b, z, 2 * y, 2 * w, -1), 2, axis=-1)
-    return jnp.stack(planes, axis=2).reshape(b, 2 * z, 2 * y, 2 * w, -1)
-
-
-def convolve_merged(
-    inputs: DecoderInput, kernel: Kernel, dtype: DTypeLike
-) -> Float[Array, "b z y x o"]:
-    """Convolve as `convolve_decoder` does, without computing what is convolved.
-
-    A convolution of concatenated volumes is the sum of two. Nothing nonlinear stands between the
-    transposed convolution and the convolution of its result, so that these are one transposed
-    convolution of a 4x4x4 kernel. Neither the upsampled volume nor the concatenated one is written,
-    nor are their gradients.
-    """
-    coarse, up_kernel, up_bias, skip = inputs
-    features = up_bias.size
-    upper, lower = kernel[..., :features, :], kernel[..., features:, :]
-    merged = _merge_kernels(up_kernel, upper).astype(dtype)
-    out = convolve_packed(
-        skip.astype(dtype), lower.astype(dtype), _convolve_upsampled(coarse.astype(dtype), merged)
-    )
-    return _add_border(out, _border_table(up_bias, upper))
-
-
-def _merge_kernels(
-    up_kernel: Float[Array, "2 2 2 i m"], kernel: Float[Array, "3 3 3 m o"]
-) -> MergedKernel:
-    """Convolve the kernel of a transposed convolution with that of the convolution after it."""
-    # The input channels stand where a batch of volumes does.
-    merged = lax.conv_general_dilated(
-        up_kernel.transpose(3, 0, 1, 2, 4),
-        kernel,
-        window_strides=(1, 1, 1),
-        padding=((2, 2),) * 3,
-        dimension_numbers=_AXES,
-        precision=lax.Precision.HIGHEST,
-    )
-    return merged.transpose(1, 2, 3, 0, 4)
-
-
-@jax.custom_vjp
-def _convolve_upsampled(x: Volumes, kernel: MergedKernel) -> Float[Array, "b 2*z 2*y 2*x o"]:
-    """Sum x[s] kernel[v - 2 s + 1] over the voxels s of x: a transposed convolution of stride 2.
-
-    It is the transpose of a convolution of stride 2, and its gradients are written as those of
-    that one, which cuDNN knows: XLA would convolve with a dilated volume as the kernel.
-    """
-    return lax.conv_general_dilated(
-        x,
-        kernel[::-1, ::-1, ::-1],
-        window_strides=(1, 1, 1),
-        padding=((2, 2),) * 3,
-        lhs_dilation=(2, 2, 2),
-        dimension_numbers=_AXES,
-    )
-
-
-def _upsampled_forward(x: Volumes, kernel: MergedKernel) -> tuple[Array, tuple[Array, Array]]:
-    return _convolve_upsampled(x, kernel), (x, kernel)
-
-
-def _upsampled_backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
-    x, kernel = saved
-    (kernel_gradient,) = jax.vjp(partial(_convolve_strided, gradient), kernel)[1](x)
-    return _convolve_strided(gradient, kernel), kernel_gradient
-
-
-_convolve_upsampled.defvjp(_upsampled_forward, _upsampled_backward)
-
-
-def _convolve_strided(x: Volumes, kernel: Float[Array, "4 4 4 o i"]) -> Array:
-    return lax.conv_general_dilated(
-        x,
-        kernel,
-        window_strides=(2, 2, 2),
-        padding=((1, 1),) * 3,
-        dimension_numbers=("NDHWC", "DHWOI", "NDHWC"),
-    )
-
-
-def _border_table(bias: Float[Array, " i"], kernel: Kernel) -> Float[Array, "3 3 3 o"]:
-    """Compute how much less a bias before a convolution adds on the border than inside.
-
-    Positions of the kernel beyond the border see no bias. Along each axis of the table stand the
-    first voxel, all inner voxels and the last voxel.
-    """
-    precision = lax.Precision.HIGHEST
-    added = jnp.einsum("zyxio,i->zyxo", kernel, bias, precision=precision)
-    within = jnp.array([[0, 1, 1], [1, 1, 1], [1, 1, 0]], added.dtype)
-    sums = jnp.einsum("az,by,cx,zyxo->abco", within, within, within, added, precision=precision)
-    return sums - sums[1:2, 1:2, 1:2]
-
-
-@jax.custom_vjp
-def _add_border(
-    out: Float[Array, "b z y x o"], table: Float[Array, "3 3 3 o"]
-) -> Float[Array, "b z y x o"]:
-    """Add a table's values to the voxels on the six faces of each volume, in place."""
-    rows = table.astype(out.dtype)
-    boxes = list(_faces(out.shape[1:4]))
-    faces = [out[:, *box] + rows[z][:, y][:, :, x][None] for box, (z, y, x) in boxes]
-    # Faces that were computed before are written in place. Otherwise XLA computes and writes each
-    # in one kernel, which passes over the whole volume (2.9 ms of a step on an H100, now 0.1).
-    out, faces = lax.optimization_barrier((out, faces))
-    for (box, _), face in zip(boxes, faces, strict=True):
-        out = lax.dynamic_update_slice(out, face, (0, *(side.start for side in box), 0))
-    # Otherwise XLA adds the faces wherever the result is read, in passes over the whole volume.
-    whole: Array = lax.optimization_barrier(out)
-    return whole
-
-
-def _border_forward(out: Array, table: Array) -> tuple[Array, Array]:
-    return _add_border(out, table), table
-
-
-def _border_backward(table: Array, gradient: Array) -> tuple[Array, Array]:
-    total = jnp.zeros_like(table)
-    for box, places in _faces(gradient.shape[1:4]):
-        z, y, x = (jax.nn.one_hot(place, 3, dtype=table.dtype) for place in places)
-        face = gradient[:, *box].astype(table.dtype).sum(0)
-        total += jnp.einsum("zyxo,za,yb,xc->abco", face, z, y, x, precision=lax.Precision.HIGHEST)
-    return gradient, total
-
-
-_add_border.defvjp(_border_forward, _border_backward)
-
-
-def _faces(shape: tuple[int, ...]) -> Iterator[tuple[list[slice], list[np.ndarray]]]:
-    """List six boxes (z, y, x) that hold each border voxel once, and their table's rows."""
-    places = [np.minimum(np.arange(n), 1) + (np.arange(n) == n - 1) for n in shape]
-    for axis in range(3):
-        for place in (0, shape[axis] - 1):
-            # The axes before this one leave out their ends, which have been listed.
-            start = (*(1,) * axis, place, *(0,) * (2 - axis))
-            end = (*(n - 1 for n in shape[:axis]), place + 1, *shape[axis + 1 :])
-            box = list(map(slice, start, end))
-            yield box, [rows[side] for rows, side in zip(places, box, strict=True)]

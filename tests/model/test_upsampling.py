@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from kitsjax.model.convolution import IMPLEMENTATIONS
-from kitsjax.model.upsampling import DecoderInput, convolve_decoder, convolve_merged, upsample
+from kitsjax.model.decoder import DecoderInput, convolve_decoder, convolve_merged
+from kitsjax.model.upsampling import upsample
 
 SHAPE, FEATURES = (2, 3, 2, 4, 5), 3
 
