@@ -53,7 +53,8 @@ def convolve_decoder(
 
     The norm that follows takes the constant away. `merged` merges the upsampling and the
     convolution (`convolve_merged`) where the volume to upsample holds `LEAST_RATIO` times as many
-    numbers as the merged kernel. The others do one after the other.
+    numbers as the merged kernel. `stacked` convolves both volumes without concatenating them
+    (`convolve_together`). The others, and `portable` on every platform, do one after the other.
 
     Args:
         inputs: what is convolved; the kernel's first inputs are the upsampled channels.

@@ -6,14 +6,17 @@ from jaxtyping import Array, Float
 
 from kitsjax.model.packing import Kernel, Volumes
 
+AnyVolumes = Float[Array, "b z y x _"]
+"""Volumes of any number of channels."""
+
 SMALL_DEPTH = 12
 """A volume of at most so many planes is small on a CPU: all of it is computed at once."""
 
 
 def convolve_neighbors(
-    volumes: list[Float[Array, "b z y x _"]], kernel: Kernel, stride: int = 1
+    volumes: list[AnyVolumes], kernel: Kernel, stride: int = 1
 ) -> Float[Array, "b Z Y X o"]:
-    """Convolve by one 2D convolution of three neighboring planes, side by side as channels.
+    """Convolve by one 2D convolution of slices: three neighboring planes stand side by side.
 
     Several volumes are convolved as if their channels were one volume's.
     """

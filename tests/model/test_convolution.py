@@ -86,10 +86,11 @@ def test_convolve_gradients_equal_direct(case, stride, implementation):
 
 @each_case
 @each_stride
-def test_planar_keeps_bfloat16(case, stride):
+@pytest.mark.parametrize("implementation", ["planar", "stacked"])
+def test_half_precision_is_kept(case, stride, implementation):
     x, kernel = (jnp.asarray(a, jnp.bfloat16) for a in operands(case))
     found, gradients = output_and_gradients(
-        lambda x, kernel: convolve(x, kernel, stride, "planar"), x, kernel
+        lambda x, kernel: convolve(x, kernel, stride, implementation), x, kernel
     )
     assert {leaf.dtype for leaf in (found, *gradients)} == {jnp.dtype(jnp.bfloat16)}
     expected = convolve_by_definition(np.asarray(x), np.asarray(kernel, np.float64), stride)

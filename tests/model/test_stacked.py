@@ -9,7 +9,7 @@ import pytest
 
 from kitsjax.model.convolution import convolve
 from kitsjax.model.decoder import DecoderInput, convolve_decoder
-from kitsjax.model.stacked import _select_planes
+from kitsjax.model.stacked import select_planes
 from kitsjax.model.upsampling import upsample
 
 VOXELS = (1, 4, 6, 8)
@@ -34,12 +34,12 @@ def results(operation, program):
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16], ids=["float32", "bfloat16"])
-def test_selected_planes_are_the_same_bits(dtype):
+def test_selected_planes_are_equal(dtype):
     x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 5, 3, 4, 2)), dtype)
     sources = [np.array([-1, 1, 3]), np.array([4, 0, 5])]
     padded = np.pad(np.asarray(x), [(0, 0), (1, 1), (0, 0), (0, 0), (0, 0)])
     expected = np.concatenate([padded[:, source + 1] for source in sources], -1)
-    np.testing.assert_array_equal(np.asarray(_select_planes(x, sources)), expected)
+    np.testing.assert_array_equal(np.asarray(select_planes(x, sources)), expected)
 
 
 def test_gradients_are_summed_within():
@@ -55,7 +55,7 @@ def test_gradients_are_summed_within():
 
 
 def test_what_is_concatenated_is_not_written():
-    """The volume of upsampled and skipped channels stands nowhere but in a convolution."""
+    """Only neighboring planes are concatenated, not the upsampled and the skipped channels."""
 
     def level(coarse, up_kernel, skip, kernel):
         inputs = DecoderInput(coarse, up_kernel, jnp.zeros(3), skip)
@@ -81,3 +81,20 @@ def test_planes_are_moved_by_products_only(function, kernel):
     program = lower_gradients(function, (*VOXELS, 5), kernel)
     assert not re.search(r"stablehlo\.slice.*:\d+:2", program), program
     assert not re.search(r"interior = \[0, 1", program), program
+    assert not results("concatenate", program), program
+    # The products keep all digits of float32.
+    precisions = re.findall(r"stablehlo\.dot_general.*precision = \[(\w+), (\w+)\]", program)
+    assert set(precisions) == {("HIGHEST", "HIGHEST")}, program
+    assert program.count("stablehlo.dot_general") == len(precisions)
+
+
+def test_upsampling_has_the_strided_gradient():
+    """Its kernel's gradient is that of a convolution of stride 2, with the gradient as volume."""
+
+    def layer(x, kernel):
+        return upsample(x, kernel, "stacked")
+
+    program = lower_gradients(layer, (*VOXELS, 5), (2, 2, 2, 5, 7))
+    dilated = re.findall(r"(lhs|rhs)_dilate = \[2, 2\]", program)
+    # Forward the volume is dilated, and in the kernel's gradient what stands as its kernel.
+    assert sorted(dilated) == ["lhs", "rhs"], program

@@ -93,7 +93,7 @@ def decoder_by_definition():
     """One step after the other in float64."""
     with jax.enable_x64(True):
         operands = jax.tree.map(jnp.asarray, decoder_operands())
-        function = partial(convolve_decoder, dtype=jnp.float64, implementation="stacked")
+        function = partial(convolve_decoder, dtype=jnp.float64, implementation="direct")
         return jax.tree.map(np.asarray, output_and_gradients(function, *operands))
 
 
