@@ -17,6 +17,7 @@ from kitsjax.data.folds import choose_fold
 from kitsjax.data.split import Split, check_split, read_split, split_cases, split_text, write_split
 from kitsjax.errors import InputError
 from kitsjax.files import remove_file, write_text
+from kitsjax.infer.bundle import read_bundle
 from kitsjax.run_record import RECORD_NAME, RunRecord, read_record, write_record
 from kitsjax.settings import Settings
 from kitsjax.train.run_files import list_files
@@ -49,8 +50,9 @@ def open_run(settings: Settings, resume: bool) -> RunRecord | None:
     training began, for instance because of a wrong path, holds no run yet. Nothing is written.
 
     Raises:
-        InputError: the folder holds a run and `resume` is off, the run's settings differ, or the
-            folder holds parts of a run without its record.
+        InputError: the folder holds a run and `resume` is off, the run's settings differ, the
+            folder holds parts of a run without its record, or the model that a new run is to start
+            from cannot be read.
     """
     folder = Path(settings.run.folder)
     record = load_record(folder)
@@ -62,6 +64,9 @@ def open_run(settings: Settings, resume: bool) -> RunRecord | None:
     if record is not None:
         stored = parse_stored_settings(record.settings, f"{folder / RECORD_NAME}, its settings")
         _check_same(stored, settings, folder)
+    elif settings.train.init_from:
+        # Preparing the data may take hours; whether the model fits is judged where its labels are.
+        read_bundle(settings.train.init_from)
     return record
 
 

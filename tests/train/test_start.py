@@ -7,17 +7,18 @@ import numpy as np
 import pytest
 from test_loop import SETTINGS, Streams, equal
 
-from kitsjax.config import override_settings
+from kitsjax.config import override_settings, to_toml
 from kitsjax.errors import InputError
 from kitsjax.infer.bundle import read_bundle, save_bundle
 from kitsjax.labels import KITS
-from kitsjax.run_record import RunRecord
+from kitsjax.run_record import RunRecord, write_record
 from kitsjax.signals import Stopped
 from kitsjax.train import make_loop as make_loop_module
 from kitsjax.train.checkpoint_record import Progress
 from kitsjax.train.loop import TrainingLoop
 from kitsjax.train.make_loop import make_loop
-from kitsjax.train.run_folder import begin_run
+from kitsjax.train.run import run
+from kitsjax.train.run_folder import begin_run, open_run
 from kitsjax.training_log import read_epochs
 
 ONE_EPOCH = override_settings(SETTINGS, ["train.epochs=1"])
@@ -124,6 +125,20 @@ def test_another_network_is_refused_by_name(trained, tmp_path, override, message
     assert text.startswith(f"train.init_from = {path}: ")
     assert message in text
     assert "\n" not in text
+
+
+def test_a_missing_model_is_told_before_the_work(tmp_path, monkeypatch):
+    """Not after hours of preparing the data; a run that has begun does not need it any more."""
+    monkeypatch.setattr("kitsjax.train.run.prepare_together", lambda _: pytest.fail("prepared"))
+    monkeypatch.setattr("kitsjax.train.run.start_devices", lambda *_, **__: None)
+    missing = tmp_path / "missing"
+    settings = override_settings(begin_from(missing), [f"run.folder={tmp_path / 'run'}"])
+    with pytest.raises(InputError, match=f"{missing}: no such"):
+        run(settings)
+    assert not (tmp_path / "run" / "run.json").exists()
+    record = RunRecord(settings=to_toml(settings), versions={}, train=[], held_out=[])
+    write_record(tmp_path / "run", record)
+    assert open_run(settings, resume=True) == record
 
 
 def test_a_patch_of_as_many_stages_fits(trained, tmp_path):
