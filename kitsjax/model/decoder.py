@@ -1,7 +1,6 @@
 """How a decoder level begins: upsampling, concatenation with the skip connection, convolution."""
 
 from collections.abc import Iterator
-from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -14,15 +13,13 @@ from jaxtyping import Array, Float
 from kitsjax.model.convolution import Implementation, convolve
 from kitsjax.model.packing import Kernel, Volumes, convolve_packed
 from kitsjax.model.stacked import convolve_together
-from kitsjax.model.upsampling import UpKernel, upsample
+from kitsjax.model.upsampling import UpKernel, convolve_transposed, upsample
 
 MergedKernel = Float[Array, "4 4 4 i o"]
 
 LEAST_RATIO = 4
 """A merged kernel is made in float32, which is slow on a GPU; by the profile of a step on an H100
 it costs more than it saves where it is half as large as the volume."""
-
-_AXES = ("NDHWC", "DHWIO", "NDHWC")
 
 
 class DecoderInput(NamedTuple):
@@ -89,7 +86,9 @@ def convolve_merged(
     upper, lower = kernel[..., :features, :], kernel[..., features:, :]
     merged = _merge_kernels(up_kernel, upper).astype(dtype)
     out = convolve_packed(
-        skip.astype(dtype), lower.astype(dtype), _convolve_upsampled(coarse.astype(dtype), merged)
+        skip.astype(dtype),
+        lower.astype(dtype),
+        convolve_transposed(coarse.astype(dtype), merged, 1),
     )
     return _add_border(out, _border_table(up_bias, upper))
 
@@ -104,50 +103,10 @@ def _merge_kernels(
         kernel,
         window_strides=(1, 1, 1),
         padding=((2, 2),) * 3,
-        dimension_numbers=_AXES,
+        dimension_numbers=("NDHWC", "DHWIO", "NDHWC"),
         precision=lax.Precision.HIGHEST,
     )
     return merged.transpose(1, 2, 3, 0, 4)
-
-
-@jax.custom_vjp
-def _convolve_upsampled(x: Volumes, kernel: MergedKernel) -> Float[Array, "b 2*z 2*y 2*x o"]:
-    """Sum x[s] kernel[v - 2 s + 1] over the voxels s of x: a transposed convolution of stride 2.
-
-    It is the transpose of a convolution of stride 2, and its gradients are written as those of
-    that one, which cuDNN knows: XLA would convolve with a dilated volume as the kernel.
-    """
-    return lax.conv_general_dilated(
-        x,
-        kernel[::-1, ::-1, ::-1],
-        window_strides=(1, 1, 1),
-        padding=((2, 2),) * 3,
-        lhs_dilation=(2, 2, 2),
-        dimension_numbers=_AXES,
-    )
-
-
-def _upsampled_forward(x: Volumes, kernel: MergedKernel) -> tuple[Array, tuple[Array, Array]]:
-    return _convolve_upsampled(x, kernel), (x, kernel)
-
-
-def _upsampled_backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
-    x, kernel = saved
-    (kernel_gradient,) = jax.vjp(partial(_convolve_strided, gradient), kernel)[1](x)
-    return _convolve_strided(gradient, kernel), kernel_gradient
-
-
-_convolve_upsampled.defvjp(_upsampled_forward, _upsampled_backward)
-
-
-def _convolve_strided(x: Volumes, kernel: Float[Array, "4 4 4 o i"]) -> Array:
-    return lax.conv_general_dilated(
-        x,
-        kernel,
-        window_strides=(2, 2, 2),
-        padding=((1, 1),) * 3,
-        dimension_numbers=("NDHWC", "DHWOI", "NDHWC"),
-    )
 
 
 def _border_table(bias: Float[Array, " i"], kernel: Kernel) -> Float[Array, "3 3 3 o"]:

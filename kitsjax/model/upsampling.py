@@ -14,6 +14,9 @@ from kitsjax.model.stacked import select_planes
 
 UpKernel = Float[Array, "2 2 2 i o"]
 
+_AXES = {2: ("NHWC", "HWIO", "HWOI"), 3: ("NDHWC", "DHWIO", "DHWOI")}
+"""The orders of the axes of planes or volumes: of the array, of a kernel and of one transposed."""
+
 
 def upsample(
     x: Volumes, kernel: UpKernel, implementation: Implementation
@@ -54,50 +57,60 @@ def _upsample_planes(x: Volumes, kernel: UpKernel) -> Float[Array, "b 2*z 2*y 2*
     spread = select_planes(x, [first, second])
     # (z, y, x, i, o) -> (y, x, z * i, o)
     flat = kernel.transpose(1, 2, 0, 3, 4).reshape(2, 2, 2 * inputs, -1)
-    out = _double_edges(spread.reshape(2 * batch * depth, height, width, 2 * inputs), flat)
+    out = convolve_transposed(spread.reshape(2 * batch * depth, height, width, -1), flat, 0)
     return out.reshape(batch, 2 * depth, *out.shape[1:])
 
 
-@jax.custom_vjp
-def _double_edges(
-    x: Float[Array, "b y x i"], kernel: Float[Array, "2 2 i o"]
-) -> Float[Array, "b 2*y 2*x o"]:
-    """Apply a transposed 2D convolution of kernel and stride 2 to every plane.
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def convolve_transposed(
+    x: Float[Array, "b *voxels i"], kernel: Float[Array, "*positions i o"], padding: int
+) -> Float[Array, "b *twice o"]:
+    """Apply a transposed convolution of stride 2: sum x[s] kernel[v - 2 s + padding] over voxels s.
 
-    It is the transpose of the convolution in `_halve_edges`, and its gradients are written by that
-    one: for the gradients that JAX derives, XLA's compiler for TPUs reverses whole volumes.
+    It is the transpose of `_convolve_strided`, and its gradients are written by that one. For those
+    that JAX derives, a GPU would convolve with a dilated volume as the kernel, which cuDNN does not
+    know, and XLA's compiler for TPUs reverses whole volumes.
+
+    Args:
+        x: planes (b, y, x, i) or volumes (b, z, y, x, i).
+        kernel: with as many axes of positions, each of k.
+        padding: an axis of n voxels becomes one of 2 n + k - 2 - 2 * padding.
     """
+    axes = x.ndim - 2
+    volumes, kernels, _ = _AXES[axes]
+    ends = kernel.shape[0] - 1 - padding
     return lax.conv_general_dilated(
         x,
-        kernel[::-1, ::-1],
-        window_strides=(1, 1),
-        padding=((1, 1), (1, 1)),
-        lhs_dilation=(2, 2),
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        jnp.flip(kernel, range(axes)),
+        window_strides=(1,) * axes,
+        padding=((ends, ends),) * axes,
+        lhs_dilation=(2,) * axes,
+        dimension_numbers=(volumes, kernels, volumes),
     )
 
 
-def _forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
-    return _double_edges(x, kernel), (x, kernel)
+def _forward(x: Array, kernel: Array, padding: int) -> tuple[Array, tuple[Array, Array]]:
+    return convolve_transposed(x, kernel, padding), (x, kernel)
 
 
-def _backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+def _backward(padding: int, saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
     x, kernel = saved
-    (kernel_gradient,) = jax.vjp(partial(_halve_edges, gradient), kernel)[1](x)
-    return _halve_edges(gradient, kernel), kernel_gradient
+    strided = partial(_convolve_strided, gradient, padding=padding)
+    (kernel_gradient,) = jax.vjp(strided, kernel)[1](x)
+    return strided(kernel), kernel_gradient
 
 
-_double_edges.defvjp(_forward, _backward)
+convolve_transposed.defvjp(_forward, _backward)
 
 
-def _halve_edges(
-    x: Float[Array, "b Y X o"], kernel: Float[Array, "2 2 i o"]
-) -> Float[Array, "b y x i"]:
-    """Apply a 2D convolution of kernel and stride 2 to every plane."""
+def _convolve_strided(x: Array, kernel: Array, padding: int) -> Array:
+    """Apply a convolution of stride 2 from the kernel's outputs to its inputs."""
+    axes = x.ndim - 2
+    volumes, _, kernels = _AXES[axes]
     return lax.conv_general_dilated(
         x,
         kernel,
-        window_strides=(2, 2),
-        padding="VALID",
-        dimension_numbers=("NHWC", "HWOI", "NHWC"),
+        window_strides=(2,) * axes,
+        padding=((padding, padding),) * axes,
+        dimension_numbers=(volumes, kernels, volumes),
     )
