@@ -3,6 +3,7 @@
 Compiled programs are kept between runs.
 """
 
+import gc
 import os
 import tempfile
 from pathlib import Path
@@ -49,9 +50,13 @@ def user_folder():
     with tempfile.TemporaryDirectory() as name:
         if is_root:
             os.chown(name, NOBODY, NOBODY)
+            # What earlier tests left, such as a pool's semaphores, only root can tidy up.
+            gc.collect()
+            gc.freeze()
             os.seteuid(NOBODY)
         try:
             yield Path(name)
         finally:
             if is_root:
                 os.seteuid(0)
+                gc.unfreeze()
