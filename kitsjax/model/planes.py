@@ -28,10 +28,10 @@ def convolve_neighbors(
     return convolve_planes(jnp.concatenate(neighbors, -1), flatten_kernel(kernel), stride)
 
 
-def flatten_kernel(kernel: Kernel) -> Float[Array, "3 3 3*i o"]:
-    """Make the kernel of three planes that stand side by side as channels."""
+def flatten_kernel(kernel: Float[Array, "k k k i o"]) -> Float[Array, "k k k*i o"]:
+    """Make the kernel of planes that stand side by side as channels, one a depth of the kernel."""
     # (z, y, x, i, o) -> (y, x, z * i, o)
-    return kernel.transpose(1, 2, 0, 3, 4).reshape(3, 3, -1, kernel.shape[-1])
+    return kernel.transpose(1, 2, 0, 3, 4).reshape(*kernel.shape[1:3], -1, kernel.shape[-1])
 
 
 def convolve_planes(

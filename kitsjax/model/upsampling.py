@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from kitsjax.model.convolution import Implementation
 from kitsjax.model.packing import Volumes
+from kitsjax.model.planes import flatten_kernel
 from kitsjax.model.stacked import select_planes
 
 UpKernel = Float[Array, "2 2 2 i o"]
@@ -48,16 +49,15 @@ def _upsample_product(x: Volumes, kernel: Array) -> Array:
 
 
 def _upsample_planes(x: Volumes, kernel: UpKernel) -> Float[Array, "b 2*z 2*y 2*x o"]:
-    batch, depth, height, width, inputs = x.shape
+    batch, depth = x.shape[:2]
     # Planes 2 n and 2 n + 1 of the result depend on plane n, by the kernel's first and second
     # depth. So plane n is put twice in a row: in plane 2 n it fills the first half of the channels,
     # in plane 2 n + 1 the second half, and the other half is zero.
     planes, absent = np.arange(depth), np.full(depth, -1)
     first, second = (np.stack(pair, 1).reshape(-1) for pair in [(planes, absent), (absent, planes)])
     spread = select_planes(x, [first, second])
-    # (z, y, x, i, o) -> (y, x, z * i, o)
-    flat = kernel.transpose(1, 2, 0, 3, 4).reshape(2, 2, 2 * inputs, -1)
-    out = convolve_transposed(spread.reshape(2 * batch * depth, height, width, -1), flat, 0)
+    stacked = spread.reshape(2 * batch * depth, *spread.shape[2:])
+    out = convolve_transposed(stacked, flatten_kernel(kernel), 0)
     return out.reshape(batch, 2 * depth, *out.shape[1:])
 
 
