@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from benchmarks import nnunet
-from benchmarks.definition import Benchmark, Contender, Job, Measurement, Size
+from benchmarks.definition import AS_COMMANDS, Benchmark, Contender, Job, Measurement, Size
 from benchmarks.measure import PeakMemory, time_calls
 from benchmarks.nnunet_plans import make_plans
 from kitsjax.settings import (
@@ -201,7 +201,7 @@ BENCHMARK = Benchmark(
     f"{CASES} preprocessed cases to augmented patches of 128 cubed on the device, "
     f"{BATCH} a batch, a worker for each core",
     (
-        Contender("kitsjax", _run_kitsjax),
+        Contender("kitsjax", _run_kitsjax, variables=AS_COMMANDS),
         Contender("nnU-Net", _run_nnunet, needs=("nnunetv2", "torch")),
     ),
     goal={"cpu": 1.0, "gpu": 5.0},

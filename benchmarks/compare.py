@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -123,13 +124,15 @@ def _run_contender(benchmark: Benchmark, contender: Contender, job: Job, logs: P
     if missing:
         raise InputError(f"{', '.join(missing)} not installed; the extra [bench] has it")
     task = str(benchmark.contenders.index(contender))
-    return Measurement(**_call(benchmark, task, job, logs))
+    return Measurement(**_call(benchmark, task, job, logs, contender.variables))
 
 
-def _call(benchmark: Benchmark, task: str, job: Job, logs: Path) -> Any:
-    """Run a task in a worker process and return its result."""
+def _call(
+    benchmark: Benchmark, task: str, job: Job, logs: Path, own: Mapping[str, str] | None = None
+) -> Any:
+    """Run a task in a worker process, with environment variables of its own; return its result."""
     log = logs / f"{'-'.join(filter(None, (benchmark.name, job.variant, task)))}.log"
     job_json = json.dumps({**vars(job), "folder": str(job.folder)})
-    threads = dict.fromkeys(_THREAD_VARIABLES, str(job.threads))
+    variables = dict.fromkeys(_THREAD_VARIABLES, str(job.threads)) | dict(own or {})
     arguments = (benchmark.name, task, job_json)
-    return run_module(benchmark.name, "benchmarks.worker", arguments, threads, log)
+    return run_module(benchmark.name, "benchmarks.worker", arguments, variables, log)

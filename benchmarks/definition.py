@@ -1,13 +1,18 @@
 """What a benchmark is: the same work for several contenders, and what each of them reports."""
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from kitsjax.huge_pages import SETTING, VARIABLE
+
 Size = Literal["small", "full"]
 """`small` takes minutes on a CPU; `full` has the paper's sizes and is for accelerators."""
+
+AS_COMMANDS = {VARIABLE: SETTING}
+"""What bin/train.py and bin/predict.py put into their environment, for kitsjax's contenders."""
 
 
 @dataclass(frozen=True)
@@ -63,12 +68,14 @@ class Contender:
         needs: modules that it imports. Where one is not installed, the contender is left out and
             the table says so.
         variants: the variants that it takes part in; empty: all.
+        variables: environment variables of its process.
     """
 
     name: str
     run: Callable[[Job], Measurement]
     needs: tuple[str, ...] = ()
     variants: tuple[str, ...] = ()
+    variables: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import statistics
 import time
 from typing import Any, NamedTuple
 
-from benchmarks.definition import Benchmark, Contender, Job, Measurement, Size
+from benchmarks.definition import AS_COMMANDS, Benchmark, Contender, Job, Measurement, Size
 from benchmarks.dummy_data import make_batch
 from benchmarks.measure import PeakMemory
 from kitsjax.data.preprocessed_case import PreprocessedCase
@@ -161,7 +161,10 @@ BENCHMARK = Benchmark(
     "epoch",
     "an epoch of the training loop against its steps alone, on one batch on the device; "
     "full: 250 + 50 iterations of 4 patches of 128 cubed, small: 20 + 4 of 2 of 48 cubed",
-    (Contender("kitsjax", _run_training), Contender("steps alone", _run_dispatch)),
+    (
+        Contender("kitsjax", _run_training, variables=AS_COMMANDS),
+        Contender("steps alone", _run_dispatch, variables=AS_COMMANDS),
+    ),
     # An epoch should take at most 1.05 of the time of its steps.
     goal={"cpu": 1 / 1.05, "gpu": 1 / 1.05},
     prepare=_prepare,

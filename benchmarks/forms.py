@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-from benchmarks.definition import Size
+from benchmarks.definition import AS_COMMANDS, Size
 from benchmarks.hardware import describe_machine, describe_packages, measured_notes
 from benchmarks.run_process import ROOT, run_module
 from kitsjax.config import load_settings, to_toml
@@ -102,8 +102,8 @@ def run_forms(
     settings = load_settings(config or ROOT / "configs" / CONFIGS[size], overrides)
     (output / "logs").mkdir(parents=True, exist_ok=True)
     found = run_module(
-        "forms", "benchmarks.forms_process", [to_toml(settings), str(rounds)], {},
-        output / "logs" / "forms.log",
+        "forms", "benchmarks.forms_process", [to_toml(settings), str(rounds)],
+        AS_COMMANDS, output / "logs" / "forms.log",
     )  # fmt: skip
     notes = measured_notes(describe_machine(), describe_packages())
     table = to_table(found, notes)

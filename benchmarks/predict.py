@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from benchmarks.definition import Benchmark, Contender, Job, Measurement
+from benchmarks.definition import AS_COMMANDS, Benchmark, Contender, Job, Measurement
 from benchmarks.hardware import is_installed
 from benchmarks.inputs import make_ct
 from benchmarks.nnunet import convert_parameters, use_folders
@@ -184,7 +184,7 @@ BENCHMARK = Benchmark(
     "windows with Gaussian weights; full: 1.99 mm, windows of 128 cubed, 32 to 320 channels; "
     "small: 4 mm (mirrored: 6 mm), 96 cubed, 8 to 64 channels",
     contenders=(
-        Contender("kitsjax", _run_kitsjax),
+        Contender("kitsjax", _run_kitsjax, variables=AS_COMMANDS),
         Contender("nnU-Net", run_nnunet, ("torch", "nnunetv2")),
         Contender("MONAI", run_monai, ("torch", "nnunetv2", "monai"), (PLAIN,)),
     ),

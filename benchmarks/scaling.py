@@ -7,6 +7,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from benchmarks.definition import AS_COMMANDS
 from benchmarks.run_process import run_module
 from benchmarks.scaling_figure import Curve, plot_scaling
 from benchmarks.scaling_stages import STAGES, Point
@@ -62,7 +63,7 @@ def measure_scaling(folder: Path, logs: Path) -> list[Point]:
 def _measure(stage: str, folder: Path, parameters: Sequence[int], logs: Path) -> list[Point]:
     # One BLAS thread, since threads that wait for each other would count as CPU seconds. Devices
     # are forced on the host, so that the figure can be made on any machine.
-    variables = dict.fromkeys(THREAD_VARIABLES, "1") | {"JAX_PLATFORMS": "cpu"}
+    variables = dict.fromkeys(THREAD_VARIABLES, "1") | {"JAX_PLATFORMS": "cpu"} | AS_COMMANDS
     points: list[Point] = run_module(
         f"scaling of {stage}", "benchmarks.scaling_stages",
         [stage, str(folder), *map(str, parameters)], variables, logs / f"scaling-{stage}.log",

@@ -57,4 +57,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    exit_with(run_command(main))
+    exit_with(run_command(main, huge_pages=True))

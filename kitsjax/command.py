@@ -18,6 +18,7 @@ from kitsjax.config import load_settings, to_toml
 from kitsjax.data.case import Case
 from kitsjax.errors import USAGE_STATUS, InputError
 from kitsjax.files import remove_unfinished
+from kitsjax.huge_pages import use_huge_pages
 from kitsjax.labels import LabelScheme
 from kitsjax.processes import Shard, end_now
 from kitsjax.settings import Layout, Settings
@@ -176,14 +177,20 @@ def _printed_notes() -> Iterator[None]:
         logger.propagate = propagate
 
 
-def run_command(main: Callable[[], int]) -> int:
+def run_command(main: Callable[[], int], *, huge_pages: bool = False) -> int:
     """Run a command and return its exit status.
 
     A user's mistake, or a disk that is full or not writable, gives one line and status 2; what a
     repetition may mend gives one line and status 75 (`errors.RetryError`). A reader
     that closes the output early (`| head`) is no mistake: nothing is printed. SIGTERM gives status
     143 and Ctrl-C 130, after temporary files are removed and worker processes have ended.
+
+    Args:
+        main: does the work and returns an exit status.
+        huge_pages: start the command again, if need be, so that large arrays lie in huge pages.
     """
+    if huge_pages:
+        use_huge_pages()
     # XLA and absl report their own workings at WARNING and below; errors still show.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")

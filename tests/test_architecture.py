@@ -9,12 +9,12 @@ ROOT = Path(__file__).parents[1]
 
 # A layer may import itself and every layer of a lower rank.
 RANK = {
-    "cores": 0, "errors": 0, "labels": 0, "processes": 0, "settings": 0, "types": 0, "files": 1,
-    "failures": 1, "input_file": 1, "make_scheme": 1, "signals": 1, "config": 2, "devices": 2,
-    "host_end": 2, "hosts": 2, "process_pool": 2, "run_lock": 2, "run_record": 2,
-    "training_log": 2, "host_watch": 3, "image": 3, "data": 4, "dicom": 4, "model": 4,
-    "phantom": 5, "download": 5, "evaluate": 5, "infer": 5, "report": 6, "prepare": 6, "check": 7,
-    "tune": 7, "train": 8, "plan": 9, "command": 10,
+    "cores": 0, "errors": 0, "huge_pages": 0, "labels": 0, "processes": 0, "settings": 0,
+    "types": 0, "files": 1, "failures": 1, "input_file": 1, "make_scheme": 1, "signals": 1,
+    "config": 2, "devices": 2, "host_end": 2, "hosts": 2, "process_pool": 2, "run_lock": 2,
+    "run_record": 2, "training_log": 2, "host_watch": 3, "image": 3, "data": 4, "dicom": 4,
+    "model": 4, "phantom": 5, "download": 5, "evaluate": 5, "infer": 5, "report": 6, "prepare": 6,
+    "check": 7, "tune": 7, "train": 8, "plan": 9, "command": 10,
 }  # fmt: skip
 
 

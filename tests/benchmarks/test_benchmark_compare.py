@@ -22,7 +22,7 @@ def worker(monkeypatch):
     calls: list[str] = []
     seconds = {"0": [1.0, 2.0, 4.0], "1": [3.0, 10.0, 8.0], "2": [2.0, 2.0, 2.0]}
 
-    def call(benchmark, task, job, logs):
+    def call(benchmark, task, job, logs, own=None):
         calls.append(task)
         if task in ("check", "prepare"):
             return {"difference": 0.5}
@@ -107,3 +107,20 @@ def test_inputs_are_made_once_unless_outdated(worker, tmp_path):
     with pytest.raises(InputError, match="not made by the benchmark"):
         prepared()
     assert (folder / "mine").exists()
+
+
+def test_a_contender_has_its_own_variables(monkeypatch, tmp_path):
+    """The other contenders, what prepares and what checks do not have them."""
+    given = {}
+
+    def run_module(title, module, arguments, variables, log):
+        given[arguments[1]] = dict(variables)
+        return asdict(Measurement([1.0])) if arguments[1].isdecimal() else {}
+
+    monkeypatch.setattr(compare, "run_module", run_module)
+    tuned = Contender("tuned", nothing, variables={"MALLOC_ARENA_MAX": "1"})
+    prepare = check = nothing
+    run(Benchmark("name", "work", (OURS, tuned), prepare=prepare, check=check), tmp_path, 1)
+    assert set(given) == {"prepare", "0", "1", "check"}
+    assert [task for task, found in given.items() if "MALLOC_ARENA_MAX" in found] == ["1"]
+    assert given["1"].items() > given["0"].items()
