@@ -7,6 +7,7 @@ page of 4 KiB, which takes a fifth of a train step; with pages of 2 MiB it takes
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 VARIABLE = "GLIBC_TUNABLES"
@@ -29,8 +30,9 @@ def use_huge_pages() -> None:
     if "glibc.malloc.hugetlb" in given or not (_gives_if_asked() and _knows_setting()):
         return
     os.environ[VARIABLE] = ":".join(filter(None, (given, SETTING)))
-    if sys.executable:
-        os.execv(sys.executable, sys.orig_argv)
+    # Where it cannot start again, the command goes on as it is. ValueError: Python has no path.
+    with suppress(OSError, ValueError):
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 def _gives_if_asked() -> bool:

@@ -86,6 +86,13 @@ def test_elsewhere_nothing_is_started(monkeypatch, tmp_path, system, libc):
     assert VARIABLE not in os.environ
 
 
+def test_a_command_that_cannot_start_again_goes_on(monkeypatch, given_if_asked, tmp_path):
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "gone"))
+    monkeypatch.setenv(VARIABLE, "")
+    use_huge_pages()
+    assert os.environ[VARIABLE] == SETTING
+
+
 @pytest.mark.parametrize("name", ["train.py", "predict.py"])
 def test_commands_that_compute_ask(tmp_path, given_if_asked, name):
     """Count the starts by a module that Python imports at each."""
