@@ -1,17 +1,18 @@
 """What a benchmark is: the same work for several contenders, and what each of them reports."""
 
+import os
 import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from kitsjax.huge_pages import SETTING, VARIABLE
+from kitsjax.huge_pages import ask
 
 Size = Literal["small", "full"]
 """`small` takes minutes on a CPU; `full` has the paper's sizes and is for accelerators."""
 
-AS_COMMANDS = {VARIABLE: SETTING}
+AS_COMMANDS = ask(os.environ)
 """What bin/train.py and bin/predict.py put into their environment, for kitsjax's contenders."""
 
 

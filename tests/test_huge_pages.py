@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -62,35 +63,107 @@ def test_the_users_choice_is_left_alone(tmp_path):
     assert len(starts) == 1
 
 
+@pytest.fixture
+def machine(monkeypatch, tmp_path):
+    """Return a function that describes a machine; starts are recorded and do not happen."""
+    starts: list[tuple[str, list[str], dict[str, str]]] = []
+    monkeypatch.setattr(os, "execve", lambda *given: starts.append(given))
+    monkeypatch.setattr(sys, "orig_argv", ["python", "-u", "bin/train.py", "--resume"])
+    monkeypatch.setattr(sys, "argv", ["bin/train.py", "--resume"])
+    monkeypatch.setattr(sys, "gettrace", lambda: None)
+    monkeypatch.setattr(threading, "active_count", lambda: 1)
+    monkeypatch.setattr(huge_pages, "_SYSTEM", tmp_path)
+    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.delenv(huge_pages._STARTED_AGAIN, raising=False)
+
+    def describe(system="always [madvise] never", libc="glibc 2.35", size=2 * 2**20):
+        def confstr(name):
+            if libc == "musl":
+                raise OSError(22, "Invalid argument")
+            return libc
+
+        monkeypatch.setattr(os, "confstr", confstr)
+        if system:
+            (tmp_path / "enabled").write_text(system + "\n")
+            (tmp_path / "hpage_pmd_size").write_text(f"{size}\n")
+        return starts
+
+    return describe
+
+
+def test_the_program_that_is_started(machine, monkeypatch):
+    """The same interpreter, options and arguments, with one setting more."""
+    starts = machine()
+    monkeypatch.setenv(VARIABLE, "glibc.malloc.tcache_count=7")
+    before = dict(os.environ)
+    use_huge_pages()
+    ((path, arguments, variables),) = starts
+    assert path == sys.executable
+    assert arguments == [sys.executable, "-u", "bin/train.py", "--resume"]
+    assert variables[VARIABLE] == f"glibc.malloc.tcache_count=7:{SETTING}"
+    assert os.environ == before
+    assert {*before.items()} - {*variables.items()} == {(VARIABLE, before[VARIABLE])}
+
+
 @pytest.mark.parametrize(
-    ("system", "libc"),
+    "found",
     [
-        ("[always] madvise never", "glibc 2.36"),
-        ("always madvise [never]", "glibc 2.36"),
-        (None, "glibc 2.36"),
-        ("always [madvise] never", "glibc 2.34"),
-        ("always [madvise] never", None),
-        ("always [madvise] never", "musl"),
+        {"system": "[always] madvise never"},
+        {"system": "always madvise [never]"},
+        {"system": None},
+        {"size": 512 * 2**20},
+        {"libc": "glibc 2.34"},
+        {"libc": None},
+        {"libc": "musl"},
     ],
 )
-def test_elsewhere_nothing_is_started(monkeypatch, tmp_path, system, libc):
-    """Where asking changes nothing, the command goes on; no `execv` is to be met here."""
-    enabled = tmp_path / "enabled"
-    if system is not None:
-        enabled.write_text(system + "\n")
-    monkeypatch.setattr(huge_pages, "_SYSTEM", enabled)
-    monkeypatch.setattr(os, "confstr", lambda name: libc)
-    monkeypatch.setattr(os, "execv", lambda *_: pytest.fail("started again"))
-    monkeypatch.delenv(VARIABLE, raising=False)
+def test_elsewhere_nothing_is_started(machine, found):
+    """Where asking changes nothing, or too much, the command goes on."""
+    starts = machine(**found)
     use_huge_pages()
-    assert VARIABLE not in os.environ
+    assert starts == []
 
 
-def test_a_command_that_cannot_start_again_goes_on(monkeypatch, given_if_asked, tmp_path):
-    monkeypatch.setattr(sys, "executable", str(tmp_path / "gone"))
-    monkeypatch.setenv(VARIABLE, "")
+def test_nothing_is_started_for_ever(machine, monkeypatch):
+    """A wrapper that removes the variable does not make the command start again and again."""
+    starts = machine()
     use_huge_pages()
-    assert os.environ[VARIABLE] == SETTING
+    (_, _, variables) = starts[0]
+    monkeypatch.setenv("KITSJAX_STARTED_AGAIN", variables["KITSJAX_STARTED_AGAIN"])
+    use_huge_pages()
+    assert len(starts) == 1
+    # A command that this one starts is another process.
+    monkeypatch.setattr(os, "getpid", lambda: 1)
+    use_huge_pages()
+    assert len(starts) == 2
+
+
+@pytest.mark.parametrize("host", ["notebook", "debugger", "threads"])
+def test_what_else_runs_is_not_lost(machine, monkeypatch, host):
+    """A command in a process that does more, as by `runpy` or a debugger, goes on in it."""
+    starts = machine()
+    if host == "notebook":
+        monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "ipykernel_launcher", "-f", "x"])
+    if host == "debugger":
+        monkeypatch.setattr(sys, "gettrace", lambda: print)
+    if host == "threads":
+        monkeypatch.setattr(threading, "active_count", lambda: 2)
+    use_huge_pages()
+    assert starts == []
+
+
+def test_a_start_that_fails_changes_nothing(machine, monkeypatch, tmp_path):
+    machine()
+
+    def fail(*given):
+        raise FileNotFoundError
+
+    monkeypatch.setattr(os, "execve", fail)
+    before = dict(os.environ)
+    use_huge_pages()
+    monkeypatch.setattr(sys, "executable", None)
+    use_huge_pages()
+    assert os.environ == before
 
 
 @pytest.mark.parametrize("name", ["train.py", "predict.py"])
@@ -106,15 +179,31 @@ def test_commands_that_compute_ask(tmp_path, given_if_asked, name):
 
 def test_arrays_of_jax_lie_in_huge_pages(given_if_asked):
     script = """
+import mmap
 import jax, numpy as np
+
+def count():
+    lines = [line.split() for line in open("/proc/self/smaps")]
+    return sum(int(line[1]) for line in lines if line[0] == "AnonHugePages:") >> 10
+
+# NumPy asks for its own array in any case, but does not touch it.
+before = count()
 x = jax.block_until_ready(jax.jit(lambda x: x + 1)(np.zeros(2**26, np.uint8)))
-lines = [line.split() for line in open("/proc/self/smaps")]
-print(sum(int(line[1]) for line in lines if line[0] == "AnonHugePages:") >> 10)
+array = count() - before
+control = mmap.mmap(-1, 2**26, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+control.madvise(mmap.MADV_HUGEPAGE)
+control.write(bytes(2**26))
+print(array, count() - before - array)
 """
-    for setting, expected in ((SETTING, True), ("glibc.malloc.hugetlb=0", False)):
+    found = {}
+    for setting in (SETTING, "glibc.malloc.hugetlb=0"):
         variables = os.environ | {VARIABLE: setting, "JAX_PLATFORMS": "cpu"}
         done = subprocess.run(
-            [sys.executable, "-c", script], env=variables, capture_output=True, text=True
-        )
-        # NumPy asks for its own array in either case, but does not touch it.
-        assert (int(done.stdout) >= 60) == expected, done.stdout + done.stderr
+            [sys.executable, "-c", script], env=variables, capture_output=True, text=True,
+            check=True,
+        )  # fmt: skip
+        found[setting], control = map(int, done.stdout.split())
+        if control < 50:
+            pytest.skip("the system has no huge pages left")
+    asked, unasked = found.values()
+    assert asked >= unasked + 50
