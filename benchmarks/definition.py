@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from kitsjax.huge_pages import ask
+from kitsjax.huge_pages import choose_variables
 
 Size = Literal["small", "full"]
 """`small` takes minutes on a CPU; `full` has the paper's sizes and is for accelerators."""
 
-AS_COMMANDS = ask(os.environ)
+AS_COMMANDS = choose_variables(os.environ)
 """What bin/train.py and bin/predict.py put into their environment, for kitsjax's contenders."""
 
 

@@ -49,24 +49,21 @@ def start_again() -> None:
     user has chosen a value for `glibc.malloc.hugetlb`, where the system gives huge pages of 2 MiB
     unasked or never, where malloc is not a glibc's of 2.35 or newer, or where the start fails.
     """
-    process = str(os.getpid())
-    chosen = "glibc.malloc.hugetlb" in os.environ.get(VARIABLE, "")
-    if chosen or os.environ.get(_STARTED_AGAIN) == process or not sys.executable:
-        return
-    if _gives_if_asked() and _knows_setting():
-        variables = dict(os.environ) | ask(os.environ) | {_STARTED_AGAIN: process}
+    process, asked = str(os.getpid()), choose_variables(os.environ)
+    if asked and sys.executable and os.environ.get(_STARTED_AGAIN) != process:
+        variables = {**os.environ, **asked, _STARTED_AGAIN: process}
         with suppress(OSError):
             os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], variables)
 
 
-def ask(environment: Mapping[str, str]) -> dict[str, str]:
+def choose_variables(environment: Mapping[str, str]) -> dict[str, str]:
     """Return the variable that asks for huge pages, with the other settings that it has.
 
-    A value that the environment has for `glibc.malloc.hugetlb` stays.
+    It is empty where nothing is to be asked: see `start_again`.
     """
     given = environment.get(VARIABLE, "")
-    if "glibc.malloc.hugetlb" in given:
-        return {VARIABLE: given}
+    if "glibc.malloc.hugetlb" in given or not (_gives_if_asked() and _knows_setting()):
+        return {}
     return {VARIABLE: ":".join(filter(None, (given, SETTING)))}
 
 
