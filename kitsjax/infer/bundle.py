@@ -26,6 +26,7 @@ from kitsjax.errors import InputError
 from kitsjax.files import atomic_write
 from kitsjax.infer.half_precision import halve_tensors, widen_tensors
 from kitsjax.infer.packaged_models import locate_model
+from kitsjax.infer.parameter_shapes import describe_difference, network_parameters
 from kitsjax.infer.trained_model import Model
 from kitsjax.input_file import open_file
 from kitsjax.model.arrays import Params
@@ -213,27 +214,15 @@ def _check_labels(path: Path, metadata: Mapping[str, str], settings: Settings) -
 
 def _check_network(path: Path, settings: Settings, tensors: Mapping[str, np.ndarray]) -> None:
     """Compare the names, shapes and types of the tensors with the network's parameters."""
-    shape = settings.sampling.patch_shape
-    window = jax.ShapeDtypeStruct((1, *shape, 1), jnp.float32)
-    scheme, regions = choose_scheme(settings), settings.loss.regions
-    network = build_network(settings.network, shape, scheme=scheme, regions=regions)
-    variables = jax.eval_shape(network.init, jax.random.key(0), window)
-    expected = {
-        name: (leaf.shape, leaf.dtype)
-        for name, leaf in flatten_dict(variables["params"], sep="/").items()
-    }
-    found = {name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()}
-    for name in sorted(expected.keys() | found.keys()):
-        if expected.get(name) != found.get(name):
-            raise InputError(
-                f"{path}: a model of another network: {name} is {_describe(found.get(name))}, but "
-                f"{_describe(expected.get(name))} by its settings; save it again with the settings "
-                "it was trained with"
-            )
-
-
-def _describe(tensor: tuple[tuple[int, ...], np.dtype] | None) -> str:
-    return f"{tensor[1]} {list(tensor[0])}" if tensor else "absent"
+    expected = network_parameters(
+        settings.network, settings.sampling.patch_shape,
+        scheme=choose_scheme(settings), regions=settings.loss.regions,
+    )  # fmt: skip
+    if difference := describe_difference(tensors, expected):
+        raise InputError(
+            f"{path}: a model of another network: {difference} by its settings; save it again with "
+            "the settings it was trained with"
+        )
 
 
 def _checksum(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> str:

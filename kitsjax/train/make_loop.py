@@ -46,10 +46,11 @@ class DescribeRun(Protocol):
         """
 
 
-def read_trained(folder: Path, record: RunRecord | None) -> Bundle | None:
+def read_trained(settings: Settings, record: RunRecord | None) -> Bundle | None:
     """Read the model file of a run whose training is done; None if it is to be made."""
     if record is None or record.stage == "training":
         return None
+    folder = Path(settings.run.folder)
     try:
         bundle = read_bundle(folder)
     except InputError as error:
@@ -57,6 +58,8 @@ def read_trained(folder: Path, record: RunRecord | None) -> Bundle | None:
         return None
     if is_main():
         print(f"training is done: {folder / BUNDLE_NAME}")
+        if wanted := settings.run.profile_steps:
+            _logger.warning("run.profile_steps = %d: no step is left to trace", wanted)
     return bundle
 
 

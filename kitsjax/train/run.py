@@ -114,7 +114,7 @@ def _run(
     if record is not None and is_main():
         check_files(record, settings, [*train, *held_out])
     complete = _complete_settings(settings, data, split, record)
-    bundle = read_trained(folder, record)
+    bundle = read_trained(settings, record)
     agree_on_start(split, complete.preprocess.intensities, bundle is not None)
     if bundle is None:
         loop = make_loop(complete, data, split, record)

@@ -17,9 +17,9 @@ from kitsjax.data.folds import choose_fold
 from kitsjax.data.split import Split, check_split, read_split, split_cases, split_text, write_split
 from kitsjax.errors import InputError
 from kitsjax.files import remove_file, write_text
-from kitsjax.infer.bundle import read_bundle
 from kitsjax.run_record import RECORD_NAME, RunRecord, read_record, write_record
 from kitsjax.settings import Settings
+from kitsjax.train.initial_model import read_initial
 from kitsjax.train.run_files import list_files
 from kitsjax.training_log import LOG_NAME
 
@@ -52,7 +52,7 @@ def open_run(settings: Settings, resume: bool) -> RunRecord | None:
     Raises:
         InputError: the folder holds a run and `resume` is off, the run's settings differ, the
             folder holds parts of a run without its record, or the model that a new run is to start
-            from cannot be read.
+            from cannot be read or is of another network.
     """
     folder = Path(settings.run.folder)
     record = load_record(folder)
@@ -65,8 +65,8 @@ def open_run(settings: Settings, resume: bool) -> RunRecord | None:
         stored = parse_stored_settings(record.settings, f"{folder / RECORD_NAME}, its settings")
         _check_same(stored, settings, folder)
     elif settings.train.init_from:
-        # Preparing the data may take hours; whether the model fits is judged where its labels are.
-        read_bundle(settings.train.init_from)
+        # Preparing the data may take hours; the labels are judged where the data set's are known.
+        read_initial(settings)
     return record
 
 

@@ -228,9 +228,10 @@ def test_a_run_starts_from_a_trained_model(finished, tmp_path):
     assert done.returncode == 0, done.stderr
     assert read_record(tmp_path / "run").initial == checksum
     source.unlink()
-    done = run(*again)
+    done = run(*again, "--profile", "2")
     assert done.returncode == 0, done.stderr
     assert "training is done" in done.stdout
+    assert "note: run.profile_steps = 2: no step is left to trace\n" in done.stderr
     assert read_record(tmp_path / "run").initial == checksum
 
 

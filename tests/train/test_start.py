@@ -12,6 +12,7 @@ from kitsjax.errors import InputError
 from kitsjax.infer.bundle import read_bundle, save_bundle
 from kitsjax.labels import KITS
 from kitsjax.run_record import RunRecord, write_record
+from kitsjax.settings import EvaluationSettings, LabelSettings
 from kitsjax.signals import Stopped
 from kitsjax.train import make_loop as make_loop_module
 from kitsjax.train.checkpoint_record import Progress
@@ -127,18 +128,48 @@ def test_another_network_is_refused_by_name(trained, tmp_path, override, message
     assert "\n" not in text
 
 
-def test_a_missing_model_is_told_before_the_work(tmp_path, monkeypatch):
-    """Not after hours of preparing the data; a run that has begun does not need it any more."""
+@pytest.fixture
+def unprepared(monkeypatch):
+    """Refuse to prepare the data, which may take hours."""
     monkeypatch.setattr("kitsjax.train.run.prepare_together", lambda _: pytest.fail("prepared"))
     monkeypatch.setattr("kitsjax.train.run.start_devices", lambda *_, **__: None)
+
+
+def test_a_missing_model_is_told_before_the_work(tmp_path, unprepared):
+    """A run that has begun does not need it any more."""
     missing = tmp_path / "missing"
     settings = override_settings(begin_from(missing), [f"run.folder={tmp_path / 'run'}"])
-    with pytest.raises(InputError, match=f"{missing}: no such"):
+    with pytest.raises(InputError, match=f"^train.init_from = {missing}: no such"):
         run(settings)
     assert not (tmp_path / "run" / "run.json").exists()
     record = RunRecord(settings=to_toml(settings), versions={}, train=[], held_out=[])
     write_record(tmp_path / "run", record)
     assert open_run(settings, resume=True) == record
+
+
+@pytest.mark.parametrize("name", ["network.features", "loss.regions"])
+def test_another_network_is_told_before_the_work(trained, tmp_path, unprepared, name):
+    """Whatever the labels are: the data set may be what names them."""
+    value = {"network.features": "3", "loss.regions": "true"}[name]
+    folder = f"run.folder={tmp_path / 'run'}"
+    settings = begin_from(trained[0], f"{name}={value}", folder, 'labels.names=["liver"]')
+    with pytest.raises(InputError, match=f"its {name} is .*, and this run's is {value}"):
+        run(settings)
+
+
+def test_other_regions_are_refused(trained, tmp_path):
+    """Outputs by region have the same shapes, whichever label each region adds."""
+    path = tmp_path / "model.safetensors"
+    theirs = override_settings(ONE_EPOCH, ["loss.regions=true"])
+    params = start(theirs, tmp_path / "theirs").state.params
+    save_bundle(path, params, theirs, {})
+    same = override_settings(theirs, [f"train.init_from={path}"])
+    assert equal(start(same, tmp_path / "same").state.params, params)
+    names = KITS.names[1:]
+    evaluation = {f"first {n}": EvaluationSettings(labels=names[:n]) for n in (3, 2, 1)}
+    labels = LabelSettings(names=names, evaluation=evaluation)
+    with pytest.raises(InputError, match="its regions are other unions of the labels"):
+        start(same.model_copy(update={"labels": labels}), tmp_path / "other")
 
 
 def test_a_patch_of_as_many_stages_fits(trained, tmp_path):
