@@ -6,6 +6,7 @@ Compiled programs are kept between runs.
 import gc
 import os
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,12 @@ install_import_hook(
     ],
     "beartype.beartype",
 )
+
+
+def pytest_collection_modifyitems(items):
+    """Put files of slow tests first: at the end one worker would wait for the other's."""
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])
 
 
 NOBODY = 65534

@@ -1,6 +1,8 @@
 """Report a run while it trains: training log, TensorBoard, progress bar and learning curves."""
 
 import sys
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -16,6 +18,9 @@ from kitsjax.training_log import Row, TrainingLog
 
 class Tracker:
     """Writes `metrics.jsonl`, `tensorboard/` and `progress.png` of a run folder.
+
+    The figure is drawn in a thread, since it takes a tenth of a second or two in which the devices
+    would wait. If it cannot be written, the next epoch or the end of the block raises the error.
 
     Args:
         folder: run folder.
@@ -36,6 +41,8 @@ class Tracker:
         self._log = TrainingLog(folder, step, epoch)
         purge = {"purge_step": step + 1} if step else {}
         self._board = SummaryWriter(str(folder / "tensorboard"), **purge)
+        self._drawer = ThreadPoolExecutor(1, "drawing")
+        self._drawn: Future[None] | None = None
         # disable=None: no bar if the output is a file. The lines per epoch are written even so.
         self._bar = tqdm(total=steps, initial=step, unit="step", disable=None, desc="train")
 
@@ -52,20 +59,22 @@ class Tracker:
         self._bar.set_postfix(loss=f"{row['loss']:.3f}", refresh=False)
 
     def epoch(self, row: Row) -> None:
-        """Log an epoch, flush everything and draw the learning curves (the paper's Figure 2).
+        """Log an epoch, flush everything and begin to draw the curves (the paper's Figure 2).
 
         Args:
             row: epoch, step, train_loss, validation_loss, pseudo_dice, pseudo_dice_average,
                 patches_per_second, the share of each part of `TimeAccount`, goodput and any other
                 numbers.
+
+        Raises:
+            InputError: the figure of an earlier epoch could not be written.
         """
         if not self.active:
             return
         self._add_scalars(self._log.add_epoch(row))
         self.flush()
-        figure = plot_training(self._log.epochs).figure
-        assert figure is not None
-        save_figure(figure, self.folder / "progress.png")
+        self._finish_drawing()
+        self._drawn = self._drawer.submit(self._draw, tuple(self._log.epochs))
         self._bar.write(
             f"epoch {row['epoch']:>4}  train {row['train_loss']:+.4f}  "
             f"validation {row['validation_loss']:+.4f}  dice {row['pseudo_dice']:.3f}  "
@@ -94,6 +103,19 @@ class Tracker:
             self._bar.close()
             self._log.close()
             self._board.close()
+            self._drawer.shutdown()
+            if error is None:
+                self._finish_drawing()
+
+    def _draw(self, epochs: Sequence[Row]) -> None:
+        figure = plot_training(epochs).figure
+        assert figure is not None
+        save_figure(figure, self.folder / "progress.png")
+
+    def _finish_drawing(self) -> None:
+        """Wait for the figure of the epoch before, and raise what went wrong with it."""
+        if self._drawn is not None:
+            self._drawn.result()
 
     def _add_scalars(self, row: Row) -> None:
         for name, value in row.items():

@@ -49,7 +49,6 @@ def test_both_contenders_take_the_same_steps(tmp_path, monkeypatch):
         train=TrainSettings(epochs=2, batches=3, validation_batches=2),
     )
     monkeypatch.setattr(epoch, "epoch_settings", lambda _: tiny)
-    monkeypatch.setattr(epoch, "EPOCHS", 2)
     monkeypatch.setattr(epoch, "_CASES", {"small": epoch._Cases(2, 32)})
     # It would move the tests' own cache of compiled programs.
     monkeypatch.setattr("kitsjax.devices.start_devices", lambda *_, **__: None)

@@ -1,5 +1,11 @@
 import json
+import threading
 
+import pytest
+
+from kitsjax.errors import InputError
+from kitsjax.report.drawing import save_figure
+from kitsjax.train import tracking
 from kitsjax.train.time_account import PARTS
 from kitsjax.train.tracking import Tracker
 from kitsjax.training_log import read_rows
@@ -49,3 +55,46 @@ def test_resume_within_validation_keeps_the_steps(tmp_path):
         pass
     rows = read_rows(tmp_path / "metrics.jsonl")
     assert [row["kind"] for row in rows] == ["step", "step", "epoch", "step", "step"]
+
+
+def test_training_goes_on_while_curves_are_drawn(tmp_path, monkeypatch):
+    """The devices would wait for a figure; only the end does, so that it shows every epoch."""
+    wanted = threading.Event()
+
+    def save_when_wanted(figure, path):
+        if wanted.wait(60):
+            save_figure(figure, path)
+
+    monkeypatch.setattr(tracking, "save_figure", save_when_wanted)
+    with Tracker(tmp_path, 0, 0, 10) as tracker:
+        tracker.epoch(epoch_row(1))
+        assert not (tmp_path / "progress.png").exists()
+        wanted.set()
+    assert (tmp_path / "progress.png").exists()
+
+
+def test_the_figure_shows_every_epoch(tmp_path, monkeypatch):
+    drawn = []
+    plot = tracking.plot_training
+    monkeypatch.setattr(tracking, "plot_training", lambda rows: (drawn.append(rows), plot(rows))[1])
+    write(tmp_path, [1, 2, 3])
+    assert [[row["epoch"] for row in rows] for rows in drawn] == [[1], [1, 2], [1, 2, 3]]
+
+
+@pytest.mark.parametrize("epochs", [[1], [1, 2]])
+def test_a_figure_that_cannot_be_written_is_told(tmp_path, monkeypatch, epochs):
+    """By the end of the training or its next epoch, and not in the place of another error."""
+
+    def fail(figure, path):
+        raise InputError("no room")
+
+    def interrupt():
+        with Tracker(tmp_path, 0, 0, 10) as tracker:
+            tracker.epoch(epoch_row(1))
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(tracking, "save_figure", fail)
+    with pytest.raises(InputError, match="no room"):
+        write(tmp_path, epochs)
+    with pytest.raises(KeyboardInterrupt):
+        interrupt()
