@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from kitsjax.command import exit_with, make_dataset_parser, open_cases, report_failures, run_command
-from kitsjax.errors import USAGE_STATUS
+from kitsjax.errors import USAGE_STATUS, InputError
 
 
 def main() -> int:
@@ -35,6 +35,8 @@ def main() -> int:
     cases, scheme = open_cases(args)
     ids = [case.case_id for case in cases]
     asked = read_split(args.split, ids).held_out if args.split else ids
+    if not asked:
+        raise InputError(f"{args.split or args.dataset}: holds out no case, so none is scored")
     cases = [case for case in cases if case.case_id in asked]
     against = BOTH if args.against == "both" else (args.against,)
     wanted = against, args.workers, samples, ids, args.output, scheme

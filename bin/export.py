@@ -21,7 +21,7 @@ def main() -> int:
     )  # fmt: skip
     formats = {"bundle": ("float32", "float16"), "stablehlo": ("float32", "bfloat16")}
     parser.add_argument("--format", choices=formats, default="bundle", help="model or StableHLO")
-    parser.add_argument("--output", required=True, metavar="PATH", help=".safetensors or folder")
+    parser.add_argument("--output", required=True, type=Path, metavar="PATH", help="file or folder")
     parser.add_argument("--dtype", default="float32", help="bundle: float16; stablehlo: bfloat16")
     parser.add_argument("--mirror", action="store_true", help="stablehlo: average over mirrorings")
     args = parser.parse_args()
@@ -30,29 +30,29 @@ def main() -> int:
         raise InputError(f"--dtype {args.dtype}: a {args.format} has {wanted}")
     if args.format == "bundle" and args.mirror:
         raise InputError("--mirror: add --format stablehlo, or set predict.mirror in predict.py")
-    output = Path(args.output)
     if args.format == "bundle" and len(args.model) > 1:
         raise InputError("a bundle holds one model; export each, and give predict.py all of them")
-    if args.format == "bundle" and output.suffix != ".safetensors":
-        raise InputError(f"--output {output}: a model file's name must end in .safetensors")
+    if args.format == "bundle" and args.output.suffix != ".safetensors":
+        raise InputError(f"--output {args.output}: a model file's name must end in .safetensors")
 
     from kitsjax.infer.bundle import read_bundle, save_bundle
     from kitsjax.infer.ensemble import load_ensemble
     from kitsjax.infer.export import DESCRIPTION_NAME, EXPORTED_NAME, save_exported_model
-    from kitsjax.train.run_folder import read_provenance
+    from kitsjax.train.provenance import read_provenance
 
     if args.format == "stablehlo":
-        check_folder(output, "--output", (EXPORTED_NAME, DESCRIPTION_NAME))
+        check_folder(args.output, "--output", (EXPORTED_NAME, DESCRIPTION_NAME))
         models = load_ensemble(*args.model)
-        predict = models[0].predict.model_copy(update={"mirror": args.mirror})
-        models[0] = replace(models[0], predict=predict)
-        save_exported_model(output, models, dtype=args.dtype)
+        if args.mirror:
+            predict = models[0].predict.model_copy(update={"mirror": True})
+            models[0] = replace(models[0], predict=predict)
+        save_exported_model(args.output, models, dtype=args.dtype)
     else:
-        check_file(output, "--output")
+        check_file(args.output, "--output")
         bundle = read_bundle(args.model[0])
-        run = read_provenance(args.model[0]) if Path(args.model[0]).is_dir() else {}
-        save_bundle(output, bundle.params, bundle.settings, bundle.provenance | run, args.dtype)
-    print(f"{args.format}: {output.resolve()}")
+        provenance = bundle.provenance | read_provenance(args.model[0])
+        save_bundle(args.output, bundle.params, bundle.settings, provenance, args.dtype)
+    print(f"{args.format}: {args.output.resolve()}")
     return 0
 
 

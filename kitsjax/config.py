@@ -1,6 +1,7 @@
 """Read settings from TOML files and `--set` overrides; nothing else reads them."""
 
 import difflib
+import json
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
@@ -119,6 +120,16 @@ def to_toml(settings: Settings) -> str:
     return tomli_w.dumps(settings.model_dump(mode="json"))
 
 
+def to_inline_toml(value: Any) -> str:
+    """Write a value of a setting, as JSON has it, as TOML in one line, which `--set` reads back."""
+    if isinstance(value, dict):
+        pairs = (f"{json.dumps(key)} = {to_inline_toml(each)}" for key, each in value.items())
+        return f"{{{', '.join(pairs)}}}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(to_inline_toml, value))}]"
+    return json.dumps(value, ensure_ascii=False)
+
+
 RENAMED = {
     "network.heads": "network.deep_supervision",
     "predict.least_kidney_ml": "predict.least_organ_ml",
@@ -192,14 +203,10 @@ def _nearest(path: str) -> str:
     names = {s: list(get_section(s).model_fields) for s in Settings.model_fields}
     if section.startswith("labels.evaluation."):
         names[section] = list(EvaluationSettings.model_fields)
-    if section in names:
-        known = [f"{section}.{name}" for name in names[section]]
-        # A right name in the wrong section is nearer than a wrong name in the right one.
-        elsewhere = [f"{s}.{field}" for s in names if field in names[s]]
-        close = elsewhere or difflib.get_close_matches(path, known, 1, 0.5)
-    else:
-        known = list(names)
-        close = difflib.get_close_matches(path, known, 1, 0.5)
+    known = [f"{section}.{name}" for name in names[section]] if section in names else list(names)
+    # A right name in the wrong section is nearer than a wrong name in the right one.
+    elsewhere = [f"{s}.{field}" for s in names if field in names[s]]
+    close = elsewhere or difflib.get_close_matches(path, known, 1, 0.5)
     if close:
         return f"; did you mean '{close[0]}'?"
     return f"; valid names: {', '.join(known)}"

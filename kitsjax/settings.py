@@ -363,6 +363,12 @@ class LossSettings(Section):
             raise ValueError("dice_background needs regions = false: no region is the background")
         return self
 
+    @model_validator(mode="after")
+    def _something_is_minimized(self) -> Self:
+        if not self.dice_weight + self.cross_entropy_weight + self.boundary_weight:
+            raise ValueError("all factors of the loss are 0; give at least one another value")
+        return self
+
 
 class OptimizerSettings(Section):
     """Nesterov SGD with polynomial decay of the learning rate."""
@@ -502,6 +508,12 @@ class RunSettings(Section):
         0, ge=0,
         description="number of training steps to write a trace of, after the first three; 0: none",
     )  # fmt: skip
+
+    @model_validator(mode="after")
+    def _several_processes_find_each_other(self) -> Self:
+        if not self.coordinator and (self.processes > 1 or self.process):
+            raise ValueError("processes and process need coordinator = host:port")
+        return self
 
 
 class Settings(Section):

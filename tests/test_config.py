@@ -53,6 +53,8 @@ def test_paper_config_is_the_paper():
     [
         ("train.epoch=3", "did you mean 'train.epochs'"),
         ("tran.epochs=3", "did you mean 'train'"),
+        ("run.processes=2", "need coordinator = host:port"),
+        ("run.process=1", "need coordinator = host:port"),
         ("train.patch_shape=3", "did you mean 'sampling.patch_shape'"),
         ("train.epochs='a'", "setting 'train.epochs' = 'a'"),
         ("train.epochs=0", "greater than or equal to 1"),
@@ -95,6 +97,11 @@ def test_bad_override_is_one_line_with_the_path(override, message):
     assert "\n" not in str(error.value)
 
 
+def test_a_loss_without_terms_is_refused():
+    with pytest.raises(InputError, match="all factors of the loss are 0"):
+        load_settings(overrides=["loss.dice_weight=0", "loss.cross_entropy_weight=0"])
+
+
 def test_regions_have_no_background():
     with pytest.raises(InputError, match="no region is the background"):
         load_settings(overrides=["loss.regions=true", "loss.dice_background=true"])
@@ -122,6 +129,7 @@ def test_bad_files_are_named(tmp_path):
     [
         ("[train", "here: not valid TOML"),
         ("[train]\nepoch = 3", "here: .*did you mean 'train.epochs'"),
+        ("epochs = 3", "here: .*did you mean 'train.epochs'"),
         ("[train]\nepochs = 0", "here: setting 'train.epochs' = 0"),
     ],
 )

@@ -5,7 +5,7 @@ cyst or a kidney. Annotators agree or disagree within one instance: their votes 
 instances are never added.
 """
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 import numpy as np
 
@@ -28,6 +28,25 @@ def paint_sample(instances: Sequence[Instance], choice: Sequence[int], shape: Sh
     """
     pairs = zip(instances, choice, strict=True)
     return _paint(instances, [instance.masks[index] for instance, index in pairs], shape)
+
+
+def choose_painted(instances: Sequence[Instance], kinds: Container[str]) -> list[int]:
+    """Return the instances that decide where the union of some kinds is, in painting order.
+
+    They are those of the kinds themselves, and those of other kinds that are painted after one of
+    them and so may cover it.
+
+    Args:
+        instances: the instances of a case.
+        kinds: kinds of instances, such as "kidney".
+
+    Returns:
+        Indices into the instances; none if there is no instance of these kinds.
+    """
+    names = [KITS.names[label] for label in KITS.paint_order]
+    order = [i for name in names for i, each in enumerate(instances) if each.kind == name]
+    first = [at for at, i in enumerate(order) if instances[i].kind in kinds][:1]
+    return order[first[0] :] if first else []
 
 
 def majority_label(instances: Sequence[Instance], shape: Shape) -> np.ndarray:

@@ -63,10 +63,12 @@ def evaluate(
         Scores, lesions and failures in the order of the case ids.
 
     Raises:
-        InputError: The folder of predictions is missing, or holds none; or only INDIVIDUAL is asked
-            for, with other labels than KiTS's.
+        InputError: The folder of predictions is missing, or holds none; only INDIVIDUAL is asked
+            for, with other labels than KiTS's; or samples are to be written and there are none.
     """
     cases, wanted = _choose_truths(cases, against, scheme)
+    if samples_folder and INDIVIDUAL not in wanted:
+        raise _no_samples(samples_folder, against)
     folder = Path(predictions)
     files = find_predictions(folder)
     note_passed_over(folder, list_images(folder))
@@ -111,6 +113,15 @@ def _choose_truths(
     if MAJORITY in against and not any(case.annotations for case in cases):
         return cases, (MAJORITY,)
     return cases, tuple(against)
+
+
+def _no_samples(folder: str | Path, against: Sequence[str]) -> InputError:
+    """Say why there are no annotation samples, which a user has asked for."""
+    missing = "no case has annotations of these labels"
+    reason = missing if INDIVIDUAL in against else "the scores are against the majority alone"
+    return InputError(
+        f"{folder}: there are no annotation samples to write ({reason}); leave out --write-samples"
+    )
 
 
 def find_predictions(folder: str | Path) -> dict[str, list[Path]]:

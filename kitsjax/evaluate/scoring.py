@@ -7,11 +7,12 @@ coordinates, so a stray voxel of the prediction enlarges no other mask.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from kitsjax.data.paint_instances import choose_painted
 from kitsjax.evaluate.metrics import compare_surfaces, dice
 from kitsjax.evaluate.surfaces import Block, Mask, Surface, cut_blocks, find_surface
 from kitsjax.labels import EvaluationClass, LabelScheme
@@ -138,8 +139,8 @@ def score_samples(
 ) -> list[dict[str, ClassScore]]:
     """Score a prediction against each annotation sample, in the samples' order.
 
-    The scores are those against the samples' label maps, but no label map is painted: a class is
-    the union of its instances, since whatever is painted over one of them belongs to the class too.
+    The scores are those against the samples' label maps, but no label map is painted: the mask of a
+    class is the union of its instances, without what is painted over them and is of another class.
 
     Args:
         prediction: Measured mask of each class, from `measure_label`.
@@ -151,14 +152,15 @@ def score_samples(
     """
     rows: list[dict[str, ClassScore]] = [{} for _ in samples]
     for each in scheme.evaluation:
-        kinds = [scheme.names[label] for label in each.labels]
-        members = [i for i, instance in enumerate(instances) if instance.kind in kinds]
+        kinds = {scheme.names[label] for label in each.labels}
+        members = choose_painted(instances, kinds)
         # Samples that choose the same annotations of these instances have the same truth.
         known: dict[tuple[int, ...], ClassScore] = {}
         for row, sample in zip(rows, samples, strict=True):
             choice = tuple(sample.choice[i] for i in members)
             if choice not in known:
-                truth = _unite([instances[i] for i in members], choice, spacing_mm, ignored)
+                chosen = [instances[i] for i in members]
+                truth = _unite(chosen, choice, kinds, spacing_mm, ignored)
                 known[choice] = score_class(each, prediction[each.key], truth, spacing_mm)
             row[each.key] = known[choice]
     return rows
@@ -187,24 +189,28 @@ def _measure(
 def _unite(
     instances: Sequence[Instance],
     choice: Sequence[int],
+    kinds: Container[str],
     spacing_mm: Spacing,
     ignored: np.ndarray | None,
 ) -> MeasuredMask:
-    """Measure the union of the annotation chosen for each instance, but for ignored voxels."""
+    """Measure the union of the annotations chosen for some kinds, but for ignored voxels.
+
+    Instances of other kinds are taken out of what was painted before them.
+    """
     # An instance whose annotations are all empty stands at voxel 0 and would widen the box to it.
     drawn = [
-        (instance.region, instance.masks[annotation])
+        (instance.region, instance.masks[annotation], instance.kind in kinds)
         for instance, annotation in zip(instances, choice, strict=True)
         if instance.masks.size
     ]
     if not drawn:
         return measure_mask(np.zeros((0, 0, 0), bool), spacing_mm)
-    low = np.min([[side.start for side in region] for region, _ in drawn], axis=0)
-    high = np.max([[side.stop for side in region] for region, _ in drawn], axis=0)
+    low = np.min([[side.start for side in region] for region, _, _ in drawn], axis=0)
+    high = np.max([[side.stop for side in region] for region, _, _ in drawn], axis=0)
     union = np.zeros(high - low, bool)
-    for region, mask in drawn:
+    for region, mask, belongs in drawn:
         inside = (slice(s.start - x, s.stop - x) for s, x in zip(region, low, strict=True))
-        union[tuple(inside)] |= mask
+        union[tuple(inside)][mask] = belongs
     z, y, x = low.tolist()
     if ignored is not None:
         union &= ~ignored[tuple(map(slice, low, high))]

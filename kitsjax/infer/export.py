@@ -84,7 +84,8 @@ def save_exported_model(
 
     The description, written last, says how to make an image for the model (range of HU, spacing,
     normalization, axes, type), what its labels are, how kitsjax predicts with it
-    (`predict.resample`: how it comes back to the CT's grid), which platforms it runs on, and its
+    (`predict.resample`: how it comes back to the CT's grid; and the post-processing, which is left
+    to whoever runs the exported model), which platforms it runs on, and its
     SHA-256.
 
     Args:

@@ -19,7 +19,9 @@ Parameters = Mapping[str, np.ndarray | jax.ShapeDtypeStruct]
 def network_parameters(
     settings: NetworkSettings, patch_shape: Shape, *, scheme: LabelScheme, regions: bool
 ) -> Parameters:
-    """Return shapes and types of the network's parameters; nothing is computed.
+    """Return shapes and types of the network's parameters.
+
+    Nothing is computed, and JAX is not asked for a device: it may not have been started yet.
 
     Args:
         settings, patch_shape, scheme, regions: see `build_network`.
@@ -27,9 +29,11 @@ def network_parameters(
     Raises:
         InputError: see `build_network`.
     """
-    network = build_network(settings, patch_shape, scheme=scheme, regions=regions)
+    # They are the same on all platforms.
+    network = build_network(settings, patch_shape, "cpu", scheme=scheme, regions=regions)
+    key = jax.ShapeDtypeStruct((2,), jnp.uint32)
     window = jax.ShapeDtypeStruct((1, *patch_shape, 1), jnp.float32)
-    variables = jax.eval_shape(network.init, jax.random.key(0), window)
+    variables = jax.eval_shape(network.init, key, window)
     parameters: Parameters = flatten_dict(variables["params"], sep="/")
     return parameters
 

@@ -4,7 +4,7 @@
 
     label        label map (z, y, x), uint8; it is not written to
     voxel_mm3    volume of a voxel in mm³
-    scheme       what the labels mean: its first label is the organ, its `lesions` are the lesions
+    scheme       what the labels mean: its `lesions`, and the organ: its first other label
     value        the number or choice of the step, which is the setting of its name in [predict]
 
 to a label map. Voxels touch by a face, an edge or a corner; a lesion is a component of voxels of
@@ -59,7 +59,10 @@ def keep_choice(settings: PredictSettings, provenance: Mapping[str, Any]) -> Pre
 def require_organ(label: Label, voxel_mm3: float, scheme: LabelScheme, value: bool) -> Label:
     """Turn lesions that touch no voxel of the organ into background."""
     voxels, lesion = _find_lesions(label, scheme)
-    touching = _mark(lesion, _touches(label, voxels, _organ(scheme)))
+    organ = _find_organ(scheme)
+    if organ is None:
+        return label
+    touching = _mark(lesion, _touches(label, voxels, organ))
     return _change(label, voxels, ~touching[lesion], BACKGROUND)
 
 
@@ -69,22 +72,26 @@ def replace_small_lesions(
     """Turn lesions below `value` ml into the organ where they touch it, else into background."""
     voxels, lesion = _find_lesions(label, scheme)
     small = (np.bincount(lesion) * voxel_mm3 / 1000 < value)[lesion]
-    touching = _mark(lesion, _touches(label, voxels, _organ(scheme)))[lesion]
-    label = _change(label, voxels, small & touching, _organ(scheme))
-    return _change(label, voxels, small & ~touching, BACKGROUND)
+    organ = _find_organ(scheme)
+    if organ is not None:
+        touching = _mark(lesion, _touches(label, voxels, organ))[lesion]
+        label = _change(label, voxels, small & touching, organ)
+        small &= ~touching
+    return _change(label, voxels, small, BACKGROUND)
 
 
 def remove_detached(label: Label, voxel_mm3: float, scheme: LabelScheme, value: float) -> Label:
     """Turn components of any labels with less than `value` ml of the organ into background.
 
     Most of those without any are other organs that were taken for a lesion. All stay in a scheme
-    without lesions, whose labels may be separate organs.
+    without lesions, whose labels may be separate organs, or of lesions alone.
     """
-    if not scheme.lesions:
+    organ = _find_organ(scheme)
+    if not scheme.lesions or organ is None:
         return label
     voxels = np.nonzero(label)
     component = connect_voxels(voxels, label.shape)
-    organ_ml = np.bincount(component, label[voxels] == _organ(scheme)) * voxel_mm3 / 1000
+    organ_ml = np.bincount(component, label[voxels] == organ) * voxel_mm3 / 1000
     return _change(label, voxels, (organ_ml < value)[component], BACKGROUND)
 
 
@@ -126,8 +133,9 @@ STEPS: dict[str, Callable[[Label, float, LabelScheme, Any], Label]] = {
 leaves its step out."""
 
 
-def _organ(scheme: LabelScheme) -> int:
-    return scheme.foreground[0]
+def _find_organ(scheme: LabelScheme) -> int | None:
+    """Return the first label that is no lesion; None in a scheme of lesions alone."""
+    return next((label for label in scheme.foreground if label not in scheme.lesions), None)
 
 
 def _find_lesions(label: Label, scheme: LabelScheme) -> tuple[Voxels, np.ndarray]:

@@ -77,8 +77,8 @@ def predict_files(
         settings: how to predict; None: as the (first) model's settings say.
         probabilities: also write `<name>_probabilities.nii.gz` beside the mask: float32, 4-D with
             the classes last, resampled to the CT's grid as `settings.resample` says, so that its
-            argmax is the mask. A temporary file in the masks' folder holds 4 bytes a class for each
-            voxel of the CT meanwhile.
+            argmax is the mask before post-processing. A temporary file in the masks' folder holds
+            4 bytes a class for each voxel of the CT meanwhile.
         keep_current: leave masks as they are that are whole, and were predicted from the same CT
             file by the same models and settings; a note says how many. With `probabilities`, their
             file must be so, too.

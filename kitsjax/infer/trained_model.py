@@ -124,9 +124,10 @@ def _find_difference(first: Model, other: Model) -> str | None:
     if other.scheme.names != first.scheme.names:
         return f"label scheme ({', '.join(other.scheme.names[1:])})"
     for field in fields(LabelScheme):
-        if getattr(other.scheme, field.name) != getattr(first.scheme, field.name):
+        same = getattr(other.scheme, field.name) == getattr(first.scheme, field.name)
+        if not same and field.name != "colors":
             return f"label scheme (labels.{field.name})"
-    if other.network != first.network:
+    if _what_is_computed(other.network) != _what_is_computed(first.network):
         return "network"
     if other.patch_shape != first.patch_shape:
         return "patch shape"
@@ -134,6 +135,12 @@ def _find_difference(first: Model, other: Model) -> str | None:
         if getattr(first.preprocess, name) != getattr(other.preprocess, name):
             return f"preprocessing (preprocess.{name})"
     return None
+
+
+def _what_is_computed(network: nn.Module) -> nn.Module:
+    """Return the network without the fields that only say how it is computed."""
+    how: dict[str, Any] = {"implementation": "direct", "remat": False}
+    return network.clone(**{name: value for name, value in how.items() if hasattr(network, name)})
 
 
 def _normalization(settings: PreprocessSettings) -> tuple[Any, ...]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from kitsjax.errors import InputError
 from kitsjax.evaluate.results import Evaluation
-from kitsjax.files import write_text
+from kitsjax.files import remove_file, write_text
 from kitsjax.report.absent_table import absent_table
 from kitsjax.report.charts import plot_boxes, plot_sensitivity, plot_volume
 from kitsjax.report.drawing import Drawing, save_drawing
@@ -23,6 +23,9 @@ from kitsjax.run_record import KeptEpoch
 
 PAGE_NAME = "report.html"
 
+OPTIONAL_TABLES = ("failure_modes", "sensitivity", "absent_classes")
+"""Tables that a report has only where there is something to say: see `make_tables`."""
+
 
 def write_report(
     evaluation: Evaluation,
@@ -35,9 +38,9 @@ def write_report(
 ) -> list[Path]:
     """Write tables (Markdown, CSV, LaTeX), figures (PNG, PDF) and `report.html` to a folder.
 
-    Equal arguments give equal bytes. A figure that cannot be drawn has no files, its caption on the
-    page says why, and files that an earlier report has of it are removed. Other files in the folder
-    are left alone.
+    Equal arguments give equal bytes. A figure that cannot be drawn has no files, and its caption on
+    the page says why. Files that an earlier report has of it, or of a table that this one lacks,
+    are removed. Other files in the folder are left alone.
 
     Args:
         evaluation: scores of at least one case.
@@ -70,6 +73,9 @@ def write_report(
         for suffix, content in contents.items():
             written.append(folder / f"{name}.{suffix}")
             write_text(written[-1], content)
+    for name in set(OPTIONAL_TABLES) - set(tables):
+        for suffix in ("md", "csv", "tex"):
+            remove_file(folder / f"{name}.{suffix}")
     images = {}
     for drawing in drawings:
         files = save_drawing(drawing, folder)

@@ -76,7 +76,7 @@ def find_files(
         _, files = find_named(predicted, case.case_id)
         if files:
             image = case.image if os.path.lexists(case.image) else None
-            found[case.case_id] = Files(image, files[0], case.label)
+            found[case.case_id] = Files(image, files[0], case.label if case.has_label else None)
     return found
 
 

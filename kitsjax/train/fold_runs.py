@@ -1,7 +1,7 @@
 """Cross-validation: the runs of the folds, each in a folder of its own, one after another."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from kitsjax.config import parse_stored_settings
@@ -12,13 +12,13 @@ from kitsjax.failures import catch, describe_failure
 from kitsjax.host_watch import HostWatch, end_together
 from kitsjax.hosts import host_count, is_main, tell_all
 from kitsjax.prepare import find_data
-from kitsjax.run_record import read_record
+from kitsjax.run_record import RunRecord, read_record
 from kitsjax.settings import Settings
 from kitsjax.signals import Stopped
 from kitsjax.train.fold_results import write_fold_results
 from kitsjax.train.make_loop import DescribeRun
 from kitsjax.train.run import describe_stop, run_together
-from kitsjax.train.run_folder import open_run
+from kitsjax.train.run_folder import find_differences, open_run
 from kitsjax.train.summary import hash_scored
 
 ALL = "all"
@@ -156,7 +156,26 @@ def _write_results(settings: Settings) -> int:
     print(f"\n{len(finished)} of {count} folds are finished: {folder.resolve()}", flush=True)
     if len(finished) < count:
         return 0
+    if difference := _find_difference(finished):
+        print(f"their scores are not put together: {difference}")
+        return 0
     failures = write_fold_results(folder, finished)
     for message in failures:
         print(f"failed: {message}", file=sys.stderr)
     return USAGE_STATUS if failures else 0
+
+
+def _find_difference(records: Sequence[RunRecord]) -> str:
+    """Say what differs in how the folds were trained or predict; empty if nothing does."""
+    first, *others = (
+        parse_stored_settings(record.settings, f"fold {fold}, its settings")
+        for fold, record in enumerate(records)
+    )
+    for fold, other in enumerate(others, start=1):
+        for name, one, another in find_differences(first, other, ("run",)):
+            if name != "data.fold":
+                return (
+                    f"{name} is {one} in fold 0 and {another} in fold {fold}; --fold all --resume "
+                    "brings all to one [predict], and other settings need folds of their own"
+                )
+    return ""

@@ -122,7 +122,8 @@ class TrainingLoop:
     def _run_epochs(self, tracker: Tracker, signals: list[int]) -> None:
         """Train, validate, log and save, epoch by epoch."""
         train, progress = self.settings.train, self.progress
-        state = replicate(self.state)
+        # Else the first device would hold the first state beside the one that is trained.
+        state, self.state = replicate(self.state), jax.device_get(self.state)
         for epoch in range(progress.epoch, train.epochs):
             began = time.perf_counter()
             state, speed = self._train_epoch(state, tracker, signals)
@@ -141,7 +142,7 @@ class TrainingLoop:
                 "pseudo_dice_average": progress.pseudo_dice_average,
                 "learning_rate": self._rate(progress.step),
                 "grad_norm": float(np.mean(progress.grad_norms)),
-                **speed,
+                "patches_per_second": speed,
                 "seconds": time.perf_counter() - began,
                 **scores,
                 **self._account.take_shares(),
@@ -156,17 +157,16 @@ class TrainingLoop:
 
     def _train_epoch(
         self, state: TrainState, tracker: Tracker, signals: list[int]
-    ) -> tuple[TrainState, Row]:
+    ) -> tuple[TrainState, float | None]:
         """Take the steps that the epoch still lacks, or stop early at a signal.
 
         Returns:
-            The new state, and the log's numbers about speed.
+            The new state, and the patches a second; None if no step was left.
         """
         progress, account = self.progress, self._account
         first, began = progress.step, time.perf_counter()
         end = (progress.epoch + 1) * self.settings.train.batches
-        # Metrics are read one step late, so that the accelerator never waits for Python.
-        pending: _Step | None = None
+        pending: _Step | None = None  # Read one step late, so that no device waits for Python.
         while progress.step < end and not signals:
             account.mark("host")
             batch, arrays = next(self._training)
@@ -175,6 +175,7 @@ class TrainingLoop:
             due = self._vote.cast(self._checkpoints.is_due(self.settings.train.checkpoint_minutes))
             self._stepped()
             account.follow(metrics["loss"])
+            account.mark("host")
             self._training.send_next()
             account.mark("data")
             self._record_step(tracker, pending)
@@ -187,7 +188,8 @@ class TrainingLoop:
         self._validation.send_next()
         self._record_step(tracker, pending)
         patches = (progress.step - first) * self.settings.sampling.batch_size
-        return state, {"patches_per_second": patches / (time.perf_counter() - began)}
+        # A run that was stopped in a validation has no step left in its epoch.
+        return state, patches / (time.perf_counter() - began) if patches else None
 
     def _record_step(self, tracker: Tracker, taken: _Step | None) -> None:
         """Wait for the metrics of a step, check and log them; None: there is no step."""

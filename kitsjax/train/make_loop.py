@@ -91,6 +91,8 @@ def make_loop(
             f"{settings.train.init_from} is not the model that the run began with; put that back, "
             "or begin another run"
         )
+    if record is not None and loop.progress.step == 0 and is_main():
+        print(f"{folder}: holds no checkpoint, so training begins at its first step")
     if loop.initial and is_main():
         print(f"training starts from the model {settings.train.init_from}")
     return loop

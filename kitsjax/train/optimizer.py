@@ -8,7 +8,8 @@ from kitsjax.settings import OptimizerSettings
 def learning_rate(settings: OptimizerSettings, steps: int) -> optax.Schedule:
     """Build the schedule: a linear warm-up, then lr (1 - step / steps) ** power.
 
-    Both step and steps are counted from the end of the warm-up.
+    Both step and steps are counted from the end of the warm-up. A run that is no longer than its
+    warm-up ends within it.
 
     Args:
         settings: section [optimizer] of the settings.

@@ -1,20 +1,20 @@
 """The folder of a run: its record with copies to read, and the rules for resuming it."""
 
-import hashlib
 import json
 import platform
+import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from kitsjax.config import parse_stored_settings, to_toml
+from kitsjax.config import parse_stored_settings, to_inline_toml, to_toml
 from kitsjax.data.case import Case
 from kitsjax.data.folds import choose_fold
-from kitsjax.data.split import Split, check_split, read_split, split_cases, split_text, write_split
+from kitsjax.data.split import Split, check_split, read_split, split_cases, write_split
 from kitsjax.errors import InputError
 from kitsjax.files import remove_file, write_text
 from kitsjax.run_record import RECORD_NAME, RunRecord, read_record, write_record
@@ -32,7 +32,8 @@ _PACKAGES = (
 )  # fmt: skip
 
 _FREE_ON_RESUME = {
-    "data.root", "data.layout", "data.cache", "data.make_phantom", "data.workers", "labels.colors",
+    "data.root", "data.layout", "data.cache", "data.make_phantom", "data.workers", "data.split",
+    "labels.colors",
     "sampling.threads", "sampling.prefetch", "network.remat", "network.convolution",
     "train.checkpoint_epochs", "train.checkpoint_minutes", "train.threshold_baseline",
 }  # fmt: skip
@@ -155,8 +156,10 @@ def begin_run(
     folder = Path(settings.run.folder)
     # Those of a run that goes on have been compared; to read them again would take as long.
     files = (record.files if record else {}) or list_files(settings, cases)
+    is_trained = record is not None and record.stage != "training"
     new = RunRecord(
-        stage=record.stage if record else "training",
+        # With other settings of prediction its masks are not those of a finished run any more.
+        stage="predicting" if is_trained else "training",
         settings=to_toml(settings.without_trace()),
         versions=package_versions(),
         train=list(split.train),
@@ -182,35 +185,6 @@ def package_versions() -> dict[str, str]:
     return {"python": platform.python_version(), "device": device.device_kind, **versions}
 
 
-def read_provenance(folder: str | Path) -> dict[str, Any]:
-    """Collect the provenance of a finished run's model: package versions, split and scores.
-
-    Raises:
-        InputError: the run is not finished.
-    """
-    folder = Path(folder)
-    record = load_record(folder)
-    try:
-        summary = json.loads((folder / "summary.json").read_text())
-    except (OSError, ValueError):
-        summary = None
-    if record is None or summary is None:
-        raise InputError(
-            f"{folder}: not a finished run ({RECORD_NAME} or summary.json is missing or damaged); "
-            "go on with it: bin/train.py --resume"
-        )
-    split = split_text(Split(tuple(record.train), tuple(record.held_out)))
-    return {
-        "versions": record.versions,
-        "split": {
-            "sha256": hashlib.sha256(split.encode()).hexdigest(),
-            "train": len(record.train),
-            "held_out": len(record.held_out),
-        },
-        "scores": summary,
-    }
-
-
 def _read_versions(folder: Path) -> dict[str, str]:
     """Read the versions that an older version of kitsjax wrote to a file of their own."""
     try:
@@ -219,18 +193,34 @@ def _read_versions(folder: Path) -> dict[str, str]:
         return {}
 
 
-def _check_same(stored: Settings, asked: Settings, folder: Path) -> None:
-    """Refuse settings that would change what the stored run computes."""
+def find_differences(
+    one: Settings, other: Settings, but: Collection[str] = ("predict", "run")
+) -> list[tuple[str, str, str]]:
+    """List the settings that differ and change what a run computes.
+
+    Args:
+        one, other: all settings of two runs.
+        but: sections that are left out.
+
+    Returns:
+        For each setting its name and both values, as TOML in one line.
+    """
     different = []
-    for section in sorted(set(Settings.model_fields) - {"predict", "run"}):
-        old, new = (_read_meaning(s, section) for s in (stored, asked))
+    for section in sorted(set(Settings.model_fields) - set(but)):
+        old, new = (_read_meaning(s, section) for s in (one, other))
         for name in old:
             if old[name] != new[name] and f"{section}.{name}" not in _FREE_ON_RESUME:
-                values = json.dumps(old[name]), json.dumps(new[name])
+                values = to_inline_toml(old[name]), to_inline_toml(new[name])
                 different.append((f"{section}.{name}", *values))
-    if different:
+    return different
+
+
+def _check_same(stored: Settings, asked: Settings, folder: Path) -> None:
+    """Refuse settings that would change what the stored run computes."""
+    if different := find_differences(stored, asked):
         began = ", ".join(f"{name} = {old}, not {new}" for name, old, new in different)
-        remedy = " ".join(f"--set {name}={old}" for name, old, _ in different)
+        sets = (shlex.quote(f"{name}={old}") for name, old, _ in different)
+        remedy = " ".join(f"--set {each}" for each in sets)
         raise InputError(
             f"{folder}: the run was started with {began}; resume it with {remedy}, or choose "
             "another run.folder"

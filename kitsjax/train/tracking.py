@@ -63,8 +63,8 @@ class Tracker:
 
         Args:
             row: epoch, step, train_loss, validation_loss, pseudo_dice, pseudo_dice_average,
-                patches_per_second, the share of each part of `TimeAccount`, goodput and any other
-                numbers.
+                patches_per_second (None: no step was left), the share of each part of
+                `TimeAccount`, goodput and any other numbers.
 
         Raises:
             InputError: the figure of an earlier epoch could not be written.
@@ -75,10 +75,12 @@ class Tracker:
         self.flush()
         self._finish_drawing()
         self._drawn = self._drawer.submit(self._draw, tuple(self._log.epochs))
+        rate = row["patches_per_second"]
         self._bar.write(
             f"epoch {row['epoch']:>4}  train {row['train_loss']:+.4f}  "
             f"validation {row['validation_loss']:+.4f}  dice {row['pseudo_dice']:.3f}  "
-            f"average {row['pseudo_dice_average']:.3f}  {row['patches_per_second']:.1f} patches/s",
+            f"average {row['pseudo_dice_average']:.3f}  "
+            + ("no step was left" if rate is None else f"{rate:.1f} patches/s"),
             file=sys.stdout,
         )
         shares = ", ".join(f"{part} {row[f'share_{part}']:.0%}" for part in PARTS)

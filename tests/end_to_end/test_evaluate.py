@@ -1,5 +1,6 @@
 """bin/evaluate.py and bin/report.py as a user runs them, on a tiny run's predictions."""
 
+import json
 import shutil
 
 import pytest
@@ -60,6 +61,17 @@ def test_bad_predictions_are_one_line_each(finished, case_id, run_here, tmp_path
         assert case in line
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists(), "nothing was scored, so nothing is written"
+
+
+def test_a_split_without_held_out_cases_is_told(finished, case_id, run_here, tmp_path):
+    folder, _ = finished
+    split = tmp_path / "split.json"
+    split.write_text(json.dumps({"train": [case_id], "held_out": []}))
+    done = evaluate(
+        run_here, folder, folder / "run/predictions", tmp_path / "out", "--split", split
+    )
+    assert done.returncode == 2
+    assert done.stderr == f"evaluate.py: {split}: holds out no case, so none is scored\n"
 
 
 @pytest.mark.parametrize("option", ["--predictions", "--dataset", "--split"])

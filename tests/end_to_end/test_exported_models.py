@@ -10,7 +10,7 @@ from tiny_run import predict, run
 
 import kitsjax as kj
 from kitsjax.image.resample import resample_nearest
-from kitsjax.infer.bundle import read_bundle
+from kitsjax.infer.bundle import read_bundle, save_bundle
 
 
 @pytest.fixture
@@ -60,6 +60,21 @@ def test_python_and_stablehlo_predict_the_same(folder, held_out, run_here, tmp_p
     stored = json.loads((tmp_path / "model.json").read_text())["preprocess"]
     assert stored["normalize"] == "foreground"
     assert tuple(stored["intensities"]) == model.preprocess.intensities != ()
+
+
+@pytest.mark.parametrize(("own", "asked"), [(False, ["--mirror"]), (True, [])])
+def test_an_export_mirrors_if_either_says(folder, run_here, tmp_path, monkeypatch, own, asked):
+    """The model's own setting stays, as in `export_model` and `predict.py`."""
+    bundle, exported = read_bundle(folder), []
+    predict = bundle.settings.predict.model_copy(update={"mirror": own})
+    settings = bundle.settings.model_copy(update={"predict": predict})
+    save_bundle(tmp_path / "model.safetensors", bundle.params, settings, {})
+    monkeypatch.setattr(
+        "kitsjax.infer.export.save_exported_model", lambda _, models, dtype: exported.extend(models)
+    )
+    arguments = ["--model", tmp_path / "model.safetensors", "--format", "stablehlo", *asked]
+    assert run_here("export", *arguments, "--output", tmp_path / "exported").returncode == 0
+    assert [model.predict.mirror for model in exported] == [True]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import os
 
 import numpy as np
 import pytest
+from label_schemes import LIVER
 from layouts import put
 from predicted_folder import draw, merge, run, write, write_case, write_folders
 
@@ -12,7 +13,7 @@ from kitsjax.data.open_dataset import open_dataset
 from kitsjax.errors import InputError
 from kitsjax.evaluate import evaluation
 from kitsjax.evaluate.evaluate_case import evaluate_case
-from kitsjax.evaluate.evaluation import evaluate, find_predictions
+from kitsjax.evaluate.evaluation import BOTH, evaluate, find_predictions
 from kitsjax.labels import KITS, MAJORITY
 
 
@@ -65,6 +66,21 @@ def test_killed_processes_fail_their_cases(shared_folders, monkeypatch):
     assert found.scores == ()
     assert [f.case_id for f in found.failures] == [f"case_0000{i}" for i in range(3)]
     assert "fewer workers" in found.failures[0].message
+
+
+@pytest.mark.parametrize(
+    ("against", "scheme", "reason"),
+    [
+        ([MAJORITY], KITS, "against the majority alone"),
+        (BOTH, LIVER, "no case has annotations of these labels"),
+    ],
+)
+def test_samples_that_do_not_exist_are_refused(shared_folders, tmp_path, against, scheme, reason):
+    """Else the folder that was asked for would not be made, and nothing would say so."""
+    cases = find_cases(shared_folders.data, images=False)
+    with pytest.raises(InputError, match=f"{reason}.*leave out --write-samples"):
+        evaluate(cases, shared_folders.predictions, against, 1, tmp_path / "s", scheme=scheme)
+    assert not (tmp_path / "s").exists()
 
 
 def fail_on_case_1(*arguments):

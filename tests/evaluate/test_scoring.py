@@ -2,6 +2,7 @@
 
 import json
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from kitsjax.data.paint_instances import paint_sample
 from kitsjax.evaluate import scoring
 from kitsjax.evaluate.scoring import measure_label, measure_mask, score_case, score_samples
 from kitsjax.image.read_nifti import read_label
-from kitsjax.labels import CYST, KIDNEY, KITS, TUMOR
+from kitsjax.labels import CYST, KIDNEY, KITS, TUMOR, EvaluationClass
 
 DATA = Path(__file__).parents[2] / ".." / "shared" / "data"
 SPACING_MM = (3.0, 0.8, 0.8)
@@ -113,18 +114,32 @@ def overlapping_instances(seed):
     return [*instances, Instance("cyst", 3, nowhere, np.zeros((3, 0, 0, 0), bool))]
 
 
+ALONE = replace(
+    KITS,
+    evaluation=tuple(
+        EvaluationClass(name, name, labels, 1.0)
+        for name, labels in (
+            ("kidney", (KIDNEY,)), ("tumor", (TUMOR,)), ("cyst", (CYST,)),
+            ("kidney_or_tumor", (KIDNEY, TUMOR)),
+        )
+    ),
+)  # fmt: skip
+"""KiTS's labels with classes that others are painted over."""
+
+
+@pytest.mark.parametrize("scheme", [KITS, ALONE], ids=["KiTS", "alone"])
 @pytest.mark.parametrize("seed", range(4))
-def test_scores_of_samples_as_if_painted(seed):
+def test_scores_of_samples_as_if_painted(seed, scheme):
     instances = overlapping_instances(seed)
     samples = draw_samples(seed, instances)
-    predicted = measure_label(case(seed), SPACING_MM, KITS)
-    rows = score_samples(predicted, instances, samples, SPACING_MM, KITS)
+    predicted = measure_label(case(seed), SPACING_MM, scheme)
+    rows = score_samples(predicted, instances, samples, SPACING_MM, scheme)
     assert len(rows) == len(samples) == 15
     for sample, row in zip(samples, rows, strict=True):
-        painted = measure_label(paint_sample(instances, sample.choice, SHAPE), SPACING_MM, KITS)
-        expected = score_case(predicted, painted, SPACING_MM, KITS)
-        assert list(row) == list(KITS.evaluation_keys)
-        for name in KITS.evaluation_keys:
+        painted = measure_label(paint_sample(instances, sample.choice, SHAPE), SPACING_MM, scheme)
+        expected = score_case(predicted, painted, SPACING_MM, scheme)
+        assert list(row) == list(scheme.evaluation_keys)
+        for name in scheme.evaluation_keys:
             assert row[name] == pytest.approx(expected[name], abs=1e-12, nan_ok=True)
 
 

@@ -1,5 +1,8 @@
 import errno
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import jax
@@ -215,3 +218,16 @@ def test_a_failed_write_leaves_the_old_file(params, bundle, small_settings, monk
         save_bundle(bundle, params, small_settings, {})
     assert [path.name for path in bundle.parent.iterdir()] == [BUNDLE_NAME]
     assert read_bundle(bundle).provenance == PROVENANCE
+
+
+def test_a_model_is_read_before_jax_has_devices():
+    """A command reads `train.init_from` first, and JAX takes their number only before that."""
+    code = (
+        "import jax; from kitsjax.infer.bundle import read_bundle; read_bundle('synthetic'); "
+        "jax.config.update('jax_num_cpu_devices', 3); print(jax.local_device_count('cpu'))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | {"XLA_FLAGS": ""}, capture_output=True,
+        text=True,
+    )  # fmt: skip
+    assert (done.stdout, done.returncode) == ("3\n", 0), done.stderr

@@ -159,6 +159,45 @@ def test_the_scheme_says_what_is_organ_and_lesion():
     np.testing.assert_array_equal(found, draw("11.2...", "11.2...", "113...."))
 
 
+LESIONS_FIRST = LabelScheme(
+    ("background", "tumor", "liver"),
+    (EvaluationClass("tumor", "Tumor", (1,), 1.0),),
+    lesions=(1,),
+)
+
+
+@pytest.mark.parametrize(
+    ("steps", "left"),
+    [
+        ({"lesions_touch_organ": True}, "12..2..."),
+        ({"least_lesion_ml": 0.6}, "22..2.11"),
+        ({"least_lesion_ml": 1.1}, "22..2..."),
+        ({"least_organ_ml": 0.4}, "12..2..."),
+    ],
+)
+def test_the_organ_may_come_after_the_lesions(steps, left):
+    label, settings = draw("12..2.11"), PredictSettings(**steps)
+    found = postprocess(label, VOXEL_MM3, settings, LESIONS_FIRST)
+    np.testing.assert_array_equal(found, draw(left))
+
+
+@pytest.mark.parametrize(
+    ("steps", "left"),
+    [
+        ({"lesions_touch_organ": True}, "1...11"),
+        ({"least_lesion_ml": 0.6}, "....11"),
+        ({"least_organ_ml": 0.6}, "1...11"),
+    ],
+)
+def test_a_scheme_of_lesions_has_no_organ(steps, left):
+    """Small lesions go all the same, into the background."""
+    scheme = LabelScheme(
+        ("background", "tumor"), (EvaluationClass("tumor", "Tumor", (1,), 1.0),), lesions=(1,)
+    )
+    found = postprocess(draw("1...11"), VOXEL_MM3, PredictSettings(**steps), scheme)
+    np.testing.assert_array_equal(found, draw(left))
+
+
 def test_a_models_chosen_steps_are_its_own():
     settings = PredictSettings(least_organ_ml=1.0, mirror=True)
     assert keep_choice(settings, {"versions": {}}) == settings

@@ -134,8 +134,9 @@ def test_the_same_evaluation_gives_the_same_bytes(report, printed):
         assert (output / path.name).read_bytes() == path.read_bytes(), path.name
 
 
-def test_figures_of_an_earlier_report_do_not_stay(scored, tmp_path):
-    for name in ("figure_2_training.png", "figure_3_best.pdf", "report.html"):
+def test_files_of_an_earlier_report_do_not_stay(scored, tmp_path):
+    earlier = ("figure_2_training.png", "figure_3_best.pdf", "report.html", "absent_classes.tex")
+    for name in earlier:
         (tmp_path / name).write_text("stale")
     (tmp_path / "mine.png").write_text("kept")
     written = write_report(replace(scored, dataset="/nowhere/kits21"), tmp_path)

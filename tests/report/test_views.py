@@ -53,6 +53,17 @@ def test_files_are_those_of_predicted_cases(tmp_path):
     assert found["case_00002"].prediction == predictions / "case_00002.nii.gz"
 
 
+def test_a_case_may_lack_its_label(tmp_path):
+    """A label that was made of annotations is scored, and no file shows it."""
+    annotations = tmp_path / "data" / "case_00001" / "segmentations"
+    annotations.mkdir(parents=True)
+    (annotations / "kidney_instance-1_annotation-1.nii.gz").touch()
+    (tmp_path / "predictions").mkdir()
+    (tmp_path / "predictions" / "case_00001.nii.gz").touch()
+    found = find_files(tmp_path / "predictions", tmp_path / "data")
+    assert found["case_00001"].truth is None
+
+
 def test_files_are_of_the_layout_that_was_scored(tmp_path):
     """The folder fits two layouts, so that it must be known which one was scored."""
     for name in ("images", "labels", "case_00001", "predictions"):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from kitsjax.config import load_settings, to_toml
+from kitsjax.config import load_settings, override_settings, to_toml
 from kitsjax.data.folds import fold_folder
 from kitsjax.run_record import RunRecord, write_record
 from kitsjax.train import fold_runs
@@ -22,9 +22,11 @@ def resume(tmp_path, monkeypatch):
             stage="finished", settings=to_toml(own), versions={}, train=[], held_out=[]
         )
         write_record(fold_folder(tmp_path, fold), record)
-    gone_on = []
+    gone_on, written = [], []
     monkeypatch.setattr(fold_runs, "start_devices", lambda *_, **__: None)
-    monkeypatch.setattr(fold_runs, "write_fold_results", lambda *_: [])
+    monkeypatch.setattr(
+        fold_runs, "write_fold_results", lambda _, records: written.append(len(records)) or []
+    )
     monkeypatch.setattr(
         fold_runs, "run_together", lambda own, *_: gone_on.append(own.data.fold) or 0
     )
@@ -34,6 +36,7 @@ def resume(tmp_path, monkeypatch):
         assert run_folds(settings(*overrides), "all", resume=True) == 0
         return list(gone_on)
 
+    resume.written = written
     return resume
 
 
@@ -48,3 +51,29 @@ def test_finished_folds_are_skipped(resume, tmp_path):
 def test_other_settings_of_prediction_go_on(resume):
     """A run without folds predicts its held-out cases anew then."""
     assert resume("predict.least_lesion_ml=0.1") == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("predict.step_size=1.0", "predict.step_size is 0.5 in fold 0 and 1.0 in fold 1"),
+        ("train.epochs=7", "train.epochs is 1000 in fold 0 and 7 in fold 1"),
+    ],
+)
+def test_folds_that_differ_are_not_put_together(resume, tmp_path, capsys, override, told):
+    """Their scores would be those of no model; what changes no number may differ."""
+    path = fold_folder(tmp_path, 1)
+    record = fold_runs.read_record(path)
+
+    def change(override):
+        own = override_settings(load_settings(path / "settings.toml"), [override])
+        write_record(path, record.model_copy(update={"settings": to_toml(own)}))
+
+    (path / "settings.toml").write_text(record.settings)
+    change("network.remat=true")
+    fold_runs._write_results(load_settings(overrides=[f"run.folder={tmp_path}", "data.folds=2"]))
+    assert resume.written == [2]
+    change(override)
+    fold_runs._write_results(load_settings(overrides=[f"run.folder={tmp_path}", "data.folds=2"]))
+    assert resume.written == [2]
+    assert f"their scores are not put together: {told};" in capsys.readouterr().out

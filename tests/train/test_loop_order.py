@@ -6,8 +6,11 @@ The steps are fakes, which note when they are given to the devices and when thei
 import os
 import signal
 from dataclasses import replace
+from functools import partial
+from itertools import islice
 from types import SimpleNamespace
 
+import jax
 import numpy as np
 import pytest
 
@@ -16,7 +19,7 @@ from kitsjax.signals import Stopped
 from kitsjax.train import loop as loop_module
 from kitsjax.train import streams as streams_module
 from kitsjax.train.loop import TrainingLoop
-from kitsjax.train.time_account import PARTS
+from kitsjax.train.time_account import PARTS, TimeAccount
 from kitsjax.training_log import read_rows
 
 SETTINGS = Settings(
@@ -116,6 +119,65 @@ def test_the_log_says_where_the_time_went(make_loop, tmp_path, capsys):
     (line, _) = [text for text in capsys.readouterr().out.splitlines() if "time:" in text]
     for word in (*PARTS, "goodput"):
         assert word in line
+
+
+def test_what_a_step_does_on_the_host_is_no_data(make_loop, tmp_path, monkeypatch):
+    """Such as writing a trace: it would look as if the pipeline were too slow."""
+    seconds = iter(range(10**6))
+    monkeypatch.setattr(
+        loop_module, "TimeAccount", partial(TimeAccount, clock=lambda: 1e-3 * next(seconds))
+    )
+    loop = make_loop([])
+    step = loop.program.train_step
+
+    def write_a_trace(*arguments):
+        for _ in range(10**4):
+            next(seconds)
+        return step(*arguments)
+
+    loop.program = replace(loop.program, train_step=write_a_trace)
+    loop.fit(open_streams([]))
+    for row in read_rows(tmp_path / "metrics.jsonl"):
+        if row["kind"] == "epoch":
+            assert row["share_host"] > 0.9
+
+
+def test_the_first_state_leaves_the_devices(make_loop):
+    """It lies there beside the one that is trained, in memory that `--plan` does not count."""
+    loop, seen = make_loop([]), []
+
+    def look():
+        seen.extend(type(leaf) for leaf in jax.tree.leaves(loop.state))
+
+    loop.fit(open_streams([]), stepped=look)
+    assert set(seen) == {np.ndarray}
+
+
+def test_an_epoch_without_steps_has_no_speed(make_loop, tmp_path, capsys):
+    """Its run was stopped in the validation, which is made again as a whole."""
+    events = []
+    streams = open_streams(events)
+
+    def stop(*_):
+        training, validation = streams()
+
+        def interrupted():
+            yield next(validation)
+            os.kill(os.getpid(), signal.SIGTERM)
+            yield next(validation)
+
+        return training, interrupted()
+
+    with pytest.raises(Stopped):
+        make_loop(events).fit(stop)
+    resumed = make_loop(events)
+    assert resumed.progress.step == 3
+    later = open_streams([])()
+    resumed.fit(lambda *_: (islice(later[0], 3, None), later[1]))
+    first, second = (row for row in read_rows(tmp_path / "metrics.jsonl") if row["kind"] == "epoch")
+    assert first["patches_per_second"] is None
+    assert second["patches_per_second"] > 0
+    assert "no step was left" in capsys.readouterr().out
 
 
 def test_checkpoints_between_steps_by_the_clock(make_loop, tmp_path, monkeypatch):

@@ -1,4 +1,5 @@
 import json
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,6 @@ from kitsjax.train.run_folder import (
     choose_split,
     load_record,
     open_run,
-    read_provenance,
 )
 
 IDS = [f"case_{n:05d}" for n in range(10)]
@@ -119,6 +119,23 @@ def test_equal_class_weights_have_one_meaning(tmp_path):
         open_run(settings(tmp_path, "sampling.class_weights=[1,2,1]"), resume=True)
 
 
+def test_the_remedy_of_a_refusal_can_be_pasted(tmp_path):
+    """A shell splits its words as they are meant, and `--set` reads lists, texts and tables."""
+    labels = (
+        'labels.names=["liver", "big tumor"]',
+        'labels.evaluation={"all of it" = {labels=["liver", "big tumor"]}}',
+    )
+    asked = settings(tmp_path, *labels, "sampling.patch_shape=[64, 32, 32]", "data.held_out=2")
+    begin(asked)
+    with pytest.raises(InputError) as refused:
+        open_run(settings(tmp_path), resume=True)
+    remedy = str(refused.value).partition("resume it with ")[2].rpartition(", or choose")[0]
+    flags, overrides = shlex.split(remedy)[::2], shlex.split(remedy)[1::2]
+    assert set(flags) == {"--set"}
+    assert len(overrides) == 4
+    assert open_run(settings(tmp_path, *overrides), resume=True) is not None
+
+
 def test_resume_shows_all_that_differs(tmp_path):
     begin(settings(tmp_path))
     asked = settings(tmp_path, "train.seed=1", "network.features=8", "data.workers=3")
@@ -135,7 +152,7 @@ def test_resume_shows_all_that_differs(tmp_path):
 @pytest.mark.parametrize(
     "override",
     ["sampling.threads=9", "predict.mirror=true", "data.workers=3", "network.remat=true",
-     "train.checkpoint_minutes=5", "run.cpu_devices=4", "run.processes=2"],
+     "train.checkpoint_minutes=5", "run.cpu_devices=4", "data.split=other.json"],
 )  # fmt: skip
 def test_resume_allows_what_changes_no_number(tmp_path, override):
     begin(settings(tmp_path))
@@ -149,7 +166,8 @@ def test_going_on_keeps_what_the_run_has_reached(tmp_path):
     other = settings(tmp_path, "predict.mirror=true")
     split = choose_split(other, IDS, reached)
     record = begin_run(other, split, (), reached)
-    assert (record.stage, record.scored) == ("finished", "abc")
+    # Killed before its masks are made by the new settings, it still has to make them.
+    assert (record.stage, record.scored) == ("predicting", "abc")
     assert record.settings == to_toml(other)
     assert read_record(tmp_path) == record
 
@@ -163,7 +181,7 @@ def test_an_older_run_is_adopted(tmp_path):
     path.write_text(old)
     with pytest.raises(InputError, match="--resume"):
         open_run(asked, resume=False)
-    with pytest.raises(InputError, match=r"--set preprocess\.hu_range=\[\]"):
+    with pytest.raises(InputError, match=r"--set 'preprocess\.hu_range=\[\]'"):
         open_run(settings(tmp_path), resume=True)
     adopted = open_run(asked, resume=True)
     assert (adopted.train, adopted.held_out) == (record.train, record.held_out)
@@ -272,14 +290,3 @@ def test_annotations_count_if_they_are_trained_on(tmp_path, cases):
     check_files(records[0], majority, cases)
     with pytest.raises(InputError, match=annotation.name):
         check_files(records[1], sample, cases)
-
-
-def test_provenance_is_of_a_finished_run(tmp_path):
-    record = begin(settings(tmp_path))
-    with pytest.raises(InputError, match="not a finished run"):
-        read_provenance(tmp_path)
-    (tmp_path / "summary.json").write_text('{"cases": 3}')
-    found = read_provenance(tmp_path)
-    assert found["versions"] == record.versions
-    assert (found["split"]["train"], found["split"]["held_out"]) == (7, 3)
-    assert found["scores"] == {"cases": 3}
