@@ -2,11 +2,20 @@
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from kitsjax.dicom.image import DicomFile
 from kitsjax.dicom.series import Series, choose_series, label_series, list_files, read_series
+from kitsjax.image.file_format import list_folder
+
+_LOOSE = "files outside its folders"
+"""What messages call the files that lie in the path itself where its folders are other cases."""
+
+_MOST_NUMBERS = 5
+"""A note gives the numbers of at most so many folders."""
 
 _logger = logging.getLogger(__name__)
 
@@ -15,10 +24,12 @@ def find_dicom(path: Path, label: str | None = None) -> list[tuple[Series, str]]
     """List the DICOM cases at a path, each with its chosen series and a name for its mask.
 
     A file of several frames is a case, and so is a folder, with all folders in it. A folder that
-    holds folders only has a case for each of them, unless all belong to one study. Of several
-    series of a case one is chosen, and notes name all. Cases are named after their folder or file;
-    a name with a word of the patient's name gives way to the study's UID, or to the series' where
-    several cases are of one study. A folder of which no file can be read is a case that fails.
+    holds several studies has a case for each folder in it, and one for the files outside them. A
+    series that is split belongs to the folder with most of it. Of several series of a case one is
+    chosen, and notes name all; a case with CTs of several studies fails. Cases are named after
+    their folder or file; a name with a word of the patient's name gives way to the study's UID, or
+    to the series' where several cases are of one study. A folder of which no file can be read is a
+    case that fails. A note counts what is passed over.
 
     Args:
         path: a file or folder.
@@ -34,53 +45,74 @@ def find_dicom(path: Path, label: str | None = None) -> list[tuple[Series, str]]
     files = list_files(path)
     if not files:
         return []
-    cases: dict[Path, list[Series]] = {}
     series, damaged = read_series(files, str(path))
+    _note_passed_over(path, files)
+    cases: dict[Path, list[Series]] = {}
     for one in series:
         cases.setdefault(_case_folder(path, one), []).append(one)
-    studies = {one.first.study for one in series}
-    if path in cases or len(cases) == 1 or (len(studies) == 1 and "" not in studies):
-        cases = {path: series}
-    names = {folder: found[0].name(_named(folder)) for folder, found in cases.items()}
-    given = list(names.values())
-    for folder, name in names.items():
-        if given.count(name) > 1 and name != folder.name:
-            names[folder] = cases[folder][0].first.series or name
+    read = {_top(path, file.path) for one in series for file in one.files}
+    lost = {_top(path, file) for file in damaged} - read
+    # What is lost may be another patient's, unless it is a loose file beside the folders of one.
+    if lost <= {path} and (len(cases) == 1 or len({_study(one) for one in series}) == 1):
+        cases, lost = {path: series}, set()
+    names = _name_cases(path, cases)
     chosen = [
-        (_choose(label_series(found, _place(path, folder, names[folder])), label), names[folder])
+        (_choose(label_series(found, _place(path, folder, names)), label), names[folder])
         for folder, found in sorted(cases.items())
     ]
-    return chosen if path in cases else [*chosen, *_find_lost(path, files, damaged)]
+    return [*chosen, *_list_lost(path, lost, files, damaged)]
 
 
-def _find_lost(
-    path: Path, files: Sequence[Path], damaged: Sequence[Path]
-) -> Iterator[tuple[Series, str]]:
-    """Yield a series that says so for each folder in `path` of which no file can be read."""
-
-    def top(file: Path) -> Path:
-        return path / file.relative_to(path).parts[0]
-
-    folders = sorted({top(file) for file in files})
-    for number, folder in enumerate(folders, 1):
-        inside = [file for file in files if top(file) == folder]
-        if set(inside) <= set(damaged):
-            # Its name may be the patient's, which only a file that can be read would tell.
-            where = f"folder {number} of {len(folders)}"
-            fault = f"{where} by name: none of its {len(inside)} DICOM files can be read"
-            none = DicomFile(inside[0], "", "", "", "", "", "", (), (), "unreadable", frozenset())
-            yield Series((none,), str(path), "", f"{fault}; get them again"), where
+def _top(path: Path, file: Path) -> Path:
+    """Return the folder in `path` that holds a file, at whatever depth; `path` if none does."""
+    return path.joinpath(*file.relative_to(path).parts[:-1][:1])
 
 
 def _case_folder(path: Path, series: Series) -> Path:
-    """Return the folder in `path` that holds a series; `path` itself if it holds files of it."""
-    folders = {file.path.relative_to(path).parts[:-1][:1] for file in series.files}
-    (name,) = folders if len(folders) == 1 else [()]
-    return path.joinpath(*name)
+    """Return the folder in `path` with most files of a series, of equal ones the first by name.
+
+    One slice that lies elsewhere must not join the cases of two folders.
+    """
+    ((folder, _),) = Counter(_top(path, file.path) for file in series.files).most_common(1)
+    return folder
 
 
-def _place(path: Path, folder: Path, name: str) -> str:
-    return str(path) if folder == path else str(path / name)
+def _study(series: Series) -> str:
+    """Return the UID of a series' study; its folder if that is blank, as nothing else tells."""
+    return series.first.study or str(series.first.path.parent)
+
+
+def _name_cases(path: Path, cases: Mapping[Path, Sequence[Series]]) -> dict[Path, str]:
+    """Name each case after its folder, or by a UID where that would tell a patient's name.
+
+    Names are distinct, for one mask must not replace another.
+    """
+    names: dict[Path, str] = {}
+    for folder, found in cases.items():
+        place = _named(folder)
+        # In a folder of several patients the name of one must not slip through with another's.
+        given = [one.name(place) for one in found]
+        names[folder] = next((name for name in given if name != place.name), place.name)
+    count = Counter(names.values())
+    distinct: dict[Path, str] = {}
+    # The files outside all folders come last, so that the folders keep their names.
+    for folder in sorted(names, key=lambda folder: (folder == path, folder)):
+        name = names[folder]
+        if count[name] > 1 and name != _named(folder).name:
+            name = cases[folder][0].first.series or name
+        number, first = 1, name
+        while name in distinct.values():
+            number += 1
+            name = f"{first}_{number}"
+        distinct[folder] = name
+    return distinct
+
+
+def _place(path: Path, folder: Path, names: Mapping[Path, str]) -> str:
+    """Return what messages call a case."""
+    if folder != path:
+        return str(path / names[folder])
+    return str(path) if len(names) == 1 else f"{path} ({_LOOSE})"
 
 
 def _named(folder: Path) -> Path:
@@ -90,7 +122,16 @@ def _named(folder: Path) -> Path:
 
 
 def _choose(series: Sequence[Series], label: str | None) -> Series:
-    """Choose a series of a case; if there are several, log a note on each and on the choice."""
+    """Choose a series of a case; if there are several, log a note on each and on the choice.
+
+    Where CTs of several studies lie in the case, return a series that says so: they may be of
+    several patients, of whom only one would get a mask.
+    """
+    studies = {_study(one) for one in series if one.first.modality == "CT"}
+    if len(studies) > 1:
+        advice = "give the folder of each, or put each in one of its own"
+        fault = f"holds CTs of {len(studies)} studies; {advice}"
+        return replace(series[0], fault=fault)
     chosen = choose_series(series, label)
     if len(series) > 1 and not chosen.fault:
         for one in series:
@@ -100,3 +141,47 @@ def _choose(series: Sequence[Series], label: str | None) -> Series:
             "%s: took series %s of %d, %s", chosen.place, chosen.label, len(series), reason
         )
     return chosen
+
+
+def _list_lost(
+    path: Path, lost: Collection[Path], files: Sequence[Path], damaged: Sequence[Path]
+) -> Iterator[tuple[Series, str]]:
+    """Yield for each folder of which no file can be read a series that says so."""
+    numbers, unreadable = _number_folders(path), set(damaged)
+    for folder in sorted(lost):
+        inside = [file for file in files if _top(path, file) == folder]
+        bad = [file for file in inside if file in unreadable]
+        # Its name may be the patient's, which only a file that can be read would tell.
+        where = _LOOSE
+        if folder != path:
+            where = f"folder {numbers[folder]} of {len(numbers)} by name"
+        fault = f"{where}: {len(bad)} of {len(inside)} DICOM files cannot be read; get them again"
+        none = DicomFile(bad[0], "", "", "", "", "", "", (), (), "unreadable", frozenset())
+        yield Series((none,), str(path), "", fault), where
+
+
+def _note_passed_over(path: Path, files: Sequence[Path]) -> None:
+    """Log one note on what is visible in a folder and holds none of its DICOM files.
+
+    It counts files, and gives numbers of folders, for their names may be patients'.
+    """
+    used = {path.joinpath(*file.relative_to(path).parts[:1]) for file in files}
+    numbers = _number_folders(path)
+    left = [each for each in list_folder(path) if each not in used and each.name != "DICOMDIR"]
+    folders = [numbers[each] for each in left if each in numbers]
+    texts = []
+    if count := len(left) - len(folders):
+        texts.append("1 file" if count == 1 else f"{count} files")
+    if folders:
+        given = ", ".join(map(str, folders[:_MOST_NUMBERS]))
+        more = f" and {len(folders) - _MOST_NUMBERS} more" if folders[_MOST_NUMBERS:] else ""
+        noun = "folder" if len(folders) == 1 else "folders"
+        texts.append(f"{noun} {given}{more} of {len(numbers)} by name")
+    if texts:
+        _logger.warning("%s: passed over %s: no DICOM there", path, " and ".join(texts))
+
+
+def _number_folders(path: Path) -> dict[Path, int]:
+    """Give each visible folder in a folder its number by name, from 1."""
+    folders = [each for each in list_folder(path) if each.is_dir()]
+    return {folder: number for number, folder in enumerate(folders, 1)}

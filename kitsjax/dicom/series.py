@@ -106,10 +106,18 @@ class Series:
 
 
 def list_files(path: Path) -> list[Path]:
-    """List the DICOM files at a path, sorted: itself, or all in it and in folders below it."""
+    """List the DICOM files at a path, sorted: itself, or all in it and in folders below it.
+
+    An empty file beside one counts, for it may be what is left of a slice, and so does one that
+    may not be read.
+    """
     if not path.is_dir():
         return [path] if _is_dicom(path) else []
-    return sorted(file for file in _walk(path) if _is_dicom(file))
+    files = list(_walk(path))
+    found = {file for file in files if _is_dicom(file)}
+    folders = {file.parent for file in found}
+    beside = (file for file in files if file.parent in folders and file.is_file())
+    return sorted(found.union(file for file in beside if not read_start(file)))
 
 
 def read_series(paths: Sequence[Path], place: str) -> tuple[list[Series], list[Path]]:

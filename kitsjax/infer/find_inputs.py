@@ -10,6 +10,7 @@ from kitsjax.dicom.cases import find_dicom
 from kitsjax.dicom.libraries import load_highdicom
 from kitsjax.dicom.read_volume import Source, files_of
 from kitsjax.dicom.segmentation import segmentation_path
+from kitsjax.dicom.series import list_files
 from kitsjax.errors import InputError
 from kitsjax.image.case_names import name_cases
 from kitsjax.image.file_format import (
@@ -39,8 +40,8 @@ def find_inputs(
             or imaging.nii, whose mask is named after the folder); a folder of these; a data set of
             nnU-Net's, whose imagesTs is taken; or, where there is none, DICOM (see
             `cases.find_dicom`). The mask of nnU-Net's X_0000 is X. The case of names is ignored,
-            and a note names what is passed over in a folder. A case_XXXXX folder that may not be
-            read counts, so that reading it tells.
+            and a note names what is passed over in a folder, or counts it beside DICOM. A
+            case_XXXXX folder that may not be read counts, so that reading it tells.
         folder: where the masks go; it need not exist.
         probabilities: the probabilities will be written beside the masks.
         series: the number or UID of the DICOM series to take; None: the most plausible one.
@@ -49,7 +50,8 @@ def find_inputs(
     Raises:
         InputError: no CT at the path, or it may not be read; two channels of a CT; two files that
             would be written to one path, or one that would replace a CT; a series or a DICOM SEG is
-            asked for, but a CT is no DICOM, or highdicom is not installed.
+            asked for, but a CT is no DICOM, other images lie beside the DICOM and are taken before
+            it, or highdicom is not installed.
     """
     path, folder = Path(path), Path(folder)
     with reading(path):
@@ -63,6 +65,8 @@ def find_inputs(
             raise InputError(f"{path}: no CT there; {advice}")
     named: list[tuple[Source, str]] = [*dicom] or _name_outputs(found)
     files = [(source, folder / f"{name}.nii.gz") for source, name in named]
+    if not dicom and (series is not None or dicom_seg):
+        _check_no_dicom(path, found)
     if series is not None and not dicom:
         raise InputError(
             f"{path}: holds no DICOM, so there is no series; predict it without --series"
@@ -79,6 +83,15 @@ def probabilities_path(target: Path) -> Path:
     """Return the path of the probabilities that are written beside a mask."""
     stem = nifti_stem(target.name) or target.name
     return target.with_name(f"{stem}{PROBABILITIES}.nii.gz")
+
+
+def _check_no_dicom(path: Path, images: Sequence[Path]) -> None:
+    """Refuse a folder whose DICOM was not looked for, since images of other formats lie there."""
+    if path.is_dir() and list_files(path):
+        raise InputError(
+            f"{path}: holds image files ({images[0].relative_to(path)}), which are taken before "
+            "DICOM; move them away or give the DICOM folder"
+        )
 
 
 def _check_segmentations(files: Sequence[tuple[Source, Path]]) -> None:

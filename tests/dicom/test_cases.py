@@ -161,7 +161,7 @@ def test_a_folder_that_cannot_be_read_fails(tmp_path):
     good, other, (lost, _) = find_dicom(tmp_path)
     assert [good[1], other[1]] == ["a", "z"]
     assert refusal(read_volume, lost) == (
-        f"{tmp_path}: folder 1 of 3 by name: none of its 6 DICOM files can be read; get them again"
+        f"{tmp_path}: folder 1 of 3 by name: 6 of 6 DICOM files cannot be read; get them again"
     )
 
 

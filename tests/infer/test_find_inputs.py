@@ -57,6 +57,22 @@ def test_a_series_of_nifti_is_refused(tmp_path):
         assert "without --series" in message
 
 
+@pytest.mark.parametrize("options", [{"series": "3"}, {"dicom_seg": True}])
+def test_images_beside_dicom_are_named(tmp_path, options):
+    """The folder holds DICOM, though it was not looked for."""
+    (tmp_path / "case_00001").mkdir()
+    (tmp_path / "case_00001" / "imaging.nii.gz").touch()
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "slice.dcm").write_bytes(bytes(128) + b"DICM")
+    message = refusal(find_inputs, tmp_path, tmp_path / "out", **options)
+    assert message == (
+        f"{tmp_path}: holds image files (case_00001/imaging.nii.gz), which are taken before DICOM; "
+        "move them away or give the DICOM folder"
+    )
+    (tmp_path / "deep" / "slice.dcm").unlink()
+    assert "no DICOM" in refusal(find_inputs, tmp_path, tmp_path / "out", **options)
+
+
 def test_what_find_inputs_passes_over_is_named(tmp_path, caplog):
     """CTs are found by name without case; everything else in the folder is in one note."""
     for name in ("PATIENT1.NII.GZ", "patient2.nii", "scan.nii.bz2", "notes.txt"):

@@ -117,6 +117,23 @@ def test_a_bad_series_does_not_stop_others(studies, tmp_path):
     assert frames == np.any(read_label(out / "a.nii.gz").array == 2, axis=(1, 2)).sum()
 
 
+def test_mixed_studies_do_not_stop_others(studies, tmp_path):
+    """Nor does a folder of which no file can be read; each has a line, so the status is 2."""
+    for path in (studies / "b").iterdir():
+        path.write_bytes(path.read_bytes()[:150])
+    for name in ("c", "d"):
+        write_series(studies / "c", random_hu(), uid=name, StudyInstanceUID=f"1.2.{ord(name)}",
+                     order=range(20, 26) if name == "d" else None)  # fmt: skip
+    out = tmp_path / "out"
+    files = find_inputs(studies, out, dicom_seg=True)
+    failures = [line for _, line in predict_files(threshold_model(), files, dicom_seg=True)]
+    assert [line.removeprefix(str(studies)).split(";")[0] for line in failures] == [
+        "/c: holds CTs of 2 studies",
+        ": folder 2 of 3 by name: 19 of 19 DICOM files cannot be read",
+    ]
+    assert sorted(path.name for path in out.iterdir()) == ["a.nii.gz", "a.seg.dcm"]
+
+
 def test_continue_keeps_masks_of_dicom(studies, tmp_path, caplog):
     """The DICOM SEG of a kept mask is written if it is missing; a changed slice is seen."""
     files = find_inputs(studies / "a", tmp_path / "out")
