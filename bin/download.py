@@ -5,6 +5,7 @@ python bin/download.py --output /data/kits23 --dataset kits23 --cases 0-9,12
 """
 
 from kitsjax.command import exit_with, make_parser, report_failures, run_command
+from kitsjax.download.catalog import DATA_SETS, parse_cases
 from kitsjax.errors import InputError
 
 
@@ -13,14 +14,13 @@ def main() -> int:
     parser = make_parser(__doc__)
     parser.add_argument("--output", required=True, metavar="FOLDER", help="folder for the cases")
     parser.add_argument("--cases", metavar="LIST", help="numbers such as 0-9,12; default: all")
-    names = ("kits21", "kits23", "kits19")
+    names = tuple(DATA_SETS)
     parser.add_argument("--dataset", choices=names, default=names[0], help="default: kits21")
     parser.add_argument("--workers", type=int, default=4, help="files at once; default: 4")
     args = parser.parse_args()
     if args.workers < 1:
         raise InputError("--workers: give a number of files to download at once, 1 or more")
 
-    from kitsjax.download.catalog import DATA_SETS, parse_cases
     from kitsjax.download.download import download
 
     data_set = DATA_SETS[args.dataset]

@@ -13,7 +13,7 @@ class ImageFacts(NamedTuple):
 
     Attributes:
         hu: the least value, the 0.5 and 99.5 percentiles, and the largest value, in HU.
-        digest: hash of shape and values in whole HU.
+        digest: hash of shape and voxels as float32.
         pictures: an axial and a coronal slice, as JPEG files.
     """
 

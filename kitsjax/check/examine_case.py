@@ -16,7 +16,7 @@ from kitsjax.check.notes import collected_notes, describe_notes
 from kitsjax.check.second_phase import find_second_phase
 from kitsjax.data.case import Case
 from kitsjax.data.instances import read_instances
-from kitsjax.data.kits import LABEL_NAMES
+from kitsjax.data.kits import LABEL_NAMES, list_annotation_files
 from kitsjax.data.normalization import count_hu
 from kitsjax.errors import GridError, InputError, LabelError, NotFiniteError
 from kitsjax.failures import catch, describe_failure
@@ -110,9 +110,12 @@ class _Examination:
         """Call a function; what it raises is returned, and becomes a fault of the source."""
         result = catch(function, *args, **kwargs)
         if isinstance(result, InputError):
-            name = _NAMES.get(type(result), "unreadable file")
-            self._add(name, describe_failure(result, source, self.folder))
+            self._add_failure(source, result)
         return result
+
+    def _add_failure(self, source: Path, error: InputError) -> None:
+        name = _NAMES.get(type(error), "unreadable file")
+        self._add(name, describe_failure(error, source, self.folder))
 
     def _read(self, path: Path, names: str, read: Callable[[Path], Volume]) -> Volume | None:
         if not os.path.lexists(path):
@@ -132,7 +135,7 @@ class _Examination:
         self.findings += judge_hu(histogram, labeled)
         if label is not None:
             self.findings += find_second_phase(hu, label, image.spacing_mm)
-        return measure_image(image, hu, histogram, label, self.scheme)
+        return measure_image(image, histogram, label, self.scheme)
 
     def _examine_label(self, label: Volume) -> LabelFacts:
         facts = measure_label(label, self.scheme)
@@ -145,8 +148,9 @@ class _Examination:
         folder = self.case.annotations
         if folder is None or grid is None or not self.scheme.is_kits:
             return None
-        instances = self._attempt(folder, read_instances, folder, grid)
+        instances = catch(read_instances, folder, grid)
         if isinstance(instances, InputError):
+            self._examine_files(folder, grid, instances)
             return None
         facts, agreements = measure_agreement(instances)
         for instance, agreement in zip(instances, agreements, strict=True):
@@ -157,3 +161,23 @@ class _Examination:
                     f"is {agreement:.2f}",
                 )
         return facts
+
+    def _examine_files(self, folder: Path, grid: Grid, failure: InputError) -> None:
+        """Add the faults of all annotation files, of which `read_instances` failed at the first.
+
+        Args:
+            folder: folder of the annotations.
+            grid: the grid that every annotation must lie on.
+            failure: what `read_instances` raised. It may be of no file, such as a wrong name.
+        """
+        found = [
+            self._attempt(path, _read_annotation, path, grid)
+            for path in list_annotation_files(folder)
+        ]
+        if str(failure) not in map(str, found):
+            self._add_failure(folder, failure)
+
+
+def _read_annotation(path: Path, grid: Grid) -> None:
+    """Read an annotation as `read_instances` does; raises as it does."""
+    check_same_grid(read_label(path, (0, 1)).grid, grid)

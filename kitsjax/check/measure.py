@@ -27,7 +27,6 @@ def round_hu(image: Volume) -> np.ndarray:
 
 def measure_image(
     image: Volume,
-    hu: np.ndarray,
     histogram: Histogram,
     label: np.ndarray | None,
     scheme: LabelScheme,
@@ -36,19 +35,25 @@ def measure_image(
 
     Args:
         image: CT in HU.
-        hu: the same from `round_hu`.
-        histogram: of `hu`.
+        histogram: of its values in whole HU, as `round_hu` gives them.
         label: label map (z, y, x) on the image's grid; None if there is none.
         scheme: its label scheme.
     """
-    digest = hashlib.blake2b(repr(image.shape).encode(), digest_size=16)
-    digest.update(hu.data)
     low, high = (percentile(histogram, percent) for percent in (0.5, 99.5))
     return ImageFacts(
         (float(histogram.hu[0]), low, high, float(histogram.hu[-1])),
-        digest.hexdigest(),
+        hash_voxels(image.array),
         draw_case(image, label, scheme),
     )
+
+
+def hash_voxels(array: np.ndarray) -> str:
+    """Hash the shape and the values of an array (z, y, x) as float32, with 0.0 for -0.0."""
+    digest = hashlib.blake2b(repr(array.shape).encode(), digest_size=16)
+    for plane in array:
+        # The sum of -0.0 and 0 is 0.0.
+        digest.update(plane.astype(np.float32, copy=False) + np.float32(0))
+    return digest.hexdigest()
 
 
 def measure_label(label: Volume, scheme: LabelScheme) -> LabelFacts:

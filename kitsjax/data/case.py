@@ -23,7 +23,8 @@ class Case:
         image: CT in HU. The file may be missing where `open_dataset` was told so.
         label: label map with the values of the data set's scheme. The file may be missing likewise.
         annotations: folder of the individual annotations; None without any.
-        problem: why the folder cannot be read; empty if it can.
+        problem: why its files cannot be taken, such as a folder that cannot be read, or two
+            images; empty if they can.
         dataset: folder of the data set, where cases share the folders of their files; None where
             each case has a folder of its own in it, as in KiTS.
     """
@@ -39,7 +40,7 @@ class Case:
     def has_truth(self) -> bool:
         """Whether there is anything to score against (KiTS19's cases 210 to 299 have nothing).
 
-        A case whose folder cannot be read counts, so that scoring it tells.
+        A case with a problem counts, so that scoring it tells.
         """
         return bool(self.problem) or self.annotations is not None or self.has_label
 

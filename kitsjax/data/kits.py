@@ -6,7 +6,7 @@ from pathlib import Path
 from kitsjax.data.case import Case
 from kitsjax.data.require_files import Names, require_files
 from kitsjax.errors import InputError
-from kitsjax.image.file_format import find_nifti, list_folder, list_nifti
+from kitsjax.image.file_format import list_folder, list_nifti, list_spellings
 from kitsjax.input_file import advise_reading, check_is_folder, reading
 
 IMAGE_STEM = "imaging"
@@ -40,13 +40,13 @@ def find_cases(root: str | Path, images: bool = True) -> list[Case]:
     Args:
         root: folder that contains the case_XXXXX folders.
         images: True requires an image and a label for every case, as training does, and a note
-            names the folders that are no cases. False requires only one case with a label or
+            names what belongs to no case. False requires only one case with a label or
             annotations, as scoring does; a case whose folder cannot be read, or that has two
-            folders, says so in its `problem`.
+            folders, images or labels, says so in its `problem`.
 
     Raises:
         InputError: The folder is missing, cannot be read or contains no case, or a required file is
-            missing, or two folders are of one case; all such cases are named.
+            missing, or two folders, images or labels are of one case; all such cases are named.
     """
     root = Path(root)
     return require_files(root, list_cases(root), images, NAMES)
@@ -82,16 +82,28 @@ def list_annotation_files(folder: Path) -> list[Path]:
 def _find_files(folder: Path) -> Case:
     case_id, image, label = folder.name.lower(), folder / IMAGE_NAME, folder / LABEL_NAMES[0]
     try:
-        labels = [find_nifti(folder, stem) for stem in LABEL_STEMS]
+        images = list_spellings(folder, IMAGE_STEM)
+        labels = next(filter(None, (list_spellings(folder, stem) for stem in LABEL_STEMS)), [])
         folders = {path.name.lower(): path for path in list_folder(folder)}
         annotations = [folders[name] for name in ANNOTATIONS_NAMES if name in folders]
         return Case(
             case_id,
-            find_nifti(folder, IMAGE_STEM) or image,
-            next(filter(None, labels), label),
+            next(iter(images), image),
+            next(iter(labels), label),
             next(filter(list_annotation_files, annotations), None),
+            _describe_several(images, labels),
         )
     except OSError as error:
         place = error.filename or folder
         problem = f"{place}: cannot read ({error.strerror}); {advise_reading(error, 'restore it')}"
         return Case(case_id, image, label, problem=problem)
+
+
+def _describe_several(*kinds: list[Path]) -> str:
+    """Say which files are several of a kind, where a case has one; empty if none are."""
+    return "; ".join(
+        f"{found[0]} and {', '.join(path.name for path in found[1:])} are of one case; keep one of "
+        "them"
+        for found in kinds
+        if len(found) > 1
+    )

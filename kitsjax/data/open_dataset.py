@@ -123,7 +123,7 @@ def open_dataset(root: str | Path, layout: str = AUTO, complete: bool = True) ->
         layout: a key of `LAYOUTS`; "auto" takes the one that the folder fits, and a note says
             which if it is not KiTS's.
         complete: True requires an image and a label for every case, as training does, and a note
-            names the folders that are no cases. False requires only one case with a label or
+            names what belongs to no case. False requires only one case with a label or
             annotations, as scoring does.
 
     Raises:

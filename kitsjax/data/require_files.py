@@ -1,4 +1,4 @@
-"""What a data set must have before work on it begins, and folders that are no part of it."""
+"""What a data set must have before work on it begins, and what in its folder is of no case."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -7,11 +7,23 @@ from typing import NamedTuple
 
 from kitsjax.data.case import Case
 from kitsjax.errors import InputError
-from kitsjax.image.file_format import list_folder, note_passed_over
+from kitsjax.image.file_format import image_stem, list_unused, note_passed_over
 from kitsjax.input_file import describe_absence
 
 TEST_FOLDERS = ("imagesTs", "labelsTs")
 """nnU-Net's and the Decathlon's folders of images to predict, and of their labels."""
+
+_DESCRIPTIONS = {
+    ".csv", ".htm", ".html", ".ipynb", ".json", ".log", ".md", ".pdf", ".py", ".rst", ".sh",
+    ".toml", ".tsv", ".txt", ".xls", ".xlsx", ".xml", ".yaml", ".yml",
+}  # fmt: skip
+"""Suffixes of texts and tables about a data set or a case, such as kits.json, in lower case."""
+
+_OWN_NAMES = {"license", "licence", "readme", "desktop.ini", "thumbs.db"}
+"""Names of such texts without a suffix, and of what Windows leaves in folders, in lower case."""
+
+_DETACHED = (".nhdr", ".mhd")
+"""Suffixes of image files whose voxels lie in a file of their own, in lower case."""
 
 
 class Names(NamedTuple):
@@ -41,8 +53,8 @@ def require_files(
     Args:
         root: the folder of the data set.
         cases: its cases, by id.
-        complete: True: every case must have an image and a label; a note names the folders that
-            are no cases. False: one case must have a label or annotations.
+        complete: True: every case must have an image and a label; a note names what belongs to
+            no case. False: one case must have a label or annotations.
         names: what messages call the files.
 
     Returns:
@@ -63,14 +75,32 @@ def require_files(
 
 
 def note_other_folders(root: str | Path, cases: Sequence[Case]) -> None:
-    """Log a note that names the folders of a data set without files of a case, which may be meant.
+    """Log one note that names what in a data set's folder belongs to no case, and may be meant.
 
-    A data set's own files, such as kits.json, are not named, nor are nnU-Net's test folders.
+    The folders of images and labels are looked into; what lies in a folder that one case has for
+    itself is of that case. Descriptions are not named, such as dataset.json, kits.json or a README,
+    nor are nnU-Net's test folders and the voxels of detached headers.
     """
     root = Path(root)
-    own = [path for path in list_folder(root) if path.is_file() or path.name in TEST_FOLDERS]
-    used = {path.relative_to(root).parts[0] for case in cases for path in (case.image, case.label)}
-    note_passed_over(root, [*(root / name for name in used), *own])
+    used = {root / name for name in TEST_FOLDERS}
+    for case in cases:
+        used |= {case.image, case.label} if case.dataset else {case.folder}
+    detached = {path.with_suffix("") for path in used if path.suffix.lower() in _DETACHED}
+    left = list_unused(root, used)
+    own = [path for path in left if _is_description(path) or _is_voxels(path, detached)]
+    note_passed_over(root, {*used, *own})
+
+
+def _is_description(path: Path) -> bool:
+    """Tell whether a path is of a text or table about a data set, or of what Windows leaves."""
+    names = {path.suffix.lower(), path.name.lower()}
+    return not names.isdisjoint(_DESCRIPTIONS | _OWN_NAMES) and path.is_file()
+
+
+def _is_voxels(path: Path, detached: set[Path]) -> bool:
+    """Tell whether a file has the name of one of these headers, such as X.raw.gz beside X.nhdr."""
+    stems = {path.with_suffix(""), path.with_suffix("").with_suffix("")}
+    return image_stem(path.name) is None and not stems.isdisjoint(detached)
 
 
 def _join_same_ids(cases: Sequence[Case]) -> list[Case]:

@@ -2,7 +2,8 @@
 
 import logging
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
@@ -120,14 +121,21 @@ def list_images(folder: Path) -> list[Path]:
 def find_nifti(folder: Path, stem: str) -> Path | None:
     """Find the NIfTI file of a folder with this stem, ignoring case; None if there is none.
 
-    Of several, the packed one comes first, then the one that is spelled alike.
+    Of several, it is the first of `list_spellings`.
     """
-    found = [path for path in list_nifti(folder) if same_stem(path.name, stem)]
+    return next(iter(list_spellings(folder, stem)), None)
+
+
+def list_spellings(folder: Path, stem: str) -> list[Path]:
+    """List the NIfTI files of a folder with this stem, ignoring case; see `list_nifti`.
+
+    The packed ones come first, and of these the one that is spelled alike.
+    """
 
     def rank(path: Path) -> tuple[bool, bool]:
         return not path.name.lower().endswith(".gz"), nifti_stem(path.name) != stem
 
-    return min(found, key=rank, default=None)
+    return sorted((p for p in list_nifti(folder) if same_stem(p.name, stem)), key=rank)
 
 
 def same_stem(name: str, stem: str) -> bool:
@@ -137,14 +145,40 @@ def same_stem(name: str, stem: str) -> bool:
 
 
 def note_passed_over(folder: Path, used: Collection[Path]) -> None:
-    """Log one note that counts and names what is visible in a folder and not used."""
-    if left := [path for path in list_folder(folder) if path not in used]:
-        _logger.warning("%s: passed over %s", folder, count_files(left))
+    """Log one note that counts and names what `list_unused` lists in a folder."""
+    if left := list_unused(folder, used):
+        _logger.warning("%s: passed over %s", folder, _count_files(folder, left))
 
 
-def count_files(paths: Collection[Path]) -> str:
-    """Count files and name the first of them, with their formats if these are known."""
-    named = [path.name + _known_format(path) for path in list(paths)[:_MOST_NAMED]]
+def list_unused(folder: Path, used: Collection[Path]) -> list[Path]:
+    """List what is visible in a folder and not used, sorted.
+
+    Args:
+        folder: the folder.
+        used: files and folders in it. Of a folder that is used nothing is listed, and of one that
+            only holds something used, what else it holds.
+    """
+    used = set(used)
+    return _list_unused(folder, used, {parent for path in used for parent in path.parents})
+
+
+def _list_unused(folder: Path, used: set[Path], holders: set[Path]) -> list[Path]:
+    left = []
+    for path in list_folder(folder):
+        if path in used:
+            continue
+        if path not in holders:
+            left.append(path)
+            continue
+        # Files may be read in a folder that may not be listed.
+        with suppress(PermissionError):
+            left += _list_unused(path, used, holders)
+    return left
+
+
+def _count_files(folder: Path, paths: Sequence[Path]) -> str:
+    """Count files and name the first of them from a folder, with their formats if known."""
+    named = [str(p.relative_to(folder)) + _known_format(p) for p in paths[:_MOST_NAMED]]
     more = f" and {len(paths) - _MOST_NAMED} more" if len(paths) > _MOST_NAMED else ""
     noun = "file" if len(paths) == 1 else "files"
     return f"{len(paths)} {noun}: {', '.join(named)}{more}"

@@ -1,7 +1,9 @@
 """From the first bytes of a file to its checked NIfTI header and its grid.
 
-Where qform, sform and pixdim disagree or are broken, what says where the voxels lie decides: a
-usable sform, else a usable qform, else pixdim.
+Where qform, sform and pixdim disagree or are broken, the codes of the first two decide which one
+says where the voxels lie: the sform if its code is not 0, else the qform if its code is not 0, else
+pixdim. Only an unusable sform gives way, to a qform whose code is not 0; any other choice that is
+unusable is refused.
 """
 
 import logging

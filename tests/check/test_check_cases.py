@@ -5,7 +5,7 @@ import shutil
 import nibabel as nib
 import numpy as np
 import pytest
-from faults import FAULTS, IMAGE
+from faults import FAULTS, IMAGE, edit, set_voxel
 
 from kitsjax.check.check_cases import check_cases
 from kitsjax.check.checked_case import CheckedCase, sort_cases
@@ -47,6 +47,20 @@ def test_duplicated_images_are_found_by_content(check, root):
     }
     assert sorted(texts) == ["case_00001", "case_00002", "case_00003"]
     assert "of case_00001, case_00003;" in texts["case_00002"]
+
+
+def test_images_of_small_values_are_no_duplicates(check, root):
+    """Attenuation per mm rounds to 0 HU everywhere; still, one voxel makes it another image."""
+    folder, other = root / "case_00001", root / "case_00002"
+    edit(folder / IMAGE, lambda hu: ((hu + 1000) * 2e-5).astype(np.float32))
+    shutil.copytree(folder, other, dirs_exist_ok=True)
+
+    def find_duplicates():
+        return {c.case_id for c in check() if "duplicated image" in c.fault_names("error")}
+
+    assert find_duplicates() == {"case_00001", "case_00002"}
+    edit(other / IMAGE, lambda image: set_voxel(image, (1, 2, 3), 0.01))
+    assert find_duplicates() == set()
 
 
 def test_the_worst_come_first(check, root):

@@ -67,6 +67,35 @@ def test_one_fault_hides_no_other(examine, case_folder):
     ]  # fmt: skip
 
 
+def test_every_annotation_that_is_wrong_is_told(examine, case_folder):
+    """Each file has its own fault once, and so has a wrong name, which is no fault of reading."""
+    folder = case_folder / "segmentations"
+    cut, moved, foreign = (
+        folder / f"kidney_instance-{name}.nii.gz"
+        for name in ("1_annotation-2", "1_annotation-3", "2_annotation-1")
+    )
+    cut.write_bytes(b"damaged")
+    edit(moved, lambda mask: mask[1:])
+    edit(foreign, lambda mask: set_voxel(mask, (1, 2, 3), 7))
+    told = [
+        ("unreadable file", f"segmentations/{cut.name}: not a readable NIfTI"),
+        ("grid mismatch", f"segmentations/{moved.name} and imaging.nii.gz: shapes"),
+        ("foreign labels", f"segmentations/{foreign.name}: label values 7 are"),
+    ]
+    checked = examine()
+    assert [found.name for found in checked.findings] == [name for name, _ in told]
+    for found, (_, text) in zip(checked.findings, told, strict=True):
+        assert found.text.startswith(text)
+    assert checked.annotators is None
+    (folder / "kidney-3.nii.gz").write_bytes(
+        (folder / "kidney_instance-1_annotation-1.nii.gz").read_bytes()
+    )
+    names = [found.text.split(":")[0] for found in examine().findings]
+    assert sorted(names) == sorted(
+        [*(text.split(":")[0] for _, text in told), "segmentations/kidney-3.nii.gz"]
+    )
+
+
 def test_facts_stay_where_a_file_is_broken(examine, case_folder):
     before = examine()
     FAULTS["NaN"](case_folder)

@@ -108,13 +108,46 @@ def test_every_incomplete_case_is_named(tmp_path):
     assert "case_00000" not in message
 
 
+def test_two_images_or_labels_are_told(tmp_path):
+    """Training names all such cases at once; scoring and checking fail each by itself."""
+    names = ("imaging.nii.gz", "aggregated_MAJ_seg.nii.gz", "segmentation.nii.gz")
+    for number in range(4):
+        make_case(tmp_path, f"case_0000{number}", *names)
+    (tmp_path / "case_00000" / "imaging.nii").touch()
+    (tmp_path / "case_00001" / "aggregated_maj_seg.NII").touch()
+    (tmp_path / "case_00001" / "IMAGING.nii.gz").touch()
+    # The label that is not used may be there twice.
+    (tmp_path / "case_00002" / "segmentation.nii").touch()
+    told = "are of one case; keep one of them"
+    image = f"{tmp_path}/case_00000/imaging.nii.gz and imaging.nii {told}"
+    folder = tmp_path / "case_00001"
+    both = (
+        f"{folder}/imaging.nii.gz and IMAGING.nii.gz {told}; "
+        f"{folder}/aggregated_MAJ_seg.nii.gz and aggregated_maj_seg.NII {told}"
+    )
+    cases = find_cases(tmp_path, images=False)
+    assert [case.problem for case in cases] == [image, both, "", ""]
+    assert cases[0].image.name == "imaging.nii.gz"
+    assert refusal(find_cases, tmp_path) == f"{image}; {both}"
+    (tmp_path / "case_00003" / "aggregated_MAJ_seg.nii.gz").unlink()
+    (tmp_path / "case_00003" / "segmentation.nii").touch()
+    *_, last = find_cases(tmp_path, images=False)
+    assert last.problem.endswith(f"/segmentation.nii.gz and segmentation.nii {told}")
+
+
 def test_folders_that_are_no_cases_are_named(tmp_path, caplog):
     make_case(tmp_path, "case_00000", "imaging.nii.gz", "segmentation.nii.gz")
     make_case(tmp_path, "case_7", "imaging.nii.gz", "segmentation.nii.gz")
-    (tmp_path / "kits.json").touch()
+    # What KiTS21 has beside its cases and in them.
+    for name in ("kits.json", "LICENSE", "README.md", "case_00000/aggregated_OR_seg.nii.gz"):
+        (tmp_path / name).touch()
+    (tmp_path / "case_00000" / "raw").mkdir()
     assert len(find_cases(tmp_path)) == 1
     (record,) = caplog.records
     assert record.getMessage() == f"{tmp_path}: passed over 1 file: case_7 (a folder)"
+    (tmp_path / "stray.nii.gz").touch()
+    find_cases(tmp_path)
+    assert caplog.messages[1].endswith("passed over 2 files: case_7 (a folder), stray.nii.gz")
 
 
 def test_all_unreadable_cases_are_named(user_folder):

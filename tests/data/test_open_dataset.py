@@ -6,7 +6,17 @@ from dataclasses import replace
 from typing import get_args
 
 import pytest
-from layouts import CONVERT, put, to_decathlon, to_kits, to_nnunet, to_pairs, write_json
+from layouts import (
+    CONVERT,
+    put,
+    to_decathlon,
+    to_kits,
+    to_nnunet,
+    to_nnunet_1,
+    to_nnunet_files,
+    to_pairs,
+    write_json,
+)
 from nifti_files import refusal
 
 from kitsjax.data.open_dataset import LAYOUTS, open_dataset, resolve_scheme
@@ -132,6 +142,58 @@ def test_counts_and_other_folders_are_noted(converted, caplog):
         assert count == f"{root}/dataset.json: numTraining is 7, but there are 2 training cases"
         assert folder == f"{root}: passed over 1 file: derivatives (a folder)"
         shutil.rmtree(root)
+
+
+STRAY = {
+    to_pairs: ("g.nii.gz", "images/d.hdr", "images/d.img", "labels/e.nii.zst", "labels/sub/"),
+    to_nnunet: ("derivatives/", "imagesTr/a_0000.png", "labelsTr/a.png", "labelsTr/sub/"),
+    to_nnunet_1: ("imagesTr/a_0000.nii.bz2", "labelsTr/a.dcm"),
+    to_nnunet_files: ("scans/a.nii.gz", "truth/a.mha"),
+    to_decathlon: ("imagesTr/a.nii.gz", "labelsTr/a.nii.gz"),
+}
+"""Files and folders/ that belong to no case, by the way that the phantom is converted."""
+
+DESCRIPTIONS = (
+    "README", "LICENSE.txt", "kits.json", "splits_final.json", ".DS_Store", "cases.csv",
+    "imagesTs/a.nii.gz", "labelsTs/a.nii.gz",
+)  # fmt: skip
+"""What data sets hold besides, in any layout."""
+
+
+@pytest.mark.parametrize("convert", STRAY, ids=lambda way: way.__name__)
+def test_what_belongs_to_no_case_is_noted(converted, caplog, convert):
+    """All of it is in one note, and what a data set tells of itself is not."""
+    root = converted(convert)
+    first, _ = open_dataset(root).cases
+    for folder in {first.image.parent, first.label.parent}:
+        (folder / f"{first.case_id}.json").touch()
+        (folder / "._x.nii.gz").touch()
+    for name in (*DESCRIPTIONS, *STRAY[convert]):
+        path = root / name
+        (path if name.endswith("/") else path.parent).mkdir(exist_ok=True)
+        if not path.is_dir():
+            path.touch()
+    caplog.clear()
+    assert len(open_dataset(root).cases) == 2
+    (note,) = (text for text in caplog.messages if "passed over" in text)
+    named = ", ".join(STRAY[convert]).replace("/,", " (a folder),").removesuffix("/")
+    assert note.removesuffix(" (a folder)") == (
+        f"{root}: passed over {len(STRAY[convert])} files: {named}"
+    )
+
+
+def test_voxels_of_detached_headers_are_used(converted, caplog):
+    """NRRD's .nhdr and MetaImage's .mhd have their voxels in a file of the same name."""
+    root = converted(to_pairs)
+    for name, voxels in (("case_00000.nhdr", "raw.gz"), ("case_00001.mhd", "zraw")):
+        path = root / "images" / name
+        (root / "images" / f"{path.stem}.nii.gz").rename(path)
+        path.with_suffix(f".{voxels}").touch()
+    open_dataset(root)
+    assert "passed over" not in caplog.text
+    (root / "images" / "case_00002.raw").touch()
+    open_dataset(root)
+    assert "passed over 1 file: images/case_00002.raw" in caplog.text
 
 
 def note_channels(root, caplog, **changes):

@@ -1,6 +1,7 @@
 """The command over a local server: its output, its exit status, and signals in the middle."""
 
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import pytest
 import served
+
+from kitsjax.download.catalog import DATA_SETS
 
 ROOT = Path(__file__).parents[2]
 
@@ -82,6 +85,14 @@ def test_wrong_options(options, reason, tmp_path, server):
     code, _, err = run(server, "--output", tmp_path, *options)
     assert (code, reason in err, "Traceback" in err) == (2, True, False)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_every_published_data_set_can_be_chosen(monkeypatch, capsys):
+    monkeypatch.setitem(DATA_SETS, "new", DATA_SETS["kits21"])
+    monkeypatch.setattr(sys, "argv", ["download.py", "--help"])
+    with pytest.raises(SystemExit):
+        runpy.run_path(str(ROOT / "bin" / "download.py"))["main"]()
+    assert f"--dataset {{{','.join(DATA_SETS)}}}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])

@@ -14,6 +14,7 @@ from kitsjax.image.file_format import (
     advise_folder,
     find_nifti,
     list_nifti,
+    list_unused,
     nifti_stem,
     note_passed_over,
     tell_format,
@@ -98,6 +99,24 @@ def test_what_is_passed_over_is_named(tmp_path, caplog):
     )
     note_passed_over(tmp_path, list(tmp_path.iterdir()))
     assert len(caplog.records) == 1
+
+
+def test_unused_files_of_used_folders_are_listed(tmp_path):
+    """A folder that holds a used file is looked into; one that is used, or of no use, is not."""
+    for name in ("a/b/1.nii", "a/b/2.nii", "a/3.nii", "c/4.nii", "d/5.nii"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    used = [tmp_path / name for name in ("a/b/1.nii", "c", "c/4.nii", "gone/6.nii")]
+    assert list_unused(tmp_path, used) == [tmp_path / n for n in ("a/3.nii", "a/b/2.nii", "d")]
+    assert list_unused(tmp_path, [*used, tmp_path / "a", tmp_path / "d"]) == []
+
+
+def test_a_folder_that_may_not_be_listed(user_folder):
+    """Its files may be read all the same, and nothing in it is called unused."""
+    (user_folder / "a").mkdir()
+    (user_folder / "a" / "1.nii").touch()
+    (user_folder / "a").chmod(0o311)
+    assert list_unused(user_folder, [user_folder / "a" / "1.nii"]) == []
 
 
 def test_folders_of_dicom_say_what_to_do(tmp_path):
