@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 from kitsjax.data.kits import IMAGE_NAME, IMAGE_STEM, is_case_name
@@ -16,9 +17,9 @@ from kitsjax.image.case_names import name_cases
 from kitsjax.image.file_format import (
     PROBABILITIES,
     advise_folder,
-    find_nifti,
     list_folder,
     list_images,
+    list_spellings,
     nifti_stem,
     note_passed_over,
     same_stem,
@@ -138,25 +139,24 @@ def _find_images(path: Path) -> list[Path]:
 def _list_folder(folder: Path) -> list[Path]:
     """List the CTs of a KiTS case, or of a folder of CTs and KiTS cases."""
     inside = list_folder(folder)
-    image = find_nifti(folder, IMAGE_STEM)
-    if image is not None:
-        return [image]
-    cases = {path: image for path in inside if (image := _find_image(path)) is not None}
+    if images := list_spellings(folder, IMAGE_STEM):
+        return images
+    cases = {path: images for path in inside if (images := _list_case(path))}
     files = list_images(folder)
     if files or cases:
         note_passed_over(folder, [*files, *cases])
-    return sorted([*files, *cases.values()])
+    return sorted([*files, *chain.from_iterable(cases.values())])
 
 
-def _find_image(folder: Path) -> Path | None:
-    """Find the CT of a KiTS case; None if the folder is none.
+def _list_case(folder: Path) -> list[Path]:
+    """List the CT of a KiTS case, of which there may be several; none if the folder is no case.
 
     A folder may be unreadable for good reason, such as lost+found, unless it is named like a case.
     """
     try:
-        return find_nifti(folder, IMAGE_STEM)
+        return list_spellings(folder, IMAGE_STEM)
     except PermissionError:
-        return folder / IMAGE_NAME if is_case_name(folder.name) else None
+        return [folder / IMAGE_NAME] if is_case_name(folder.name) else []
 
 
 def _name_outputs(files: Sequence[Path]) -> list[tuple[Source, str]]:

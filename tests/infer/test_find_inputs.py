@@ -181,3 +181,14 @@ def test_nrrd_and_metaimage_are_inputs(tmp_path):
     assert [target.name for _, target in found] == [
         "B.nii.gz", "a.nii.gz", "c.nii.gz", "d.nii.gz",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("given", ["case_00001", "."])
+def test_two_images_of_a_case_are_told(tmp_path, given):
+    """One may be the corrected scan; which one is the user's to say."""
+    case = tmp_path / "data" / "case_00001"
+    case.mkdir(parents=True)
+    for name in ("imaging.nii.gz", "imaging.nii"):
+        (case / name).touch()
+    with pytest.raises(InputError, match=r"imaging\.nii(\.gz)? and .* would both be written"):
+        find_inputs(tmp_path / "data" / given, tmp_path / "out")
