@@ -24,12 +24,12 @@ def main() -> int:
     from kitsjax.check.findings import ERROR
     from kitsjax.check.tables import describe_totals, fault_lines
     from kitsjax.check.write_check import PAGE_NAME, TABLE_NAME, write_check
-    from kitsjax.data.require_files import note_other_folders
+    from kitsjax.data.require_files import note_unused
     from kitsjax.files import check_folder
 
     check_folder(args.output, "--output", (TABLE_NAME, PAGE_NAME))
     cases, scheme = open_cases(args)
-    note_other_folders(args.dataset, cases)
+    note_unused(args.dataset, cases)
     start = time.perf_counter()
     checked = check_cases(cases, args.output, args.workers, scheme=scheme)
     seconds = time.perf_counter() - start

@@ -123,7 +123,7 @@ def to_toml(settings: Settings) -> str:
 def to_inline_toml(value: Any) -> str:
     """Write a value of a setting, as JSON has it, as TOML in one line, which `--set` reads back."""
     if isinstance(value, dict):
-        pairs = (f"{json.dumps(key)} = {to_inline_toml(each)}" for key, each in value.items())
+        pairs = (f"{to_inline_toml(key)} = {to_inline_toml(each)}" for key, each in value.items())
         return f"{{{', '.join(pairs)}}}"
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(to_inline_toml, value))}]"

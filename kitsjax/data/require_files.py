@@ -1,4 +1,4 @@
-"""What a data set must have before work on it begins, and what in its folder is of no case."""
+"""What a data set must have before work on it begins, and what in its folder belongs to no case."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -68,13 +68,13 @@ def require_files(
     joined = _join_same_ids(cases)
     if complete:
         _check_complete(root, joined, names)
-        note_other_folders(root, joined)
+        note_unused(root, joined)
     elif not any(case.has_truth for case in joined):
         raise InputError(f"{root}: no case has a {names.truth}; add them")
     return joined
 
 
-def note_other_folders(root: str | Path, cases: Sequence[Case]) -> None:
+def note_unused(root: str | Path, cases: Sequence[Case]) -> None:
     """Log one note that names what in a data set's folder belongs to no case, and may be meant.
 
     The folders of images and labels are looked into; what lies in a folder that one case has for

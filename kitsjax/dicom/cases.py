@@ -125,10 +125,10 @@ def _choose(series: Sequence[Series], label: str | None) -> Series:
     """Choose a series of a case; if there are several, log a note on each and on the choice.
 
     Where CTs of several studies lie in the case, return a series that says so: they may be of
-    several patients, of whom only one would get a mask.
+    several patients, of whom only one would get a mask. The UID of a series leaves no doubt.
     """
-    studies = {_study(one) for one in series if one.first.modality == "CT"}
-    if len(studies) > 1:
+    studies = {_study(one) for one in series if one.first.modality == "CT" and one.images}
+    if len(studies) > 1 and label not in {one.first.series for one in series}:
         advice = "give the folder of each, or put each in one of its own"
         fault = f"holds CTs of {len(studies)} studies; {advice}"
         return replace(series[0], fault=fault)

@@ -116,7 +116,7 @@ def list_files(path: Path) -> list[Path]:
     files = list(_walk(path))
     found = {file for file in files if _is_dicom(file)}
     folders = {file.parent for file in found}
-    beside = (file for file in files if file.parent in folders and file.is_file())
+    beside = (file for file in set(files) - found if file.parent in folders and file.is_file())
     return sorted(found.union(file for file in beside if not read_start(file)))
 
 

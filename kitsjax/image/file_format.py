@@ -155,8 +155,8 @@ def list_unused(folder: Path, used: Collection[Path]) -> list[Path]:
 
     Args:
         folder: the folder.
-        used: files and folders in it. Of a folder that is used nothing is listed, and of one that
-            only holds something used, what else it holds.
+        used: files and folders in it. Nothing in a used folder is listed; a folder that only holds
+            something used is searched.
     """
     used = set(used)
     return _list_unused(folder, used, {parent for path in used for parent in path.parents})

@@ -31,9 +31,9 @@ def network_parameters(
     """
     # They are the same on all platforms.
     network = build_network(settings, patch_shape, "cpu", scheme=scheme, regions=regions)
-    key = jax.ShapeDtypeStruct((2,), jnp.uint32)
     window = jax.ShapeDtypeStruct((1, *patch_shape, 1), jnp.float32)
-    variables = jax.eval_shape(network.init, key, window)
+    # A key that is made outside would be made on a device.
+    variables = jax.eval_shape(lambda x: network.init(jax.random.key(0), x), window)
     parameters: Parameters = flatten_dict(variables["params"], sep="/")
     return parameters
 

@@ -127,7 +127,7 @@ def _find_difference(first: Model, other: Model) -> str | None:
         same = getattr(other.scheme, field.name) == getattr(first.scheme, field.name)
         if not same and field.name != "colors":
             return f"label scheme (labels.{field.name})"
-    if _what_is_computed(other.network) != _what_is_computed(first.network):
+    if _strip_how(other.network) != _strip_how(first.network):
         return "network"
     if other.patch_shape != first.patch_shape:
         return "patch shape"
@@ -137,8 +137,8 @@ def _find_difference(first: Model, other: Model) -> str | None:
     return None
 
 
-def _what_is_computed(network: nn.Module) -> nn.Module:
-    """Return the network without the fields that only say how it is computed."""
+def _strip_how(network: nn.Module) -> nn.Module:
+    """Return the network with one value for the fields that only say how it is computed."""
     how: dict[str, Any] = {"implementation": "direct", "remat": False}
     return network.clone(**{name: value for name, value in how.items() if hasattr(network, name)})
 

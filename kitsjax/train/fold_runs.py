@@ -24,6 +24,12 @@ from kitsjax.train.summary import hash_scored
 ALL = "all"
 """What --fold takes for all folds."""
 
+_MAY_DIFFER = {
+    "data.fold", "data.held_out", "train.init_from", "train.seed", "predict.batch_size",
+    "predict.bucket",
+}  # fmt: skip
+"""Settings in which folds may differ whose scores are put together."""
+
 
 def run_folds(
     settings: Settings, which: str, *, resume: bool = False, describe_run: DescribeRun | None = None
@@ -173,7 +179,7 @@ def _find_difference(records: Sequence[RunRecord]) -> str:
     )
     for fold, other in enumerate(others, start=1):
         for name, one, another in find_differences(first, other, ("run",)):
-            if name != "data.fold":
+            if name not in _MAY_DIFFER:
                 return (
                     f"{name} is {one} in fold 0 and {another} in fold {fold}; --fold all --resume "
                     "brings all to one [predict], and other settings need folds of their own"

@@ -48,6 +48,7 @@ class TrainingLoop:
         progress: where the run stands.
         steps: train steps of the whole run.
         initial: checksum of the model `train.init_from`, if these are its parameters; else empty.
+        resumed: whether it goes on from a checkpoint.
 
     Raises:
         InputError: the batch does not fit the devices; see also `choose_start`.
@@ -64,7 +65,7 @@ class TrainingLoop:
         self.steps = settings.train.epochs * settings.train.batches
         self._checkpoints = Checkpoints(folder / CHECKPOINTS)
         start = choose_start(settings, self.program, self._checkpoints)
-        self.state, self.progress, self.initial = start
+        self.state, self.progress, self.initial, self.resumed = start
 
     @property
     def finished(self) -> bool:
@@ -188,7 +189,6 @@ class TrainingLoop:
         self._validation.send_next()
         self._record_step(tracker, pending)
         patches = (progress.step - first) * self.settings.sampling.batch_size
-        # A run that was stopped in a validation has no step left in its epoch.
         return state, patches / (time.perf_counter() - began) if patches else None
 
     def _record_step(self, tracker: Tracker, taken: _Step | None) -> None:

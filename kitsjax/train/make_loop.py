@@ -80,7 +80,7 @@ def make_loop(
         check_classes(settings.data.root, train, held_out, data.scheme)
     # With no held-out cases, validation uses the training cases, as in nnU-Net's fold "all".
     loop = TrainingLoop(settings, folder, train, held_out or train)
-    if record is not None and record.stage != "training" and loop.progress.step == 0:
+    if record is not None and record.stage != "training" and not loop.resumed:
         raise InputError(
             f"{folder}: its training is done, but {BUNDLE_NAME} and the checkpoints are gone; put "
             "one of them back, or begin another run"
@@ -91,7 +91,7 @@ def make_loop(
             f"{settings.train.init_from} is not the model that the run began with; put that back, "
             "or begin another run"
         )
-    if record is not None and loop.progress.step == 0 and is_main():
+    if record is not None and not loop.resumed and is_main():
         print(f"{folder}: holds no checkpoint, so training begins at its first step")
     if loop.initial and is_main():
         print(f"training starts from the model {settings.train.init_from}")

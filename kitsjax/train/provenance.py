@@ -17,8 +17,8 @@ def read_provenance(model: str | Path) -> dict[str, Any]:
     """Collect the provenance of a finished run's model: package versions, split and scores.
 
     Args:
-        model: as `load_model` takes it. A model file has its provenance in itself, so of one, and
-            of a model of the package, nothing is collected.
+        model: as `load_model` takes it. For a model file, or a model of the package, the result is
+            empty: the file holds its provenance.
 
     Raises:
         InputError: the run is not finished, or its masks are to be made and scored again.

@@ -1,6 +1,7 @@
 """The folder of a run: its record with copies to read, and the rules for resuming it."""
 
 import json
+import logging
 import platform
 import shlex
 import time
@@ -16,12 +17,15 @@ from kitsjax.data.case import Case
 from kitsjax.data.folds import choose_fold
 from kitsjax.data.split import Split, check_split, read_split, split_cases, write_split
 from kitsjax.errors import InputError
+from kitsjax.failures import catch
 from kitsjax.files import remove_file, write_text
 from kitsjax.run_record import RECORD_NAME, RunRecord, read_record, write_record
 from kitsjax.settings import Settings
 from kitsjax.train.initial_model import read_initial
 from kitsjax.train.run_files import list_files
 from kitsjax.training_log import LOG_NAME
+
+_logger = logging.getLogger(__name__)
 
 CHECKPOINTS = "checkpoints"
 """Name of the folder of checkpoints in a run folder."""
@@ -112,7 +116,8 @@ def choose_split(settings: Settings, case_ids: Sequence[str], record: RunRecord 
     """Return the split of the run's record, or choose the one of a new run.
 
     A new run takes the fold `data.fold` if there is one; else the split in the file `data.split`,
-    or a random one of `data.split_seed` if no file is given.
+    or a random one of `data.split_seed` if no file is given. A run that goes on keeps its own, and
+    a note tells of a file with another one.
 
     Raises:
         InputError: the split file cannot be read, the split does not fit the cases, no case is left
@@ -121,6 +126,11 @@ def choose_split(settings: Settings, case_ids: Sequence[str], record: RunRecord 
     if record is not None:
         split = Split(tuple(record.train), tuple(record.held_out))
         check_split(split, case_ids, f"{settings.run.folder}: the run's split")
+        if settings.data.split and settings.data.fold < 0:
+            # The file may be gone, or lie elsewhere on each host.
+            other = catch(read_split, settings.data.split, case_ids)
+            if not isinstance(other, InputError) and other != split:
+                _logger.warning("%s: not the run's split, which it keeps", settings.data.split)
         return split
     if settings.data.fold >= 0:
         return choose_fold(settings.data, case_ids, Path(settings.run.folder))

@@ -21,11 +21,13 @@ class Start(NamedTuple):
         state: parameters and the optimizer's state, without an axis of devices.
         progress: where the run stands.
         initial: checksum of the trained model whose parameters these are; empty for others.
+        resumed: whether all this comes from a checkpoint of the run.
     """
 
     state: TrainState
     progress: Progress
     initial: str
+    resumed: bool
 
 
 def choose_start(settings: Settings, program: Program, checkpoints: Checkpoints) -> Start:
@@ -39,12 +41,13 @@ def choose_start(settings: Settings, program: Program, checkpoints: Checkpoints)
     """
     state = first_state(settings, program)
     if found := checkpoints.restore_latest(state):
-        return Start(*found, "")
+        return Start(*found, "", True)
     if not settings.train.init_from:
-        return Start(state, Progress(), "")
+        return Start(state, Progress(), "", False)
     bundle = read_initial(settings)
     check_labels(settings, bundle)
     params = jax.tree.map(jnp.asarray, bundle.params)
     # A copy, since a step that may reuse the state's memory cannot get one array twice.
     average = None if state.average is None else jax.tree.map(jnp.copy, params)
-    return Start(replace(state, params=params, average=average), Progress(), bundle.sha256)
+    state = replace(state, params=params, average=average)
+    return Start(state, Progress(), bundle.sha256, False)

@@ -5,6 +5,7 @@ import shutil
 import pytest
 from dicom_files import new_dataset, random_hu, write_series
 from nifti_files import refusal
+from pydicom import dcmread
 from pydicom.uid import EncapsulatedPDFStorage
 
 from kitsjax import read_volume
@@ -69,9 +70,11 @@ def test_loose_files_take_no_folders_name(cohort):
 
 @pytest.mark.parametrize("label", [None, "2"])
 def test_a_case_of_two_studies_fails(tmp_path, label):
-    """Also where one series is asked for, which would leave out the other study in silence."""
-    write_study(tmp_path / "flat", "A")
+    """Also where a series is asked for by its number, which may be that of either study."""
+    first = write_study(tmp_path / "flat", "A")[0]
     write_study(tmp_path / "flat", "B", order=range(10, 16), SeriesNumber=3)
+    # The UID of a series leaves no doubt.
+    assert cases_of(tmp_path / "flat", dcmread(first).SeriesInstanceUID) == {"flat": 6}
     assert cases_of(tmp_path / "flat", label) == {"flat": None}
     assert refusal(read_volume, tmp_path / "flat", label) == f"{tmp_path / 'flat'}: {SEVERAL}"
     # A patient's folder with a folder for each study, beside the folder of another patient.
@@ -88,6 +91,14 @@ def test_a_study_of_no_ct_is_left_out(tmp_path):
     write_study(tmp_path / "ct", "B", order=range(10, 16), Modality="CR", SeriesDescription="B")
     assert cases_of(tmp_path / "ct") == {"ct": 6}
     assert find_dicom(tmp_path / "ct")[0][0].first.description == "Abdomen"
+
+
+def test_a_localizer_is_no_ct_of_another_study(tmp_path):
+    """Nor is any other series of that modality without images that make a volume."""
+    write_study(tmp_path / "ct", "A")
+    localizer = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
+    write_study(tmp_path / "ct", "B", order=range(10, 16), ImageType=localizer)
+    assert cases_of(tmp_path / "ct") == {"ct": 6}
 
 
 def test_series_without_a_study_are_of_a_folder(tmp_path):

@@ -220,14 +220,15 @@ def test_a_failed_write_leaves_the_old_file(params, bundle, small_settings, monk
     assert read_bundle(bundle).provenance == PROVENANCE
 
 
-def test_a_model_is_read_before_jax_has_devices():
+@pytest.mark.parametrize("keys", ["threefry2x32", "rbg"])
+def test_a_model_is_read_before_jax_has_devices(keys):
     """A command reads `train.init_from` first, and JAX takes their number only before that."""
     code = (
         "import jax; from kitsjax.infer.bundle import read_bundle; read_bundle('synthetic'); "
         "jax.config.update('jax_num_cpu_devices', 3); print(jax.local_device_count('cpu'))"
     )
+    environment = os.environ | {"XLA_FLAGS": "", "JAX_DEFAULT_PRNG_IMPL": keys}
     done = subprocess.run(
-        [sys.executable, "-c", code], env=os.environ | {"XLA_FLAGS": ""}, capture_output=True,
-        text=True,
-    )  # fmt: skip
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True
+    )
     assert (done.stdout, done.returncode) == ("3\n", 0), done.stderr

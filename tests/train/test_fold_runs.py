@@ -65,12 +65,12 @@ def test_folds_that_differ_are_not_put_together(resume, tmp_path, capsys, overri
     path = fold_folder(tmp_path, 1)
     record = fold_runs.read_record(path)
 
-    def change(override):
-        own = override_settings(load_settings(path / "settings.toml"), [override])
+    def change(*overrides):
+        own = override_settings(load_settings(path / "settings.toml"), overrides)
         write_record(path, record.model_copy(update={"settings": to_toml(own)}))
 
     (path / "settings.toml").write_text(record.settings)
-    change("network.remat=true")
+    change("network.remat=true", "predict.bucket=64", "train.init_from=synthetic")
     fold_runs._write_results(load_settings(overrides=[f"run.folder={tmp_path}", "data.folds=2"]))
     assert resume.written == [2]
     change(override)

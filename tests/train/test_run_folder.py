@@ -7,7 +7,7 @@ import pytest
 
 from kitsjax.config import load_settings, to_toml
 from kitsjax.data.case import Case
-from kitsjax.data.split import read_split, split_cases, write_split
+from kitsjax.data.split import Split, read_split, split_cases, write_split
 from kitsjax.errors import InputError
 from kitsjax.run_record import read_record, write_record
 from kitsjax.train import run_files
@@ -290,3 +290,16 @@ def test_annotations_count_if_they_are_trained_on(tmp_path, cases):
     check_files(records[0], majority, cases)
     with pytest.raises(InputError, match=annotation.name):
         check_files(records[1], sample, cases)
+
+
+def test_a_run_keeps_its_split_and_says_so(tmp_path, caplog):
+    """The file may have been moved or be gone; one with other cases may be a mistake."""
+    record = begin(settings(tmp_path / "run"))
+    own = Split(tuple(record.train), tuple(record.held_out))
+    write_split(tmp_path / "own.json", own)
+    write_split(tmp_path / "other.json", Split(own.held_out, own.train))
+    for name, notes in (("own.json", 0), ("gone.json", 0), ("other.json", 1)):
+        asked = settings(tmp_path / "run", f"data.split={tmp_path / name}")
+        assert choose_split(asked, IDS, open_run(asked, resume=True)) == own
+        assert len(caplog.messages) == notes
+    assert caplog.messages == [f"{tmp_path}/other.json: not the run's split, which it keeps"]

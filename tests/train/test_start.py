@@ -198,10 +198,15 @@ def test_the_record_keeps_the_first_model(tmp_path, monkeypatch):
     assert RunRecord(settings="", versions={}, train=[], held_out=[]).initial == ""
 
 
-@pytest.mark.parametrize(("now", "refused"), [("0123", False), ("4567", True), ("", False)])
-def test_a_run_without_checkpoint_needs_its_model(tmp_path, monkeypatch, capsys, now, refused):
+@pytest.mark.parametrize(
+    ("now", "resumed", "refused"),
+    [("0123", False, False), ("4567", False, True), ("", True, False)],
+)
+def test_a_run_without_checkpoint_needs_its_model(
+    tmp_path, monkeypatch, capsys, now, resumed, refused
+):
     """Another model in the place of the first would begin another run; a checkpoint needs none."""
-    loop = SimpleNamespace(initial=now, progress=Progress())
+    loop = SimpleNamespace(initial=now, resumed=resumed)
     monkeypatch.setattr(make_loop_module, "TrainingLoop", lambda *_: loop)
     monkeypatch.setattr(make_loop_module, "check_classes", lambda *_: None)
     data = SimpleNamespace(preprocessed={}, scheme=KITS)
@@ -213,9 +218,9 @@ def test_a_run_without_checkpoint_needs_its_model(tmp_path, monkeypatch, capsys,
             make_loop(settings, data, split, record)
     else:
         assert make_loop(settings, data, split, record) is loop
-        none, *told = capsys.readouterr().out.splitlines()
-        assert none == f"{tmp_path}: holds no checkpoint, so training begins at its first step"
-        assert told == ["training starts from the model x"] * bool(now)
+        begins = f"{tmp_path}: holds no checkpoint, so training begins at its first step"
+        expected = [] if resumed else [begins, "training starts from the model x"]
+        assert capsys.readouterr().out.splitlines() == expected
 
 
 def test_a_models_float16_file_starts_in_float32(trained, tmp_path):
