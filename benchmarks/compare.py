@@ -91,7 +91,7 @@ def _run_variant(benchmark: Benchmark, job: Job, options: Options) -> Row:
     contenders = benchmark.contenders_in(job.variant)
     row = Row(
         benchmark.name, job.variant, benchmark.work, benchmark.goal.get(options.platform),
-        job.threads,
+        contenders[1].name if contenders[1:] else "", job.threads,
     )  # fmt: skip
     for round_number in range(1, options.rounds + 1):
         for contender in contenders:

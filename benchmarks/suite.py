@@ -3,6 +3,7 @@
 import json
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from benchmarks import forms, learn
@@ -13,6 +14,7 @@ from benchmarks.hardware import describe_machine, describe_packages
 from benchmarks.learn_task import LearnOptions
 from benchmarks.results import Row, to_json, to_table
 from benchmarks.scaling import run_scaling
+from kitsjax.config import load_settings
 from kitsjax.errors import InputError
 from kitsjax.files import check_folder, write_text
 from kitsjax.report.table_format import to_markdown, to_text
@@ -58,10 +60,8 @@ def run_suite(
         InputError: There is no such benchmark, a folder cannot be used, or kitsjax itself failed.
     """
     names, output = list(dict.fromkeys(only or (*BENCHMARKS, SCALING))), Path(output)
-    _check(output, names, rounds, work)
     options = options or LearnOptions()
-    if LEARN in names:
-        learn.check_learn(options)
+    _check(output, names, rounds, work, options)
     machine, packages = describe_machine(), describe_packages()
     platform = "cpu" if machine["accelerators"] == "none" else "gpu"
     size = size or ("small" if platform == "cpu" else "full")
@@ -74,7 +74,10 @@ def run_suite(
             if name not in BENCHMARKS:
                 texts += _run_own(name, output, compared, options)
                 continue
-            rows += run_benchmark(BENCHMARKS[name], compared)
+            measured = run_benchmark(BENCHMARKS[name], compared)
+            if not rows:
+                _set_aside(output)
+            rows += measured
             table, found = to_table(rows, machine, packages), to_json(rows, machine, packages)
             try:
                 write_text(output / "benchmark.md", to_markdown(table))
@@ -100,17 +103,38 @@ def _run_own(name: str, output: Path, compared: Options, options: LearnOptions) 
     return [forms.run_forms(output, compared.size, *chosen, compared.rounds)]
 
 
-def _check(output: Path, names: Sequence[str], rounds: int, work: str | Path | None) -> None:
+def _check(
+    output: Path, names: Sequence[str], rounds: int, work: str | Path | None, options: LearnOptions
+) -> None:
     """Refuse wrong options before anything is measured or written."""
     for name in names:
         if name not in NAMES:
             raise InputError(f"--only {name}: no such benchmark; choose from {', '.join(NAMES)}")
     if rounds < 1:
         raise InputError(f"--rounds {rounds}: take at least 1")
-    check_folder(output, "--output", ("benchmark.md", "benchmark.json", *learn.FILES, *forms.FILES))
+    own = "benchmark.md", "benchmark.json", "scaling.json", "scaling.png"
+    check_folder(output, "--output", (*own, *learn.FILES, *forms.FILES))
     _check_results(output / "benchmark.json", names)
     if work:
         check_folder(work, "--work")
+    chosen = options.config or options.overrides
+    trains = options.test or tuple(options.rates) != LearnOptions().rates
+    if (chosen and not {LEARN, FORMS} & set(names)) or (trains and LEARN not in names):
+        raise InputError(
+            "--config and --set are of learn and forms, --test and --rates of learn: name it with "
+            "--only, or leave them out"
+        )
+    if LEARN in names:
+        learn.check_learn(options)
+    if FORMS in names:
+        load_settings(options.config, options.overrides)
+
+
+def _set_aside(output: Path) -> None:
+    """Rename an earlier run's results, which this one may not measure to its end."""
+    for path in (output / "benchmark.md", output / "benchmark.json"):
+        with suppress(FileNotFoundError):
+            path.replace(path.with_stem("benchmark.earlier"))
 
 
 def _check_results(path: Path, names: Sequence[str]) -> None:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from benchmarks.real_cts import RealCt, find_real_cts
+from kitsjax.command import exit_with, run_command
 from kitsjax.config import load_settings
 from kitsjax.devices import start_devices
 from kitsjax.errors import InputError
@@ -115,18 +116,19 @@ def draw_slices(ct: RealCt, label: np.ndarray, scheme: LabelScheme) -> Drawing:
     return Drawing(name, name, "Prediction above, reference below.", figure)
 
 
-def main() -> None:
+def main() -> int:
     """Predict every CT, print the table and write the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", nargs="+", default=["synthetic"], help="runs or models")
     parser.add_argument("--real", required=True, metavar="FOLDER", help="real CTs")
     parser.add_argument("--figures", metavar="FOLDER", help="folder for a figure of each CT")
     args = parser.parse_args()
+    cts = find_real_cts(args.real)
     start_devices(load_settings(overrides=[f"run.cpu_devices={best_cpu_devices()}"]).run)
     models = load_ensemble(*args.model)
     scheme = models[0].scheme
     scores: list[RealScore] = []
-    for ct in find_real_cts(args.real):
+    for ct in cts:
         if ct.kidneys is None:
             continue
         began = time.perf_counter()
@@ -137,7 +139,8 @@ def main() -> None:
     if not scores:
         raise InputError(f"{args.real}: holds no CT whose kidneys are known")
     print(to_markdown(make_table(scores, f"Real CTs, {', '.join(args.model)}")))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    exit_with(run_command(main))

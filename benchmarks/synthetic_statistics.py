@@ -17,6 +17,8 @@ import numpy as np
 from scipy import ndimage
 
 from benchmarks.real_cts import find_real_cts
+from kitsjax.command import exit_with, run_command
+from kitsjax.input_file import check_is_folder
 from kitsjax.phantom.wide.case import make_wide_case
 
 SLICE_HU = (0, 255)
@@ -102,17 +104,19 @@ def _row(name: str, found: list[Statistics]) -> str:
     return " | ".join([f"| {name}", *cells, " / ".join(shares) + " |"])
 
 
-def main() -> None:
+def main() -> int:
     """Print the table, real images and the phantom's of each phase."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--real", metavar="FOLDER", help="real CTs and slices; default: none")
     parser.add_argument("--cases", type=int, default=60, help="cases of the wide phantom")
     parser.add_argument("--matrix", type=int, default=192, help="voxels across their slices")
     args = parser.parse_args()
+    real = Path(args.real) if args.real else None
+    if real is not None:
+        check_is_folder(real, "no such folder", "give a folder of CTs and slices")
     spans = " / ".join(f"{low} to {high}" for low, high in SHARES)
     print("| images | kidney | its spread | tumor | its spread | fat | soft tissue | noise", end="")
     print(f" | % of {spans} HU |\n|---|---|---|---|---|---|---|---|---|")
-    real = Path(args.real) if args.real else None
     for folder in sorted({p.parent for p in real.rglob("images")} if real else ()):
         print(_row("real slices, HU 0 to 255", [measure(*pair) for pair in read_slices(folder)]))
     for ct in find_real_cts(real) if real else ():
@@ -133,7 +137,8 @@ def main() -> None:
         print(_row("phantom, arterial and portal, HU 0 to 255", clipped))
     for name in sorted(by_phase):
         print(_row(name, by_phase[name]))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    exit_with(run_command(main))

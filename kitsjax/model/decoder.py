@@ -64,8 +64,7 @@ def convolve_decoder(
     if implementation == "merged" and coarse.size > LEAST_RATIO * kernel_size:
         return convolve_merged(inputs, kernel, dtype)
     upsampled = upsample(coarse.astype(dtype), up_kernel.astype(dtype), implementation)
-    upsampled += up_bias.astype(dtype).reshape(1, 1, 1, 1, -1)
-    both = [upsampled, skip.astype(dtype)]
+    both = [_add_bias(upsampled, up_bias), skip.astype(dtype)]
     if implementation == "stacked":
         return convolve_together(both, kernel.astype(dtype))
     return convolve(jnp.concatenate(both, axis=-1), kernel.astype(dtype), 1, implementation)
@@ -107,6 +106,26 @@ def _merge_kernels(
         precision=lax.Precision.HIGHEST,
     )
     return merged.transpose(1, 2, 3, 0, 4)
+
+
+@jax.custom_vjp
+def _add_bias(x: Float[Array, "b z y x o"], bias: Float[Array, " o"]) -> Float[Array, "b z y x o"]:
+    """Add a bias in the type of x; its gradient is summed in float32.
+
+    JAX would sum it in the type of x, and in bfloat16 a sum of millions soon stops growing.
+    """
+    return x + bias.astype(x.dtype).reshape(1, 1, 1, 1, -1)
+
+
+def _add_bias_forward(x: Array, bias: Array) -> tuple[Array, None]:
+    return _add_bias(x, bias), None
+
+
+def _add_bias_backward(_: None, gradient: Array) -> tuple[Array, Array]:
+    return gradient, gradient.astype(jnp.float32).sum((0, 1, 2, 3))
+
+
+_add_bias.defvjp(_add_bias_forward, _add_bias_backward)
 
 
 def _border_table(bias: Float[Array, " i"], kernel: Kernel) -> Float[Array, "3 3 3 o"]:

@@ -172,7 +172,7 @@ def _ways_to_fit(found: Forecast, settings: Settings, share: int) -> list[str]:
     if finer:
         at_a_time = f"{share // finer[0]} patch(es) at a time"
         ways.append(f"--set train.accumulation_steps={finer[0]}: {at_a_time}")
-    if found.chip and settings.sampling.batch_size % (2 * found.device_count) == 0:
+    if found.chip and settings.sampling.batch_size % (2 * found.device_count * steps) == 0:
         ways.append(f"{2 * found.device_count} such devices: {share // 2} patch(es) each")
     if settings.network.max_features > 320:
         ways.append("--set network.max_features=320: nnU-Net's cap on the channels")

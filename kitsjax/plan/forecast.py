@@ -34,6 +34,10 @@ from kitsjax.types import Shape
 CT_SHAPE = (256, 256, 256)
 """Shape of the preprocessed CT that is predicted, by default: 51 cm along each axis at 1.99 mm."""
 
+GPU_SHARE = 0.75
+"""Share of a GPU's memory that JAX takes at its start, unless XLA_PYTHON_CLIENT_MEM_FRACTION says
+another (JAX's documentation, "GPU memory allocation")."""
+
 
 @dataclass(frozen=True)
 class Forecast:
@@ -43,7 +47,7 @@ class Forecast:
         device_kind: the name that JAX gives each device.
         device_count: number of devices that train together.
         chip: published figures of the device; None where `CHIPS` does not list it.
-        device_memory_bytes: memory of one device; nan where the system does not tell.
+        device_memory_bytes: what JAX has of the memory of one device; nan where nothing tells.
         parameter_count: scalars in the network.
         train: cost of one train step.
         predict: cost of predicting one batch of windows.
@@ -109,7 +113,7 @@ def forecast(settings: Settings, target: str | None = None, ct_shape: Shape = CT
         device_kind=kind,
         device_count=len(devices),
         chip=chip,
-        device_memory_bytes=chip.memory_bytes if chip else _device_memory(devices[0]),
+        device_memory_bytes=_find_memory(devices[0], chip, is_here=target is None),
         parameter_count=count_parameters(state.params),
         train=_measure_training(settings, program, state, devices),
         predict=_measure_prediction(model, ct_shape, devices[0]),
@@ -181,6 +185,14 @@ def _count_windows(model: Model, ct_shape: Shape) -> int:
     # A CT that is smaller than the patch is padded to the patch.
     valid_shape = bucket_shape(ct_shape, model.patch_shape, 1)
     return len(window_positions(valid_shape, model.patch_shape, model.predict.step_size))
+
+
+def _find_memory(device: jax.Device, chip: Chip | None, *, is_here: bool) -> float:
+    """Find the memory that JAX has of a device, in bytes; nan where nothing tells."""
+    known = _device_memory(device) if is_here else math.nan
+    if chip is None or not math.isnan(known):
+        return known
+    return chip.memory_bytes * (GPU_SHARE if chip.gpu else 1)
 
 
 def _device_memory(device: jax.Device) -> float:

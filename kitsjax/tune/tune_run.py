@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -99,9 +100,12 @@ def apply_steps(tuned: Tuned) -> None:
         "gain": tuned.gain._asdict(),
         "gain_of": "mean of Dice and surface Dice over the evaluation classes",
     }
-    for run in tuned.runs:
-        with lock_folder(run):
-            bundle, record = read_bundle(run), read_record(run)
+    with ExitStack() as locks:
+        # All are held and read before one is changed, so that no fold is left without the steps.
+        for run in tuned.runs:
+            locks.enter_context(lock_folder(run))
+        bundles, records = zip(*((read_bundle(r), read_record(r)) for r in tuned.runs), strict=True)
+        for run, bundle, record in zip(tuned.runs, bundles, records, strict=True):
             assert record is not None
             # First, so that predictions without the steps never count as made with them.
             write_record(run, record.model_copy(update={"stage": "predicting"}))

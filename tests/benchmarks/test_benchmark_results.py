@@ -13,7 +13,7 @@ def row(seconds, goal=None, **others):
         ]
         for name, values in seconds.items()
     }
-    return Row("name", "", "work", goal, 1, measurements, **others)
+    return Row("name", "", "work", goal, "baseline", 1, measurements, **others)
 
 
 ROUNDS = {"kitsjax": [1.0, 2.0, 4.0], "baseline": [3.0, 10.0, 8.0], "other": [2.0, 2.0, 2.0]}
@@ -36,6 +36,13 @@ def test_the_table_has_a_line_for_each_baseline():
     assert second[2] == "other"
     assert second[6] == ""  # the goal is set against the first baseline
     assert "Measured on: processor P." in to_markdown(table)
+
+
+def test_a_goal_is_not_set_against_another_baseline():
+    """Where the first one could not be measured."""
+    seconds = {name: ROUNDS[name] for name in ("kitsjax", "other")}
+    found = row(seconds, goal=0.1, failures={"baseline": "not installed"})
+    assert to_table([found], {}, {}).rows[0][6] == ""
 
 
 def test_a_goal_just_missed_is_not_reached():

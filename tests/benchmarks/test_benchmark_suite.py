@@ -11,6 +11,7 @@ from benchmarks.definition import Measurement
 from benchmarks.learn_task import LearnOptions
 from benchmarks.results import Row
 from benchmarks.run_process import ROOT
+from kitsjax.errors import InputError
 
 COMMAND = ROOT / "bin" / "benchmark.py"
 
@@ -108,9 +109,46 @@ def test_forms_take_the_settings_of_a_run(monkeypatch, tmp_path):
     ran = []
     monkeypatch.setattr(suite, "describe_machine", lambda: {"accelerators": "none"})
     monkeypatch.setattr(suite.forms, "run_forms", lambda *args: ran.append(args) or "a table")
-    choices = LearnOptions("own.toml", ["network.features=4"])
+    own = tmp_path / "own.toml"
+    choices = LearnOptions(own, ["network.features=4"])
+    with pytest.raises(InputError, match="cannot read the settings"):
+        suite.run_suite(tmp_path, ["step", "forms"], rounds=2, options=choices)
+    own.touch()
     assert suite.run_suite(tmp_path, ["forms"], rounds=2, options=choices) == "a table"
-    assert ran == [(tmp_path, "small", "own.toml", ["network.features=4"], 2)]
+    assert ran == [(tmp_path, "small", own, ["network.features=4"], 2)]
+
+
+@pytest.mark.parametrize(
+    ("names", "choices"),
+    [
+        (["step"], LearnOptions(overrides=["network.features=4"])),
+        (["scaling"], LearnOptions("own.toml")),
+        (["forms"], LearnOptions(rates=[0.05])),
+        (["step", "forms"], LearnOptions(test="more")),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(tmp_path, names, choices):
+    with pytest.raises(InputError, match="name it with --only, or leave them out"):
+        suite.run_suite(tmp_path, names, options=choices)
+
+
+def test_earlier_results_are_set_aside(monkeypatch, tmp_path):
+    """The run that replaces them may be ended after its first benchmark."""
+    earlier = '{"rows": [{"benchmark": "step"}, {"benchmark": "score"}]}'
+    (tmp_path / "benchmark.json").write_text(earlier)
+
+    def run_benchmark(benchmark, _):
+        if benchmark.name == "score":
+            raise InputError("ended")
+        return [Row(benchmark.name, "", "work", None, "", 1, {"kitsjax": [Measurement([2.0])]})]
+
+    monkeypatch.setattr(suite, "run_benchmark", run_benchmark)
+    with pytest.raises(InputError, match="ended"):
+        suite.run_suite(tmp_path, ["score", "step"])
+    assert (tmp_path / "benchmark.json").read_text() == earlier
+    with pytest.raises(InputError, match="ended"):
+        suite.run_suite(tmp_path, ["step", "score"])
+    assert (tmp_path / "benchmark.earlier.json").read_text() == earlier
 
 
 def test_results_are_written_each_time(monkeypatch, tmp_path):
@@ -120,7 +158,7 @@ def test_results_are_written_each_time(monkeypatch, tmp_path):
     def run_benchmark(benchmark, options):
         before.append(sorted(path.name for path in tmp_path.iterdir()))
         assert (options.size, options.platform, options.rounds) == ("small", "cpu", 2)
-        return [Row(benchmark.name, "", "work", None, 1, {"kitsjax": [Measurement([2.0])]})]
+        return [Row(benchmark.name, "", "work", None, "", 1, {"kitsjax": [Measurement([2.0])]})]
 
     monkeypatch.setattr(suite, "run_benchmark", run_benchmark)
     text = suite.run_suite(tmp_path, ["step", "score", "step"], rounds=2)

@@ -153,3 +153,22 @@ def test_merging_keeps_bfloat16():
     expected, _ = decoder_by_definition()
     found -= found.mean((1, 2, 3), keepdims=True)
     np.testing.assert_allclose(found, expected, atol=0.02 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("implementation", ["direct", "planar", "stacked", "portable"])
+def test_a_bias_gradient_is_summed_in_float32(implementation):
+    """In bfloat16 a sum of 2**15 ones stops growing at 256."""
+    inputs, kernel = single(decoder_operands())
+    wide = inputs._replace(
+        coarse=jnp.zeros((1, 16, 16, 16, inputs.coarse.shape[-1])),
+        skip=jnp.zeros((1, 32, 32, 32, inputs.skip.shape[-1])),
+    )
+
+    def gradient(dtype):
+        def total(bias):
+            found = convolve_decoder(wide._replace(up_bias=bias), kernel, dtype, implementation)
+            return found.astype(jnp.float32).sum()
+
+        return jax.jit(jax.grad(total))(inputs.up_bias)
+
+    np.testing.assert_allclose(gradient(jnp.bfloat16), gradient(jnp.float32), rtol=0.02)

@@ -83,6 +83,12 @@ def test_advice_can_be_followed():
     text = describe_plan(replace(LARGE, device_count=1), odd)
     assert "train.accumulation_steps=3: 1 patch(es) at a time" in text
     assert "such devices" not in text
+    # Two micro-batches of two patches on two devices need four patches on four.
+    even = TINY.sampling.model_copy(update={"batch_size": 4})
+    twice = TINY.train.model_copy(update={"accumulation_steps": 2})
+    four = TINY.model_copy(update={"sampling": even, "train": twice})
+    assert "such devices" not in describe_plan(replace(LARGE, device_count=2), four)
+    assert "2 such devices" in describe_plan(replace(LARGE, device_count=1), four)
 
 
 @pytest.mark.parametrize(

@@ -141,6 +141,20 @@ def test_an_asynchronous_operation_counts_once():
     assert count_program_bytes(text) == 64
 
 
+@pytest.mark.parametrize(
+    ("start", "done", "expected"),
+    [
+        # Of a tuple with the operand and a context, and of the result alone.
+        ("(f32[8]{0}, f32[8]{0}, u32[]) copy-start(%a)", "copy-done", 68),
+        ("f32[8]{0} all-reduce-start(%a), replica_groups={{0,1}}, to_apply=%sum",
+         "all-reduce-done", 64),
+    ],
+)  # fmt: skip
+def test_results_of_asynchronous_operations(start, done, expected):
+    text = program(A, f"%s = {start}", f"ROOT %d = f32[8]{{0}} {done}(%s)")
+    assert count_program_bytes(text) == expected
+
+
 def test_what_is_no_program_is_refused():
     with pytest.raises(ValueError, match="no entry computation"):
         count_program_bytes("nothing")

@@ -17,6 +17,7 @@ from kitsjax.image.write_nifti import write_label
 from kitsjax.infer.bundle import BUNDLE_NAME, read_bundle
 from kitsjax.infer.postprocess import get_steps, postprocess
 from kitsjax.labels import CYST, KIDNEY, KITS, TUMOR
+from kitsjax.run_lock import lock_folder
 from kitsjax.run_record import RunRecord, read_record, write_record
 from kitsjax.settings import PredictSettings
 from kitsjax.tune import score_steps
@@ -197,3 +198,17 @@ def test_a_run_that_cannot_be_tuned(make_run, tmp_path):
     (folder / "fold_1" / "run.json").unlink()
     with pytest.raises(InputError, match="fold_1: its run is not finished"):
         tune_run(folder, workers=1)
+
+
+def test_steps_are_stored_in_all_folds_or_in_none(make_run):
+    """A fold that is in use must not leave the others with steps that it lacks."""
+    folder = make_run(far_off, folds=2)
+    tuned = tune_run(folder, workers=1)
+    files = [path for run in tuned.runs for path in (run / BUNDLE_NAME, run / "run.json")]
+    before = [path.read_bytes() for path in files]
+    with lock_folder(tuned.runs[1]), pytest.raises(InputError, match="fold_1"):
+        apply_steps(tuned)
+    assert [path.read_bytes() for path in files] == before
+    apply_steps(tuned)
+    for run in tuned.runs:
+        assert get_steps(read_bundle(run).settings.predict).items() >= tuned.steps.items()

@@ -51,7 +51,7 @@ def place_masses(body: Body, kidneys: list[PlacedKidney]) -> list[Mass]:
     if not kidneys:
         return []
     many = body.has("polycystic")
-    tumors = 1 + int(rng.geometric(0.8)) - 1 if body.has("tumors") else 0
+    tumors = int(rng.geometric(0.8)) if body.has("tumors") else 0
     cysts = int(rng.integers(20, 45)) if many else int(rng.geometric(0.45)) * body.has("cysts")
     for label in ["tumor"] * tumors + ["cyst"] * cysts:
         shares = TUMOR_SHARE if label == "tumor" else CYST_SHARE

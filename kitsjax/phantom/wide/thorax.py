@@ -22,11 +22,7 @@ def paint_thorax(body: Body) -> None:
     vessels = np.maximum((1.4 - scene.noise(full, 6)) * 5, lung + 3)
     scene.paint(vessels, full, 30, rng.uniform(0.5, 1))
     if body.has("effusion"):
-        # Fluid lies at the back, with the collapsed lung on it.
-        level = body.patient.half_y_mm * rng.uniform(-0.1, 0.6)
-        for shift, value in ((-12, hu["muscle"] + 40), (0, rng.uniform(0, 25))):
-            side = -x if rng.random() < 0.5 else np.zeros_like(x)
-            scene.paint(np.maximum.reduce([lung, level + shift - y, side]), full, value)
+        paint_effusion(body, lung)
     _paint_heart(body, heart_half)
     within = body.chest
     for path, radius, tissue in (
@@ -44,6 +40,21 @@ def paint_thorax(body: Body) -> None:
     body.tube(trachea, rng.uniform(7, 10), -980, within)
     esophagus = body.path((-390, 18, 4), (-200, 18, 8), (-120, -2, 18))
     body.tube(esophagus, rng.uniform(5, 9), hu["bowel"], within)
+
+
+def paint_effusion(body: Body, lung: np.ndarray) -> None:
+    """Paint fluid at the back of one lung or of both, with the collapsed lung on it.
+
+    Args:
+        body: its random numbers choose level, side and HU.
+        lung: distance to the surface of both lungs (z, y, x), mm; below 0 within.
+    """
+    rng, (_, y, x) = body.rng, body.scene.mm
+    level = body.patient.half_y_mm * rng.uniform(-0.1, 0.6)
+    side = -x if rng.random() < 0.5 else np.full_like(x, -np.inf)
+    for shift, value in ((-12, body.hu["muscle"] + 40), (0, rng.uniform(0, 25))):
+        inside = np.maximum.reduce([lung, level + shift - y, side])
+        body.scene.paint(inside, body.scene.everywhere, value)
 
 
 def _paint_heart(body: Body, half_mm: float) -> None:

@@ -1,5 +1,7 @@
 """Cases of the wide phantom: seeded, labels within the body, kidneys of true volume and HU."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -15,6 +17,7 @@ from kitsjax.phantom.wide.masses import (
     draw_radius,
 )
 from kitsjax.phantom.wide.patient import draw_patient
+from kitsjax.phantom.wide.thorax import paint_effusion
 
 MATRIX = 64
 
@@ -150,3 +153,25 @@ def test_features_show_in_the_picture():
     parts, _ = ndimage.label(ndimage.binary_dilation(kidneys))
     sizes = np.bincount(parts.ravel())[1:]
     assert sizes.max() > 0.9 * sizes.sum()
+
+
+@pytest.mark.parametrize(("draw", "sides"), [(0.1, 1), (0.9, 2)])
+def test_an_effusion_is_fluid_on_its_sides(draw, sides):
+    """No voxel of it is half transparent, and the collapsed lung lies on the same sides."""
+    scene = Scene(
+        np.random.default_rng(0), (40, 64, 64), (3.0,) * 3, (-60.0, -96.0, -96.0), (1e9,) * 3
+    )
+    z, y, x = scene.mm
+    lung = np.hypot(np.hypot(x, y), z) - 45
+    scene.paint(lung, scene.everywhere, -840.0)
+    rng = SimpleNamespace(random=lambda: draw, uniform=lambda low, high: (low + high) / 2)
+    patient = SimpleNamespace(half_y_mm=0.0)
+    paint_effusion(
+        SimpleNamespace(scene=scene, rng=rng, patient=patient, hu={"muscle": 50.0}), lung
+    )
+    middle = scene.image[20]
+    for column, is_wet in ((32 + 6, True), (32 - 6, sides == 2)):
+        # The level is at the middle, and in the 12 mm before it lies the collapsed lung.
+        assert middle[32 + 6, column] == pytest.approx(12.5 if is_wet else -840, abs=1)
+        assert np.isclose(middle[32 - 5 : 32, column], 90, atol=1).any() == is_wet
+        assert middle[32 - 8, column] == pytest.approx(-840, abs=1)
