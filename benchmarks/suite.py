@@ -4,6 +4,7 @@ import json
 import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 
 from benchmarks import forms, learn
@@ -131,10 +132,16 @@ def _check(
 
 
 def _set_aside(output: Path) -> None:
-    """Rename an earlier run's results, which this one may not measure to its end."""
-    for path in (output / "benchmark.md", output / "benchmark.json"):
+    """Rename earlier results: this run may be ended before it has measured all of them again."""
+    found = [output / f"benchmark.{suffix}" for suffix in ("md", "json")]
+    number = next(n for n in count(1) if not any(_earlier(path, n).exists() for path in found))
+    for path in found:
         with suppress(FileNotFoundError):
-            path.replace(path.with_stem("benchmark.earlier"))
+            path.replace(_earlier(path, number))
+
+
+def _earlier(path: Path, number: int) -> Path:
+    return path.with_stem(f"benchmark.earlier-{number}")
 
 
 def _check_results(path: Path, names: Sequence[str]) -> None:

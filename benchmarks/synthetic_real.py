@@ -23,6 +23,7 @@ from kitsjax.evaluate.score_volumes import score
 from kitsjax.infer.ensemble import load_ensemble
 from kitsjax.infer.predict import segment
 from kitsjax.infer.predict_files import best_cpu_devices
+from kitsjax.input_file import check_is_folder
 from kitsjax.labels import EvaluationClass, LabelScheme
 from kitsjax.report.drawing import Drawing, save_drawing
 from kitsjax.report.slice_panels import draw_views
@@ -123,12 +124,12 @@ def main() -> int:
     parser.add_argument("--real", required=True, metavar="FOLDER", help="real CTs")
     parser.add_argument("--figures", metavar="FOLDER", help="folder for a figure of each CT")
     args = parser.parse_args()
-    cts = find_real_cts(args.real)
+    check_is_folder(Path(args.real), "no such folder", "give a folder of CTs")
     start_devices(load_settings(overrides=[f"run.cpu_devices={best_cpu_devices()}"]).run)
     models = load_ensemble(*args.model)
     scheme = models[0].scheme
     scores: list[RealScore] = []
-    for ct in cts:
+    for ct in find_real_cts(args.real):
         if ct.kidneys is None:
             continue
         began = time.perf_counter()

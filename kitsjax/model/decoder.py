@@ -110,19 +110,20 @@ def _merge_kernels(
 
 @jax.custom_vjp
 def _add_bias(x: Float[Array, "b z y x o"], bias: Float[Array, " o"]) -> Float[Array, "b z y x o"]:
-    """Add a bias in the type of x; its gradient is summed in float32.
+    """Add a bias in the type of x; its gradient is summed in float32 at least.
 
     JAX would sum it in the type of x, and in bfloat16 a sum of millions soon stops growing.
     """
     return x + bias.astype(x.dtype).reshape(1, 1, 1, 1, -1)
 
 
-def _add_bias_forward(x: Array, bias: Array) -> tuple[Array, None]:
-    return _add_bias(x, bias), None
+def _add_bias_forward(x: Array, bias: Array) -> tuple[Array, Array]:
+    return _add_bias(x, bias), bias
 
 
-def _add_bias_backward(_: None, gradient: Array) -> tuple[Array, Array]:
-    return gradient, gradient.astype(jnp.float32).sum((0, 1, 2, 3))
+def _add_bias_backward(bias: Array, gradient: Array) -> tuple[Array, Array]:
+    wide = jnp.float32 if bias.dtype.itemsize < 4 else bias.dtype
+    return gradient, gradient.astype(wide).sum((0, 1, 2, 3)).astype(bias.dtype)
 
 
 _add_bias.defvjp(_add_bias_forward, _add_bias_backward)

@@ -176,6 +176,10 @@ def _ways_to_fit(found: Forecast, settings: Settings, share: int) -> list[str]:
         ways.append(f"{2 * found.device_count} such devices: {share // 2} patch(es) each")
     if settings.network.max_features > 320:
         ways.append("--set network.max_features=320: nnU-Net's cap on the channels")
+    if found.chip and found.chip.gpu:
+        ways.append(
+            "XLA_PYTHON_CLIENT_MEM_FRACTION=0.95 in the environment: more of the GPU's memory"
+        )
     ways.append("a device with more memory")
     return ways
 

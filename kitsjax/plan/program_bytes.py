@@ -116,7 +116,7 @@ def _traffic(
         return max(_count(computations, each) for each in _branches(instruction))
     if operation == "call":
         return sum(_count(computations, each) for each in instruction.called("to_apply"))
-    if operation.endswith("-start") and instruction.kind.startswith("("):
+    if operation.endswith("-start") and operation != "all-reduce-start":
         # Its result names the operands again, beside what is written.
         return sizes[instruction.name]
     if operation == "fusion":

@@ -38,7 +38,7 @@ def test_the_table_has_a_line_for_each_baseline():
     assert "Measured on: processor P." in to_markdown(table)
 
 
-def test_a_goal_is_not_set_against_another_baseline():
+def test_a_goal_is_of_one_baseline_alone():
     """Where the first one could not be measured."""
     seconds = {name: ROUNDS[name] for name in ("kitsjax", "other")}
     found = row(seconds, goal=0.1, failures={"baseline": "not installed"})

@@ -1,13 +1,15 @@
 """What a run would need of a device, compiled for the devices that are here."""
 
 import math
+from types import SimpleNamespace
 
 import jax
 import pytest
 
 from kitsjax.plan import cost
+from kitsjax.plan.chips import CHIPS
 from kitsjax.plan.cost import count_work
-from kitsjax.plan.forecast import Forecast, forecast
+from kitsjax.plan.forecast import Forecast, _find_memory, forecast
 from kitsjax.settings import (
     AugmentSettings,
     NetworkSettings,
@@ -101,3 +103,19 @@ def test_operations_are_counted_where_xla_cannot(found, monkeypatch):
     assert counted.train.flops == pytest.approx(found.train.flops, rel=0.2)
     assert counted.predict.flops == pytest.approx(found.predict.flops, rel=0.2)
     assert math.isnan(counted.predict.bytes_moved)
+
+
+@pytest.mark.parametrize(
+    ("kind", "is_here", "limit", "expected"),
+    [
+        # JAX takes three quarters of a GPU, and all of a TPU; what it says of itself goes first.
+        ("NVIDIA H100 80GB HBM3", False, None, 60e9),
+        ("NVIDIA H100 80GB HBM3", True, 70e9, 70e9),
+        ("NVIDIA H100 80GB HBM3", True, None, 60e9),
+        ("TPU v4", False, None, 32 * 2**30),
+    ],
+)
+def test_memory_is_what_jax_has_of_it(kind, is_here, limit, expected):
+    stats = None if limit is None else {"bytes_limit": limit}
+    device = SimpleNamespace(platform="gpu", memory_stats=lambda: stats)
+    assert _find_memory(device, CHIPS[kind], is_here=is_here) == expected

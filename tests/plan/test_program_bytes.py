@@ -132,25 +132,17 @@ def test_the_larger_branch_counts():
     assert count_program_bytes(text) == 64
 
 
-def test_an_asynchronous_operation_counts_once():
-    text = program(
-        A,
-        "%s = (f32[8]{0}, f32[8]{0}) all-reduce-start(%a), replica_groups={{0,1}}, to_apply=%sum",
-        "ROOT %d = f32[8]{0} all-reduce-done(%s)",
-    )
-    assert count_program_bytes(text) == 64
-
-
 @pytest.mark.parametrize(
     ("start", "done", "expected"),
     [
-        # Of a tuple with the operand and a context, and of the result alone.
+        # Tuples with the operand, one of them with a context; and the result alone.
+        ("(f32[8]{0}, f32[16]{0}) all-gather-start(%a), dimensions={0}", "all-gather-done", 96),
         ("(f32[8]{0}, f32[8]{0}, u32[]) copy-start(%a)", "copy-done", 68),
         ("f32[8]{0} all-reduce-start(%a), replica_groups={{0,1}}, to_apply=%sum",
          "all-reduce-done", 64),
     ],
 )  # fmt: skip
-def test_results_of_asynchronous_operations(start, done, expected):
+def test_an_asynchronous_operation_counts_once(start, done, expected):
     text = program(A, f"%s = {start}", f"ROOT %d = f32[8]{{0}} {done}(%s)")
     assert count_program_bytes(text) == expected
 
