@@ -52,7 +52,7 @@ def hash_voxels(array: np.ndarray) -> str:
     digest = hashlib.blake2b(repr(array.shape).encode(), digest_size=16)
     for plane in array:
         # The sum of -0.0 and 0 is 0.0.
-        digest.update((plane.astype(np.float32) + np.float32(0)).tobytes())
+        digest.update((plane.astype(np.float32, copy=False) + np.float32(0)).tobytes())
     return digest.hexdigest()
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from kitsjax.data.case import Case
 from kitsjax.errors import InputError
-from kitsjax.image.file_format import image_stem, list_unused, note_passed_over
+from kitsjax.image.file_format import image_stem, list_unused, note_left
 from kitsjax.input_file import describe_absence
 
 TEST_FOLDERS = ("imagesTs", "labelsTs")
@@ -87,8 +87,7 @@ def note_unused(root: str | Path, cases: Sequence[Case]) -> None:
         used |= {case.image, case.label} if case.dataset else {case.folder}
     detached = {path.with_suffix("") for path in used if path.suffix.lower() in _DETACHED}
     left = list_unused(root, used)
-    own = [path for path in left if _is_description(path) or _is_voxels(path, detached)]
-    note_passed_over(root, {*used, *own})
+    note_left(root, [p for p in left if not (_is_description(p) or _is_voxels(p, detached))])
 
 
 def _is_description(path: Path) -> bool:

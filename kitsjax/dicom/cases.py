@@ -46,7 +46,8 @@ def find_dicom(path: Path, label: str | None = None) -> list[tuple[Series, str]]
     if not files:
         return []
     series, damaged = read_series(files, str(path))
-    _note_passed_over(path, files)
+    numbers = _number_folders(path)
+    _note_passed_over(path, files, numbers)
     cases: dict[Path, list[Series]] = {}
     for one in series:
         cases.setdefault(_case_folder(path, one), []).append(one)
@@ -60,7 +61,7 @@ def find_dicom(path: Path, label: str | None = None) -> list[tuple[Series, str]]
         (_choose(label_series(found, _place(path, folder, names)), label), names[folder])
         for folder, found in sorted(cases.items())
     ]
-    return [*chosen, *_list_lost(path, lost, files, damaged)]
+    return [*chosen, *_list_lost(path, lost, files, damaged, numbers)]
 
 
 def _top(path: Path, file: Path) -> Path:
@@ -144,10 +145,14 @@ def _choose(series: Sequence[Series], label: str | None) -> Series:
 
 
 def _list_lost(
-    path: Path, lost: Collection[Path], files: Sequence[Path], damaged: Sequence[Path]
+    path: Path,
+    lost: Collection[Path],
+    files: Sequence[Path],
+    damaged: Sequence[Path],
+    numbers: Mapping[Path, int],
 ) -> Iterator[tuple[Series, str]]:
     """Yield for each folder of which no file can be read a series that says so."""
-    numbers, unreadable = _number_folders(path), set(damaged)
+    unreadable = set(damaged)
     for folder in sorted(lost):
         inside = [file for file in files if _top(path, file) == folder]
         bad = [file for file in inside if file in unreadable]
@@ -160,13 +165,12 @@ def _list_lost(
         yield Series((none,), str(path), "", fault), where
 
 
-def _note_passed_over(path: Path, files: Sequence[Path]) -> None:
+def _note_passed_over(path: Path, files: Sequence[Path], numbers: Mapping[Path, int]) -> None:
     """Log one note on what is visible in a folder and holds none of its DICOM files.
 
     It counts files, and gives numbers of folders, for their names may be patients'.
     """
     used = {path.joinpath(*file.relative_to(path).parts[:1]) for file in files}
-    numbers = _number_folders(path)
     left = [each for each in list_folder(path) if each not in used and each.name != "DICOMDIR"]
     folders = [numbers[each] for each in left if each in numbers]
     texts = []

@@ -146,7 +146,12 @@ def same_stem(name: str, stem: str) -> bool:
 
 def note_passed_over(folder: Path, used: Collection[Path]) -> None:
     """Log one note that counts and names what `list_unused` lists in a folder."""
-    if left := list_unused(folder, used):
+    note_left(folder, list_unused(folder, used))
+
+
+def note_left(folder: Path, left: Sequence[Path]) -> None:
+    """Log one note that counts and names files and folders in a folder, unless there are none."""
+    if left:
         _logger.warning("%s: passed over %s", folder, _count_files(folder, left))
 
 

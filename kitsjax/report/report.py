@@ -23,6 +23,9 @@ from kitsjax.run_record import KeptEpoch
 
 PAGE_NAME = "report.html"
 
+_FORMATS = {"md": to_markdown, "csv": to_csv, "tex": to_latex}
+"""What writes a table to text, by the suffix of its file."""
+
 OPTIONAL_TABLES = ("failure_modes", "sensitivity", "absent_classes")
 """Tables that a report has only where there is something to say: see `make_tables`."""
 
@@ -67,14 +70,14 @@ def write_report(
     drawings = draw_figures(evaluation, epochs, predictions, dataset, kept)
     written = []
     for name, table in tables.items():
-        contents = {"md": to_markdown(table), "csv": to_csv(table), "tex": to_latex(table)}
+        contents = {suffix: write(table) for suffix, write in _FORMATS.items()}
         if name == "table_1":
             contents["csv"] = to_csv(tidy_scores(evaluation, compare))
         for suffix, content in contents.items():
             written.append(folder / f"{name}.{suffix}")
             write_text(written[-1], content)
     for name in set(OPTIONAL_TABLES) - set(tables):
-        for suffix in ("md", "csv", "tex"):
+        for suffix in _FORMATS:
             remove_file(folder / f"{name}.{suffix}")
     images = {}
     for drawing in drawings:

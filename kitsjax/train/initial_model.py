@@ -2,10 +2,10 @@
 
 from typing import NoReturn
 
-from kitsjax.config import choose_scheme
+from kitsjax.config import choose_scheme, to_inline_toml
 from kitsjax.errors import InputError
 from kitsjax.infer.bundle import Bundle, read_bundle
-from kitsjax.infer.parameter_shapes import Parameters, describe_difference, network_parameters
+from kitsjax.infer.parameter_shapes import Parameters, network_parameters
 from kitsjax.settings import Settings
 
 _SHAPING = (
@@ -35,7 +35,7 @@ def read_initial(settings: Settings) -> Bundle:
     if bundle.settings.loss.regions != settings.loss.regions:
         _refuse_network(settings, bundle)
     theirs, ours = (_list_parameters(each, bundle) for each in (bundle.settings, settings))
-    if describe_difference(theirs, ours):
+    if theirs != ours:
         _refuse_network(settings, bundle)
     return bundle
 
@@ -88,7 +88,5 @@ def _refuse_network(settings: Settings, bundle: Bundle) -> NoReturn:
 def _read(settings: Settings, name: str) -> str:
     """Return the value of a setting as `--set` takes it."""
     section, _, field = name.partition(".")
-    value = getattr(getattr(settings, section), field)
-    if isinstance(value, bool):
-        return str(value).lower()
-    return str(list(value)).replace(" ", "") if isinstance(value, tuple) else str(value)
+    # Without spaces, at which a shell would split it.
+    return to_inline_toml(getattr(getattr(settings, section), field)).replace(" ", "")
