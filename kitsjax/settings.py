@@ -442,6 +442,13 @@ class PredictSettings(Section):
         description="way back to the CT's own grid; label: nearest neighbor; probability: class "
         "probabilities linearly, then the most probable class: smoother surfaces",
     )
+    least_lesion_certainty: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="post-processing: turn lesions into the organ, or else into background, of "
+        "whose voxels the mean probability to belong to any lesion is lower than this; 0: none",
+    )
     lesions_touch_organ: bool = Field(
         False,
         description="post-processing: remove lesions (tumors and cysts) that touch no voxel of the "
@@ -452,6 +459,13 @@ class PredictSettings(Section):
         ge=0,
         description="post-processing: turn lesions smaller than this, ml, into the organ where "
         "they touch it, else into background; 0: none",
+    )
+    lesion_majority: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="post-processing: give a lesion of several labels the most frequent one as a "
+        "whole, if at least this share of its volume has it; 0.5: always, of two labels; 0: never",
     )
     least_organ_ml: float = Field(
         0.0,

@@ -4,6 +4,8 @@ Components are found among a list of voxels instead of in a volume, so a stray v
 others costs one voxel. NumPy joins neighboring runs of voxels, a SciPy graph does the rest.
 """
 
+import itertools
+
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
@@ -12,6 +14,24 @@ from kitsjax.types import Shape
 
 Voxels = tuple[np.ndarray, ...]
 """Indices z, y and x of a list of voxels, each (n,), in C order."""
+
+NEIGHBORS = [offset for offset in itertools.product((-1, 0, 1), repeat=3) if any(offset)]
+"""Offsets (z, y, x) of the 26 voxels that touch a voxel."""
+
+FACES = [offset for offset in NEIGHBORS if sum(map(abs, offset)) == 1]
+"""Those of the six that touch it by a face."""
+
+
+def shift_voxels(voxels: Voxels, offset: tuple[int, ...], shape: Shape) -> Voxels:
+    """Shift voxels, but not over the volume's edge, which leads to another of their neighbors.
+
+    Args:
+        voxels: the listed voxels.
+        offset: of `NEIGHBORS`.
+        shape: shape (z, y, x) of the volume.
+    """
+    axes = zip(voxels, offset, shape, strict=True)
+    return tuple(np.clip(axis + step, 0, size - 1) for axis, step, size in axes)
 
 
 def connect_voxels(voxels: Voxels, shape: Shape) -> np.ndarray:

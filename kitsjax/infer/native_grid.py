@@ -6,7 +6,7 @@ around a few slices of the CT are there, these slices are computed, and only whe
 than the background can win.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Literal
 
 import numpy as np
@@ -55,6 +55,7 @@ def resample_probabilities(
     like: np.ndarray,
     way: Literal["label", "probability"],
     out: Float[np.ndarray, "k Z Y X"] | None = None,
+    see: Callable[[Float[np.ndarray, "k n y x"], UInt8[np.ndarray, "n y x"]], None] | None = None,
 ) -> UInt8[np.ndarray, "Z Y X"]:
     """Bring probabilities, which come in slabs, to the CT's grid; take the most probable class.
 
@@ -68,6 +69,8 @@ def resample_probabilities(
         like: see `resample_label`.
         way: "probability" interpolates linearly; "label" takes the nearest neighbor.
         out: gets the probabilities on the CT's grid, whose argmax is the label map.
+        see: is called, slice after slice of the CT, with the probabilities and labels of a box
+            outside of which these slices are background.
 
     Returns:
         The label map; of equally probable classes the lowest value.
@@ -86,6 +89,8 @@ def resample_probabilities(
         label[box] = part.argmax(0)
         if out is not None:
             out[:, *box] = part
+        if see is not None:
+            see(part, label[box])
     return label
 
 

@@ -12,33 +12,41 @@ any lesion label, so that a tumor within a cyst is one with it. Memory grows wit
 (some 100 bytes each at most), and by one copy of the label map, not with the CT.
 """
 
-import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
-from scipy import ndimage
+from jaxtyping import Float, UInt8
 
-from kitsjax.image.connect_voxels import Voxels, connect_voxels
+from kitsjax.image.connect_voxels import NEIGHBORS, Voxels, connect_voxels, shift_voxels
+from kitsjax.infer.holes import fill_holes
 from kitsjax.labels import BACKGROUND, LabelScheme
 from kitsjax.settings import PredictSettings
 
 Label = UInt8[np.ndarray, "z y x"]
-
-_Offsets = list[tuple[int, ...]]
-
-_NEIGHBORS: _Offsets = [o for o in itertools.product((-1, 0, 1), repeat=3) if any(o)]
-_FACES: _Offsets = [o for o in _NEIGHBORS if sum(map(abs, o)) == 1]
 
 CHOICE = "postprocess"
 """Key of a model's provenance that says which steps were chosen by held-out scores, and why."""
 
 
 def postprocess(
-    label: Label, voxel_mm3: float, settings: PredictSettings, scheme: LabelScheme
+    label: Label,
+    voxel_mm3: float,
+    settings: PredictSettings,
+    scheme: LabelScheme,
+    certainty: Float[np.ndarray, " n"] | None = None,
 ) -> Label:
-    """Apply the steps that the settings ask for; without any it is the label map itself."""
+    """Apply the steps that the settings ask for; without any it is the label map itself.
+
+    Args:
+        label: the label map.
+        voxel_mm3: volume of a voxel in mm³.
+        settings: which steps.
+        scheme: what the labels mean.
+        certainty: see `replace_unsure_lesions`, which comes before the steps; None: it is left out.
+    """
+    if certainty is not None:
+        label = replace_unsure_lesions(label, certainty, scheme, settings.least_lesion_certainty)
     for name, value in get_steps(settings).items():
         label = STEPS[name](label, voxel_mm3, scheme, value)
     return label
@@ -56,6 +64,26 @@ def keep_choice(settings: PredictSettings, provenance: Mapping[str, Any]) -> Pre
     return PredictSettings.model_validate(settings.model_dump() | chosen)
 
 
+def replace_unsure_lesions(
+    label: Label, certainty: Float[np.ndarray, " n"], scheme: LabelScheme, value: float
+) -> Label:
+    """Turn lesions whose mean certainty is below `value` into the organ, or into background.
+
+    They become the organ where they touch it. This is none of the `STEPS`, since these know the
+    label map alone, as `bin/postprocess.py` does, which tries them on masks.
+
+    Args:
+        label: the label map as it was predicted.
+        certainty: of each lesion voxel, in C order, the probability that it belongs to a lesion:
+            the sum over the lesion labels.
+        scheme: what the labels mean.
+        value: from 0 to 1.
+    """
+    voxels, lesion = _find_lesions(label, scheme)
+    unsure = np.bincount(lesion, certainty) < value * np.bincount(lesion)
+    return _replace(label, voxels, lesion, unsure, scheme)
+
+
 def require_organ(label: Label, voxel_mm3: float, scheme: LabelScheme, value: bool) -> Label:
     """Turn lesions that touch no voxel of the organ into background."""
     voxels, lesion = _find_lesions(label, scheme)
@@ -71,13 +99,25 @@ def replace_small_lesions(
 ) -> Label:
     """Turn lesions below `value` ml into the organ where they touch it, else into background."""
     voxels, lesion = _find_lesions(label, scheme)
-    small = (np.bincount(lesion) * voxel_mm3 / 1000 < value)[lesion]
-    organ = _find_organ(scheme)
-    if organ is not None:
-        touching = _mark(lesion, _touches(label, voxels, organ))[lesion]
-        label = _change(label, voxels, small & touching, organ)
-        small &= ~touching
-    return _change(label, voxels, small, BACKGROUND)
+    small = np.bincount(lesion) * voxel_mm3 / 1000 < value
+    return _replace(label, voxels, lesion, small, scheme)
+
+
+def unify_lesions(label: Label, voxel_mm3: float, scheme: LabelScheme, value: float) -> Label:
+    """Give each lesion its most frequent label, if at least the share `value` of it has that one.
+
+    Of labels that are equally frequent it is the one whose number is lowest.
+    """
+    voxels, lesion = _find_lesions(label, scheme)
+    own, lesions = label[voxels], np.array(sorted(scheme.lesions), np.uint8)
+    counts = np.array([np.bincount(lesion, own == each) for each in lesions])
+    if not counts.any():
+        return label
+    uniform = counts.max(axis=0) >= value * counts.sum(axis=0)
+    most = lesions[counts.argmax(axis=0)]
+    for each in lesions:
+        label = _change(label, voxels, (uniform & (most == each))[lesion] & (own != each), each)
+    return label
 
 
 def remove_detached(label: Label, voxel_mm3: float, scheme: LabelScheme, value: float) -> Label:
@@ -105,26 +145,10 @@ def keep_largest(label: Label, voxel_mm3: float, scheme: LabelScheme, value: int
     return _change(label, voxels, ~kept[component], BACKGROUND)
 
 
-def fill_holes(label: Label, voxel_mm3: float, scheme: LabelScheme, value: str) -> Label:
-    """Give each hole the label that most faces around it have; of equally many the lowest.
-
-    A hole is a part of the background, connected by faces, that labeled voxels enclose: within its
-    axial slice with `value` "slices", on all sides with "volume".
-    """
-    depth = int(value == "volume")
-    boxes = _component_boxes(label) if depth else _slice_boxes(label)
-    offsets = [offset for offset in _FACES if depth or not offset[0]]
-    filled = label
-    for hole in itertools.chain.from_iterable(_find_holes(label, box, depth) for box in boxes):
-        around = np.concatenate([label[_shift(hole, o, label.shape)] for o in offsets])
-        filled = label.copy(order="K") if filled is label else filled
-        filled[hole] = np.bincount(around[around > BACKGROUND]).argmax()
-    return filled
-
-
 STEPS: dict[str, Callable[[Label, float, LabelScheme, Any], Label]] = {
     "lesions_touch_organ": require_organ,
     "least_lesion_ml": replace_small_lesions,
+    "lesion_majority": unify_lesions,
     "least_organ_ml": remove_detached,
     "largest_components": keep_largest,
     "fill_holes": fill_holes,
@@ -151,20 +175,26 @@ def _find_lesions(label: Label, scheme: LabelScheme) -> tuple[Voxels, np.ndarray
 def _touches(label: Label, voxels: Voxels, value: int) -> np.ndarray:
     """Tell of each listed voxel (n,) whether it touches a voxel of this label."""
     found = np.zeros(len(voxels[0]), bool)
-    for offset in _NEIGHBORS:
-        found |= label[_shift(voxels, offset, label.shape)] == value
+    for offset in NEIGHBORS:
+        found |= label[shift_voxels(voxels, offset, label.shape)] == value
     return found
-
-
-def _shift(voxels: Voxels, offset: tuple[int, ...], shape: tuple[int, ...]) -> Voxels:
-    """Shift voxels, but not over the volume's edge, which leads to another of their neighbors."""
-    axes = zip(voxels, offset, shape, strict=True)
-    return tuple(np.clip(axis + step, 0, size - 1) for axis, step, size in axes)
 
 
 def _mark(component: np.ndarray, of_voxel: np.ndarray) -> np.ndarray:
     """Tell of each component whether any of its voxels is marked."""
     return np.bincount(component, of_voxel) > 0
+
+
+def _replace(
+    label: Label, voxels: Voxels, lesion: np.ndarray, chosen: np.ndarray, scheme: LabelScheme
+) -> Label:
+    """Turn the chosen lesions into the organ where they touch it, else into background."""
+    organ, chosen = _find_organ(scheme), chosen[lesion]
+    if organ is not None:
+        touching = _mark(lesion, _touches(label, voxels, organ))[lesion]
+        label = _change(label, voxels, chosen & touching, organ)
+        chosen = chosen & ~touching
+    return _change(label, voxels, chosen, BACKGROUND)
 
 
 def _change(label: Label, voxels: Voxels, chosen: np.ndarray, value: int) -> Label:
@@ -175,42 +205,3 @@ def _change(label: Label, voxels: Voxels, chosen: np.ndarray, value: int) -> Lab
     changed = label.copy(order="K")
     changed[tuple(axis[chosen] for axis in voxels)] = value
     return changed
-
-
-def _slice_boxes(label: Label) -> Iterator[tuple[slice, ...]]:
-    """Yield the box around the labeled voxels of each axial slice that has some."""
-    for z, plane in enumerate(label):
-        for box in ndimage.find_objects((plane > BACKGROUND).view(np.uint8)):
-            yield slice(z, z + 1), *box
-
-
-def _component_boxes(label: Label) -> Iterator[tuple[slice, ...]]:
-    """Yield the box around each component of labeled voxels: a hole lies within one of them."""
-    voxels = np.nonzero(label)
-    for part in _split(voxels, connect_voxels(voxels, label.shape)):
-        yield tuple(slice(axis.min(), axis.max() + 1) for axis in part)
-
-
-def _find_holes(label: Label, box: tuple[slice, ...], depth: int) -> Iterator[Voxels]:
-    """Yield the voxels of each hole in a box, outside of which is background.
-
-    Args:
-        label: the label map.
-        box: slices (z, y, x).
-        depth: 1; or 0 for a single slice, before and behind which nothing is looked at.
-    """
-    widths = ((depth, depth), (1, 1), (1, 1))
-    # The first part holds the first voxel, which is outside, and all that touches the border.
-    parts, _ = ndimage.label(np.pad(label[box] == BACKGROUND, widths, constant_values=True))
-    voxels = np.nonzero(parts > 1)
-    numbers = parts[voxels] - 2
-    starts = [side.start - width for side, (width, _) in zip(box, widths, strict=True)]
-    yield from _split(tuple(a + s for a, s in zip(voxels, starts, strict=True)), numbers)
-
-
-def _split(voxels: Voxels, component: np.ndarray) -> Iterator[Voxels]:
-    """Yield the voxels of each component, of which there may be none."""
-    if len(component):
-        order = np.argsort(component, kind="stable")
-        for part in np.split(order, np.cumsum(np.bincount(component))[:-1]):
-            yield tuple(axis[part] for axis in voxels)

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Num, UInt8
 
 from kitsjax.data.preprocess import preprocess_images
 from kitsjax.image.volume import Grid, Volume, require_volume
+from kitsjax.infer.lesion_certainty import LesionCertainty
 from kitsjax.infer.native_grid import join_slabs, resample_label, resample_probabilities
 from kitsjax.infer.postprocess import postprocess
 from kitsjax.infer.predict_slabs import predict_slabs
@@ -138,7 +139,7 @@ def needs_probabilities(settings: PredictSettings, wanted: bool = False) -> bool
         settings: how to predict.
         wanted: whether the probabilities themselves are wanted, too.
     """
-    return wanted or settings.resample == "probability"
+    return wanted or settings.resample == "probability" or settings.least_lesion_certainty > 0
 
 
 def to_native(
@@ -159,17 +160,20 @@ def to_native(
         like: an array of the CT's shape and memory layout; its voxels do not matter.
         grid: the CT's.
         settings: how to predict; `resample` says how to come back to the CT's grid, and the
-            settings of `postprocess.STEPS` what is done there.
+            settings of `postprocess.postprocess` what is done there.
         scheme: the labels.
         out: gets the class probabilities on the CT's grid, whose argmax is the label map before
             post-processing; None: they are not wanted.
     """
     arrays = _read(slabs)
+    certainty = LesionCertainty(scheme) if settings.least_lesion_certainty else None
     if needs_probabilities(settings, out is not None):
-        label = resample_probabilities(arrays, shape, like, settings.resample, out)
+        see = certainty.add if certainty else None
+        label = resample_probabilities(arrays, shape, like, settings.resample, out, see)
     else:
         label = resample_label(arrays, shape, like)
-    return postprocess(label, grid.voxel_mm3, settings, scheme)
+    found = certainty.join() if certainty else None
+    return postprocess(label, grid.voxel_mm3, settings, scheme, found)
 
 
 def predict_label(

@@ -24,6 +24,7 @@ from kitsjax.types import Spacing
 VALUES: dict[str, tuple[Any, ...]] = {
     "lesions_touch_organ": (True,),
     "least_lesion_ml": (0.1, 0.5),
+    "lesion_majority": (0.5, 0.8),
     "least_organ_ml": (1.0, 10.0),
     "largest_components": (2,),
     "fill_holes": ("slices", "volume"),

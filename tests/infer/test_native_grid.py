@@ -7,7 +7,9 @@ import pytest
 from scipy import ndimage
 
 from kitsjax.image.resample import interpolate_linear, resample_nearest
+from kitsjax.infer.lesion_certainty import LesionCertainty
 from kitsjax.infer.native_grid import SLAB_SLICES, resample_label, resample_probabilities
+from kitsjax.labels import KITS
 
 
 def cut(array, planes):
@@ -171,6 +173,26 @@ def test_slabs_of_any_size_give_the_same(shape, way):
         np.testing.assert_array_equal(found, label)
         found = resample_probabilities(cut(by_class, planes), (12, 14, 13), like, way)
         np.testing.assert_array_equal(found, label)
+
+
+@pytest.mark.parametrize("way", ["label", "probability"])
+def test_certainty_is_listed_as_the_lesion_voxels(way):
+    """In C order, whatever the slabs and the memory order, also of a CT that is never a lesion."""
+    by_class, shape = random_probabilities((12, 14, 13)), (33, 30, 21)
+    out = np.empty((4, *shape), np.float32)
+    for like in (np.empty(shape, np.uint8), np.empty(shape[::-1], np.uint8).T):
+        for planes in (2, 5):
+            certainty, slabs = LesionCertainty(KITS), cut(by_class, planes)
+            arguments = (12, 14, 13), like, way
+            label = resample_probabilities(slabs, *arguments, out, LesionCertainty(KITS).add)
+            resample_probabilities(slabs, *arguments, see=certainty.add)
+            found = certainty.join()
+            assert found.dtype == np.float32
+            np.testing.assert_array_equal(found, (out[2] + out[3])[(label == 2) | (label == 3)])
+            assert len(np.unique(found)) > 50
+    empty, background = LesionCertainty(KITS), line_probabilities([0.1, 0.2], 1)
+    resample_probabilities([background], (1, 2, 1), np.empty((3, 3, 3)), way, see=empty.add)
+    assert empty.join().shape == (0,)
 
 
 @pytest.mark.parametrize("way", ["label", "probability"])

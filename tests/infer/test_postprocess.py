@@ -82,6 +82,66 @@ def test_a_speck_in_a_cyst_is_part_of_it():
 
 
 @pytest.mark.parametrize(
+    ("least", "rows"),
+    [
+        # The tumor at the kidney has a mean of 0.75, its part of 0.5 included; the cyst 0.5.
+        (0.5, ("112.33", "122...", "......")),
+        (0.6, ("112...", "122...", "......")),
+        (0.75, ("112...", "122...", "......")),
+        (0.76, ("111...", "111...", "......")),
+    ],
+)
+def test_unsure_lesions_become_what_is_around(least, rows):
+    label = draw("112.33", "122...", "......")
+    label.flags.writeable = False
+    certainty = np.array([0.75, 0.75, 0.25, 1.0, 0.5], np.float32)
+    settings = PredictSettings(least_lesion_certainty=least)
+    found = postprocess(label, VOXEL_MM3, settings, KITS, certainty)
+    np.testing.assert_array_equal(found, draw(*rows))
+
+
+def test_nothing_is_unsure_without_lesions():
+    label, settings = draw("11.1"), PredictSettings(least_lesion_certainty=0.9)
+    assert postprocess(label, VOXEL_MM3, settings, KITS, np.zeros(0, np.float32)) is label
+
+
+@pytest.mark.parametrize(
+    ("share", "rows"),
+    [
+        (0.0, ("12231.33", "12231.22", "..2.1...")),
+        # Five of seven and two of four: of equally many the lower label.
+        (0.5, ("12221.22", "12221.22", "..2.1...")),
+        (0.7, ("12221.33", "12221.22", "..2.1...")),
+        (0.8, ("12231.33", "12231.22", "..2.1...")),
+    ],
+)
+def test_a_lesion_gets_its_most_frequent_label(share, rows):
+    label = draw("12231.33", "12231.22", "..2.1...")
+    np.testing.assert_array_equal(apply(label, lesion_majority=share), draw(*rows))
+
+
+def test_a_cyst_may_be_the_majority():
+    """Labels that are no lesions stay, and so does a lesion of one label."""
+    label, cyst = draw("132.2", "133.2", "131.1"), draw("133.2", "133.2", "131.1")
+    np.testing.assert_array_equal(apply(label, lesion_majority=0.5), cyst)
+    kidneys = draw("11..1", "11.11")
+    np.testing.assert_array_equal(apply(kidneys, lesion_majority=0.5), kidneys)
+
+
+def test_the_majority_of_other_schemes():
+    """Three lesion labels, of which none has a half; and a scheme without any."""
+    label = draw("52341", "52341", "2...1")
+    names, every = ("background", "organ", "a", "b", "c", "d"), (1, 2, 3, 4, 5)
+    scheme = LabelScheme(names, (EvaluationClass("all", "All", every, 1.0),), lesions=(5, 4, 3, 2))
+    for share, rows in ((0.3, ("22221", "22221", "2...1")), (0.5, ("52341", "52341", "2...1"))):
+        found = postprocess(label, VOXEL_MM3, PredictSettings(lesion_majority=share), scheme)
+        np.testing.assert_array_equal(found, draw(*rows))
+    organs = LabelScheme(names[:3], (EvaluationClass("all", "All", (1, 2), 1.0),))
+    found = postprocess(draw("112"), VOXEL_MM3, PredictSettings(lesion_majority=0.5), organs)
+    np.testing.assert_array_equal(found, draw("112"))
+
+
+@pytest.mark.parametrize(
     ("count", "rows"),
     [
         (1, ("111...", "112...", "......", "......")),
@@ -128,7 +188,10 @@ def test_holes_of_the_volume():
 def test_every_step_is_a_setting_that_is_off(name):
     """None is on by default, none changes an empty map, and none writes to its argument."""
     assert not getattr(PredictSettings(), name)
-    value = {"lesions_touch_organ": True, "largest_components": 1, "fill_holes": "volume"}
+    value = {
+        "lesions_touch_organ": True, "lesion_majority": 0.5, "largest_components": 1,
+        "fill_holes": "volume",
+    }  # fmt: skip
     on = {name: value.get(name, 1.5)}
     assert get_steps(PredictSettings(**on)) == on
     assert not apply(np.zeros((3, 4, 5), np.uint8), **on).any()

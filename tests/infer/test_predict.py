@@ -220,6 +220,23 @@ def test_segment_removes_what_holds_no_kidney():
     assert not segment(dataclasses.replace(model, predict=settings), volume).array.any()
 
 
+@pytest.mark.parametrize("resample", ["label", "probability"])
+def test_segment_drops_unsure_lesions(resample):
+    """Of two cubes the one stays whose voxels are surely above the threshold."""
+    array = bright_cube()
+    array[8:16, 10:20, 20:28] = 420
+    volume, sure = make_volume(array, (2.0, 2.0, 2.0)), np.s_[:, :, :17]
+    model = threshold_model()
+    for least in (0.0, 0.5, 0.8, 1.0):
+        update = {"resample": resample, "least_lesion_certainty": least}
+        settings = model.predict.model_copy(update=update)
+        found = segment(dataclasses.replace(model, predict=settings), volume).array
+        assert found[sure].any() == (least < 1)
+        assert found.any() == (least < 1)
+        found[sure] = 0
+        assert found.any() == (least < 0.8)
+
+
 def test_segment_mirrors_when_asked():
     volume = make_volume(random_image((12, 12, 12)), (2.0, 2.0, 2.0))
     model = voxel_model(Positional())

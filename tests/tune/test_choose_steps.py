@@ -24,8 +24,8 @@ def make_scores(gain, present=None):
 def test_every_step_is_tried():
     assert list(VALUES) == list(STEPS)
     choices = list_choices({})
-    assert choices[0] == (False, 0.0, 0.0, 0, "")
-    assert len(choices) == len(set(choices)) == 2 * 3 * 3 * 2 * 3
+    assert choices[0] == (False, 0.0, 0.0, 0.0, 0, "")
+    assert len(choices) == len(set(choices)) == 2 * 3 * 3 * 3 * 2 * 3
     for present in ({"least_organ_ml": 1.0}, {"least_organ_ml": 3.0, "fill_holes": "volume"}):
         chosen = dict(zip(STEPS, list_choices(present)[0], strict=True))
         assert chosen == {name: present.get(name, type(VALUES[name][0])()) for name in STEPS}

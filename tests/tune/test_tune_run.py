@@ -121,7 +121,7 @@ def test_scores_are_those_of_each_choice(make_run, tmp_path):
     choices, found = list_choices({}), score_choices({}, KITS, (case, path))
     truth = measure_label(true_label(1), SPACING_MM, KITS)
     prediction = read_label(path)
-    assert len(found) == len(choices) == 32
+    assert len(found) == len(choices) == 64
     for choice, scores in list(zip(choices, found, strict=True))[::3]:
         settings = PredictSettings(**dict(zip(score_steps.STEPS, choice, strict=True)))
         label = postprocess(prediction.array, prediction.grid.voxel_mm3, settings, KITS)
