@@ -1,14 +1,17 @@
 """An epoch of training against the same steps with nothing beside them: does the device wait?
 
 kitsjax is `kitsjax.train.loop.TrainingLoop` with its pipeline, log and checkpoints, and the seconds
-are those that it logs for each epoch. The other contender gives the steps of an epoch to the device
-one after another and waits for the last. Its batch lies on the device and is not augmented, so the
-ratio contains all costs of real data (reading, sending and augmenting it) and of the loop.
+are those that it logs for each epoch. The other contenders give the steps of an epoch to the device
+one after another and wait for the last. Their batch lies on the device. That of "steps alone" is
+not augmented, so its ratio contains all costs of real data (reading, sending and augmenting it) and
+of the loop. "Steps, augmented" augments as the loop does, on the device, which leaves the costs
+that the loop could hide behind the steps.
 """
 
 import shutil
 import statistics
 import time
+from functools import partial
 from typing import Any, NamedTuple
 
 from benchmarks.definition import AS_COMMANDS, Benchmark, Contender, Job, Measurement, Size
@@ -28,6 +31,7 @@ from kitsjax.settings import (
 )
 from kitsjax.train.time_account import PARTS
 from kitsjax.training_log import LOG_NAME, read_epochs
+from kitsjax.types import Shape
 
 _AUGMENTATIONS = ("mirror", "rotate", "scale", "brightness", "contrast", "gamma")
 
@@ -119,20 +123,25 @@ def _run_training(job: Job) -> Measurement:
     )
 
 
-def _run_dispatch(job: Job) -> Measurement:
+def _run_dispatch(augmented: bool, job: Job) -> Measurement:
     """Give the steps of each epoch to the device, and do nothing else."""
     import jax
 
     from kitsjax.devices import start_devices
+    from kitsjax.train.augment import oversized_shape
     from kitsjax.train.program import build_program, first_state
     from kitsjax.train.replication import replicate
 
     settings = epoch_settings(job)
-    settings = settings.model_copy(update={"augment": _augment_with(0.0)})
+    if not augmented:
+        settings = settings.model_copy(update={"augment": _augment_with(0.0)})
     start_devices(settings.run, keep_memory=True)
     program, train = build_program(settings), settings.train
-    state, arrays = replicate(first_state(settings, program)), make_device_batch(settings)
-    patches = {name: arrays[name] for name in ("image", "label")}
+    patch_shape = settings.sampling.patch_shape
+    state = replicate(first_state(settings, program))
+    arrays = make_device_batch(settings, oversized_shape(patch_shape, settings.augment))
+    patches = make_device_batch(settings, patch_shape)
+    del patches["index"]
     seconds, result = [], None
     with PeakMemory() as peak:
         for _ in range(train.epochs):
@@ -147,22 +156,28 @@ def _run_dispatch(job: Job) -> Measurement:
     return Measurement(seconds[1:], units=units, peak_bytes=peak.bytes)
 
 
-def make_device_batch(settings: Settings) -> dict[str, Any]:
-    """Make a dummy batch on the devices, as the training loop sends a batch to them."""
+def make_device_batch(settings: Settings, shape: Shape) -> dict[str, Any]:
+    """Make a dummy batch on the devices, as the training loop sends a batch to them.
+
+    Args:
+        settings: they have the number of patches and their type.
+        shape: (z, y, x) of a patch.
+    """
     from kitsjax.train.replication import send
 
-    sampling = settings.sampling
-    return send(make_batch(sampling.patch_shape, sampling.batch_size, settings.preprocess.dtype))
+    return send(make_batch(shape, settings.sampling.batch_size, settings.preprocess.dtype))
 
 
 BENCHMARK = Benchmark(
     "epoch",
-    "an epoch of the training loop against its steps alone, on one batch on the device; "
+    "an epoch of the training loop against its steps alone, on one batch on the device, and "
+    "against the same steps with augmentation; "
     "full: 250 + 50 iterations of 4 patches of 128 cubed, small: 20 + 4 of 2 of 48 cubed; median "
     "of 3 epochs, small: 9, after one that warms up",
     (
         Contender("kitsjax", _run_training, variables=AS_COMMANDS),
-        Contender("steps alone", _run_dispatch, variables=AS_COMMANDS),
+        Contender("steps alone", partial(_run_dispatch, False), variables=AS_COMMANDS),
+        Contender("steps, augmented", partial(_run_dispatch, True), variables=AS_COMMANDS),
     ),
     # An epoch should take at most 1.05 of the time of its steps.
     goal={"cpu": 1 / 1.05, "gpu": 1 / 1.05},

@@ -14,6 +14,7 @@ from kitsjax.settings import (
     Settings,
     TrainSettings,
 )
+from kitsjax.train.augment import oversized_shape
 from kitsjax.train.program import build_program
 from kitsjax.training_log import LOG_NAME, read_rows
 
@@ -29,8 +30,7 @@ def test_settings_are_those_of_the_configurations(tmp_path, size, config):
 
 
 def test_dummy_batch_is_as_the_loop_sends_it():
-    settings = Settings(sampling=SamplingSettings(patch_shape=(8, 16, 8), batch_size=16))
-    batch = epoch.make_device_batch(settings)
+    batch = epoch.make_device_batch(Settings(sampling=SamplingSettings(batch_size=16)), (8, 16, 8))
     assert set(batch) == {"image", "label", "index"}
     # Two patches for each of the tests' eight devices.
     assert batch["image"].shape == batch["label"].shape == (8, 2, 8, 16, 8)
@@ -39,8 +39,8 @@ def test_dummy_batch_is_as_the_loop_sends_it():
 
 
 @pytest.mark.slow
-def test_both_contenders_take_the_same_steps(tmp_path, monkeypatch):
-    """The loop reads real cases and writes its log; the other only takes the steps."""
+def test_all_contenders_take_the_same_steps(tmp_path, monkeypatch):
+    """The loop reads real cases and writes its log; the others only take the steps."""
     tiny = Settings(
         # A patch for each of the tests' eight devices.
         sampling=SamplingSettings(patch_shape=(8, 8, 8), batch_size=8),
@@ -52,14 +52,21 @@ def test_both_contenders_take_the_same_steps(tmp_path, monkeypatch):
     monkeypatch.setattr(epoch, "_CASES", {"small": epoch._Cases(2, 32)})
     # It would move the tests' own cache of compiled programs.
     monkeypatch.setattr("kitsjax.devices.start_devices", lambda *_, **__: None)
-    taken = []
+    taken, sizes = [], []
 
     def count_steps(settings):
         program = build_program(settings)
 
         def noted(name):
             step = getattr(program, name)
-            return lambda *arguments: (taken.append(name), step(*arguments))[1]
+
+            def take(state, batch):
+                taken.append(name)
+                if name == "train_step":
+                    sizes.append(batch["image"].shape[2:])
+                return step(state, batch)
+
+            return take
 
         return replace(program, **{name: noted(name) for name in ("train_step", "eval_step")})
 
@@ -75,6 +82,9 @@ def test_both_contenders_take_the_same_steps(tmp_path, monkeypatch):
         assert found.units == 5
         steps.append(taken.copy())
         taken.clear()
-    assert steps[0] == steps[1] == (["train_step"] * 3 + ["eval_step"] * 2) * 2
+    assert steps == [(["train_step"] * 3 + ["eval_step"] * 2) * 2] * 3
+    # The batches of the loop, those that are not augmented, and those that are.
+    larger = oversized_shape((8, 8, 8), tiny.augment)
+    assert sizes == [larger] * 6 + [(8, 8, 8)] * 6 + [larger] * 6
     rows = read_rows(tmp_path / "run" / LOG_NAME)
     assert {row["kind"] for row in rows} == {"step", "epoch"}
