@@ -446,8 +446,8 @@ class PredictSettings(Section):
         0.0,
         ge=0,
         le=1,
-        description="post-processing: turn lesions into the organ, or else into background, of "
-        "whose voxels the mean probability to belong to any lesion is lower than this; 0: none",
+        description="post-processing: turn a lesion into the organ where they touch, else into "
+        "background, if the mean probability of any lesion label in it is lower than this; 0: none",
     )
     lesions_touch_organ: bool = Field(
         False,

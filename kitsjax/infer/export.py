@@ -85,8 +85,8 @@ def save_exported_model(
     The description, written last, says how to make an image for the model (range of HU, spacing,
     normalization, axes, type), what its labels are, how kitsjax predicts with it
     (`predict.resample`: how it comes back to the CT's grid; and the post-processing, which is left
-    to whoever runs the exported model), which platforms it runs on, and its
-    SHA-256.
+    to whoever runs the exported model, but for `least_lesion_certainty`, which needs the
+    probabilities), which platforms it runs on, and its SHA-256.
 
     Args:
         folder: where the two files go; it is made if it does not exist.

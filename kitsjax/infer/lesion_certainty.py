@@ -9,8 +9,8 @@ from kitsjax.labels import LabelScheme
 class LesionCertainty:
     """The probability of each predicted lesion voxel to belong to a lesion of any label.
 
-    It is gathered while a CT comes back to its own grid slice by slice, and takes 4 bytes a lesion
-    voxel, where the probabilities of the whole CT would take gigabytes.
+    It is gathered while a CT comes back to its own grid slice by slice, and takes 8 bytes a lesion
+    voxel at most, where the probabilities of the whole CT would take gigabytes.
     """
 
     def __init__(self, scheme: LabelScheme) -> None:

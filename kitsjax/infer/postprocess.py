@@ -114,10 +114,9 @@ def unify_lesions(label: Label, voxel_mm3: float, scheme: LabelScheme, value: fl
     if not counts.any():
         return label
     uniform = counts.max(axis=0) >= value * counts.sum(axis=0)
-    most = lesions[counts.argmax(axis=0)]
-    for each in lesions:
-        label = _change(label, voxels, (uniform & (most == each))[lesion] & (own != each), each)
-    return label
+    most = lesions[counts.argmax(axis=0)][lesion]
+    chosen = uniform[lesion] & (most != own)
+    return _change(label, voxels, chosen, most[chosen])
 
 
 def remove_detached(label: Label, voxel_mm3: float, scheme: LabelScheme, value: float) -> Label:
@@ -190,15 +189,14 @@ def _replace(
 ) -> Label:
     """Turn the chosen lesions into the organ where they touch it, else into background."""
     organ, chosen = _find_organ(scheme), chosen[lesion]
+    wanted = np.full(len(lesion), BACKGROUND, np.uint8)
     if organ is not None:
-        touching = _mark(lesion, _touches(label, voxels, organ))[lesion]
-        label = _change(label, voxels, chosen & touching, organ)
-        chosen = chosen & ~touching
-    return _change(label, voxels, chosen, BACKGROUND)
+        wanted[_mark(lesion, _touches(label, voxels, organ))[lesion]] = organ
+    return _change(label, voxels, chosen, wanted[chosen])
 
 
-def _change(label: Label, voxels: Voxels, chosen: np.ndarray, value: int) -> Label:
-    """Give the chosen ones of the listed voxels a label, in a copy if there are any."""
+def _change(label: Label, voxels: Voxels, chosen: np.ndarray, value: int | np.ndarray) -> Label:
+    """Give the chosen ones of the listed voxels a label, or each its own; a copy if any are."""
     if not chosen.any():
         return label
     # In the memory order of the CT's file, as the label map was made.

@@ -22,6 +22,7 @@ from kitsjax.process_pool import map_cases
 from kitsjax.report.statistics import MeanInterval
 from kitsjax.run_lock import lock_folder
 from kitsjax.run_record import RECORD_NAME, RunRecord, read_record, write_record
+from kitsjax.settings import PredictSettings
 from kitsjax.tune.choose_steps import Round, choose_steps, chosen_steps, total_gain
 from kitsjax.tune.score_steps import list_choices, score_choices
 
@@ -136,14 +137,21 @@ def _read_records(folder: Path) -> dict[Path, RunRecord]:
 def _read_models(runs: Sequence[Path]) -> tuple[Mapping[str, Any], LabelScheme]:
     """Return the steps and labels that the models of the runs have; the steps must be the same."""
     settings = [read_bundle(run).settings for run in runs]
-    first, *others = ((run, get_steps(s.predict)) for run, s in zip(runs, settings, strict=True))
-    for run, steps in others:
-        if steps != first[1]:
+    first, *others = (_describe(each.predict) for each in settings)
+    for run, other in zip(runs[1:], others, strict=True):
+        if other != first:
             raise InputError(
-                f"{run}: its model has another post-processing ({steps or 'none'}) than that of "
-                f"{first[0]} ({first[1] or 'none'}); resume both runs with the same [predict]"
+                f"{run}: its model has another post-processing ({other}) than that of "
+                f"{runs[0]} ({first}); resume both runs with the same [predict]"
             )
-    return first[1], choose_scheme(settings[0])
+    return get_steps(settings[0].predict), choose_scheme(settings[0])
+
+
+def _describe(settings: PredictSettings) -> str:
+    """Describe all post-processing, with the step that needs probabilities."""
+    certainty = {"least_lesion_certainty": settings.least_lesion_certainty}
+    steps = {**(certainty if any(certainty.values()) else {}), **get_steps(settings)}
+    return ", ".join(f"{name} = {value}" for name, value in steps.items()) or "none"
 
 
 def _list_jobs(run: Path, record: RunRecord, dataset: str) -> list[tuple[Case, Path]]:

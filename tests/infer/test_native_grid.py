@@ -1,5 +1,6 @@
 """Labels from interpolated probabilities: known answers, SciPy's, and a bounded memory."""
 
+import dataclasses
 import tracemalloc
 
 import numpy as np
@@ -182,17 +183,23 @@ def test_certainty_is_listed_as_the_lesion_voxels(way):
     out = np.empty((4, *shape), np.float32)
     for like in (np.empty(shape, np.uint8), np.empty(shape[::-1], np.uint8).T):
         for planes in (2, 5):
-            certainty, slabs = LesionCertainty(KITS), cut(by_class, planes)
-            arguments = (12, 14, 13), like, way
-            label = resample_probabilities(slabs, *arguments, out, LesionCertainty(KITS).add)
-            resample_probabilities(slabs, *arguments, see=certainty.add)
-            found = certainty.join()
-            assert found.dtype == np.float32
-            np.testing.assert_array_equal(found, (out[2] + out[3])[(label == 2) | (label == 3)])
-            assert len(np.unique(found)) > 50
+            slabs = cut(by_class, planes)
+            for written in (out, None):
+                certainty = LesionCertainty(KITS)
+                label = resample_probabilities(
+                    slabs, (12, 14, 13), like, way, written, certainty.add
+                )
+                found = certainty.join()
+                assert found.dtype == np.float32
+                expected = (out[2] + out[3])[(label == 2) | (label == 3)]
+                np.testing.assert_array_equal(found, expected)
+                assert len(np.unique(found)) > 50
     empty, background = LesionCertainty(KITS), line_probabilities([0.1, 0.2], 1)
     resample_probabilities([background], (1, 2, 1), np.empty((3, 3, 3)), way, see=empty.add)
     assert empty.join().shape == (0,)
+    none = LesionCertainty(dataclasses.replace(KITS, lesions=()))
+    resample_probabilities([by_class], (12, 14, 13), np.empty(shape), way, see=none.add)
+    assert none.join().shape == (0,)
 
 
 @pytest.mark.parametrize("way", ["label", "probability"])

@@ -9,6 +9,16 @@ from kitsjax.settings import PredictSettings
 
 VOXEL_MM3 = 500.0
 
+LESIONS_FIRST = LabelScheme(
+    ("background", "tumor", "liver"),
+    (EvaluationClass("tumor", "Tumor", (1,), 1.0),),
+    lesions=(1,),
+)
+
+LESIONS_ALONE = LabelScheme(
+    ("background", "tumor"), (EvaluationClass("tumor", "Tumor", (1,), 1.0),), lesions=(1,)
+)
+
 
 def apply(label, **steps):
     # Prediction may give an array that must not be written to.
@@ -100,6 +110,18 @@ def test_unsure_lesions_become_what_is_around(least, rows):
     np.testing.assert_array_equal(found, draw(*rows))
 
 
+@pytest.mark.parametrize(
+    ("least", "left"), [(0.5, "12..2.11"), (0.7, "12..2..."), (0.9, "22..2...")]
+)
+def test_unsure_lesions_of_other_schemes(least, left):
+    """The organ may come after the lesions; without one they become background."""
+    certainty, settings = np.float32([0.8, 0.5, 0.7]), PredictSettings(least_lesion_certainty=least)
+    found = postprocess(draw("12..2.11"), VOXEL_MM3, settings, LESIONS_FIRST, certainty)
+    np.testing.assert_array_equal(found, draw(left))
+    found = postprocess(draw("1..11"), VOXEL_MM3, settings, LESIONS_ALONE, certainty)
+    np.testing.assert_array_equal(found, draw({0.5: "1..11", 0.7: "1....", 0.9: "....."}[least]))
+
+
 def test_nothing_is_unsure_without_lesions():
     label, settings = draw("11.1"), PredictSettings(least_lesion_certainty=0.9)
     assert postprocess(label, VOXEL_MM3, settings, KITS, np.zeros(0, np.float32)) is label
@@ -136,6 +158,8 @@ def test_the_majority_of_other_schemes():
     for share, rows in ((0.3, ("22221", "22221", "2...1")), (0.5, ("52341", "52341", "2...1"))):
         found = postprocess(label, VOXEL_MM3, PredictSettings(lesion_majority=share), scheme)
         np.testing.assert_array_equal(found, draw(*rows))
+    tie = PredictSettings(lesion_majority=0.5)
+    np.testing.assert_array_equal(postprocess(draw("55331"), VOXEL_MM3, tie, scheme), draw("33331"))
     organs = LabelScheme(names[:3], (EvaluationClass("all", "All", (1, 2), 1.0),))
     found = postprocess(draw("112"), VOXEL_MM3, PredictSettings(lesion_majority=0.5), organs)
     np.testing.assert_array_equal(found, draw("112"))
@@ -222,13 +246,6 @@ def test_the_scheme_says_what_is_organ_and_lesion():
     np.testing.assert_array_equal(found, draw("11.2...", "11.2...", "113...."))
 
 
-LESIONS_FIRST = LabelScheme(
-    ("background", "tumor", "liver"),
-    (EvaluationClass("tumor", "Tumor", (1,), 1.0),),
-    lesions=(1,),
-)
-
-
 @pytest.mark.parametrize(
     ("steps", "left"),
     [
@@ -254,10 +271,7 @@ def test_the_organ_may_come_after_the_lesions(steps, left):
 )
 def test_a_scheme_of_lesions_has_no_organ(steps, left):
     """Small lesions go all the same, into the background."""
-    scheme = LabelScheme(
-        ("background", "tumor"), (EvaluationClass("tumor", "Tumor", (1,), 1.0),), lesions=(1,)
-    )
-    found = postprocess(draw("1...11"), VOXEL_MM3, PredictSettings(**steps), scheme)
+    found = postprocess(draw("1...11"), VOXEL_MM3, PredictSettings(**steps), LESIONS_ALONE)
     np.testing.assert_array_equal(found, draw(left))
 
 

@@ -78,9 +78,14 @@ def test_both_ways_back_are_those_of_segment(tmp_path):
         settings = model.predict.model_copy(update={"resample": resample})
         model = dataclasses.replace(model, predict=settings)
         expected = segment(model, read_volume(source)).array
+        unsure = settings.model_copy(update={"least_lesion_certainty": 0.85})
+        surer = segment(dataclasses.replace(model, predict=unsure), read_volume(source)).array
+        assert (surer != expected).any()
         for with_probabilities in (False, True):
-            assert predict_files(model, [(source, target)], probabilities=with_probabilities) == []
-            np.testing.assert_array_equal(read_volume(target).array, expected)
+            for chosen, mask in ((unsure, surer), (settings, expected)):
+                files = [(source, target)]
+                assert predict_files(model, files, chosen, probabilities=with_probabilities) == []
+                np.testing.assert_array_equal(read_volume(target).array, mask)
         by_class = read_probabilities(tmp_path / "mask_probabilities.nii.gz")
         np.testing.assert_allclose(by_class.sum(-1), 1, atol=1e-6)
         np.testing.assert_array_equal(by_class.argmax(-1), expected)
@@ -234,8 +239,9 @@ def test_continue_leaves_what_is_current(cts, tmp_path, predicted, caplog):
         (lambda: [threshold_model(), other_model()], {}),
         (threshold_model, {"mirror": True}),
         (threshold_model, {"resample": "probability"}),
+        (threshold_model, {"least_lesion_certainty": 0.1}),
     ],
-    ids=["parameters", "preprocessing", "ensemble", "mirror", "resample"],
+    ids=["parameters", "preprocessing", "ensemble", "mirror", "resample", "certainty"],
 )
 def test_continue_sees_another_model(cts, tmp_path, predicted, make_model, update):
     model, files = threshold_model(), find_inputs(cts, tmp_path / "out")

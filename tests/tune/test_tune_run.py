@@ -14,7 +14,7 @@ from kitsjax.evaluate.scoring import measure_label, score_case
 from kitsjax.image.header import kits_header
 from kitsjax.image.read_nifti import read_label
 from kitsjax.image.write_nifti import write_label
-from kitsjax.infer.bundle import BUNDLE_NAME, read_bundle
+from kitsjax.infer.bundle import BUNDLE_NAME, read_bundle, save_bundle
 from kitsjax.infer.postprocess import get_steps, postprocess
 from kitsjax.labels import CYST, KIDNEY, KITS, TUMOR
 from kitsjax.run_lock import lock_folder
@@ -112,6 +112,8 @@ def test_scores_are_those_of_each_choice(make_run, tmp_path):
         with_hole(label, number)
         far_off(label, number)
         label[0, 0, 0] = CYST
+        # A part of the cyst is called a tumor, so that a majority decides.
+        label[5, 9, 27:29] = TUMOR
 
     from kitsjax.data.kits import find_cases
 
@@ -127,6 +129,19 @@ def test_scores_are_those_of_each_choice(make_run, tmp_path):
         label = postprocess(prediction.array, prediction.grid.voxel_mm3, settings, KITS)
         expected = score_case(measure_label(label, SPACING_MM, KITS), truth, SPACING_MM, KITS)
         np.testing.assert_allclose(scores, [each[:2] for each in expected.values()])
+
+
+@pytest.mark.parametrize("name", ["least_lesion_certainty", "lesion_majority"])
+def test_folds_of_other_post_processing(make_run, name):
+    """Their predictions do not belong together, whatever step it is that one of them lacks."""
+    folder = make_run(far_off, folds=2)
+    path = folder / "fold_1" / BUNDLE_NAME
+    bundle = read_bundle(path)
+    predict = bundle.settings.predict.model_copy(update={name: 0.75})
+    settings = bundle.settings.model_copy(update={"predict": predict})
+    save_bundle(path, bundle.params, settings, bundle.provenance)
+    with pytest.raises(InputError, match=f"fold_1: its model has another.*{name} = 0.75.*fold_0"):
+        tune_run(folder, workers=1)
 
 
 def test_the_choice_is_stored_in_all_folds(make_run):
