@@ -8,11 +8,15 @@ of the loop. "Steps, augmented" augments as the loop does, on the device, which 
 that the loop could hide behind the steps.
 """
 
+import itertools
 import shutil
 import statistics
 import time
+from collections.abc import Iterator
 from functools import partial
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from benchmarks.definition import AS_COMMANDS, Benchmark, Contender, Job, Measurement, Size
 from benchmarks.dummy_data import make_batch
@@ -142,18 +146,29 @@ def _run_dispatch(augmented: bool, job: Job) -> Measurement:
     arrays = make_device_batch(settings, oversized_shape(patch_shape, settings.augment))
     patches = make_device_batch(settings, patch_shape)
     del patches["index"]
+    # The augmentation of a patch is drawn by its number, so each step gets new ones.
+    numbers = _number_patches(settings)
     seconds, result = [], None
     with PeakMemory() as peak:
         for _ in range(train.epochs):
             began = time.perf_counter()
-            for _ in range(train.batches):
-                state, _ = program.train_step(state, arrays)
+            for index in itertools.islice(numbers, train.batches):
+                state, _ = program.train_step(state, arrays | {"index": index})
             for _ in range(train.validation_batches):
                 result = program.eval_step(state.kept, patches)
             jax.block_until_ready(result)
             seconds.append(time.perf_counter() - began)
     units = train.batches + train.validation_batches
     return Measurement(seconds[1:], units=units, peak_bytes=peak.bytes)
+
+
+def _number_patches(settings: Settings) -> Iterator[Any]:
+    """Put the numbers of the patches of all batches on the devices, and yield those of each."""
+    from kitsjax.train.replication import send
+
+    train, size = settings.train, settings.sampling.batch_size
+    all_numbers = np.arange(train.epochs * train.batches * size, dtype=np.int32).reshape(-1, size)
+    return iter([send({"index": index})["index"] for index in all_numbers])
 
 
 def make_device_batch(settings: Settings, shape: Shape) -> dict[str, Any]:

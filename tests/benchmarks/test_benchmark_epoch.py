@@ -52,7 +52,7 @@ def test_all_contenders_take_the_same_steps(tmp_path, monkeypatch):
     monkeypatch.setattr(epoch, "_CASES", {"small": epoch._Cases(2, 32)})
     # It would move the tests' own cache of compiled programs.
     monkeypatch.setattr("kitsjax.devices.start_devices", lambda *_, **__: None)
-    taken, sizes = [], []
+    taken, sizes, numbers = [], [], []
 
     def count_steps(settings):
         program = build_program(settings)
@@ -64,6 +64,7 @@ def test_all_contenders_take_the_same_steps(tmp_path, monkeypatch):
                 taken.append(name)
                 if name == "train_step":
                     sizes.append(batch["image"].shape[2:])
+                    numbers.append(np.asarray(batch["index"]).ravel())
                 return step(state, batch)
 
             return take
@@ -85,6 +86,9 @@ def test_all_contenders_take_the_same_steps(tmp_path, monkeypatch):
     assert steps == [(["train_step"] * 3 + ["eval_step"] * 2) * 2] * 3
     # The batches of the loop, those that are not augmented, and those that are.
     larger = oversized_shape((8, 8, 8), tiny.augment)
+    # Each step of a contender draws its augmentation anew.
+    for each in np.reshape(numbers, (3, -1)):
+        assert len(np.unique(each)) == len(each) == 2 * 3 * 8
     assert sizes == [larger] * 6 + [(8, 8, 8)] * 6 + [larger] * 6
     rows = read_rows(tmp_path / "run" / LOG_NAME)
     assert {row["kind"] for row in rows} == {"step", "epoch"}
