@@ -149,8 +149,9 @@ def _read_models(runs: Sequence[Path]) -> tuple[Mapping[str, Any], LabelScheme]:
 
 def _describe(settings: PredictSettings) -> str:
     """Describe all post-processing, with the step that needs probabilities."""
-    certainty = {"least_lesion_certainty": settings.least_lesion_certainty}
-    steps = {**(certainty if any(certainty.values()) else {}), **get_steps(settings)}
+    steps = get_steps(settings)
+    if settings.least_lesion_certainty:
+        steps = {"least_lesion_certainty": settings.least_lesion_certainty, **steps}
     return ", ".join(f"{name} = {value}" for name, value in steps.items()) or "none"
 
 
