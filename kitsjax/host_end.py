@@ -47,10 +47,17 @@ def describe_end(error: BaseException | None) -> HostEnd:
     return HostEnd(UNFORESEEN_STATUS, 0, f"{type(error).__name__}: {first_line(error)}", name)
 
 
-def explain_end(index: int, end: HostEnd) -> BaseException:
-    """Make the exception that stands for another host's end."""
+def explain_end(index: int, end: HostEnd, own: BaseException | None = None) -> BaseException:
+    """Make the exception that stands for another host's end.
+
+    Args:
+        index: index of the other host.
+        end: how it ended.
+        own: the error that ends this host. If a signal has stopped both, what this host has saved
+            is still told.
+    """
     if end.signal:
-        return Stopped(end.signal)
+        return Stopped(end.signal, own.find_text() if isinstance(own, Stopped) else "")
     text = f"host {index} ({end.name}): {end.message}"
     return RetryError(text) if end.status == RETRY_STATUS else InputError(text)
 

@@ -89,7 +89,7 @@ class HostWatch:
                 text = f"lost the connection to the other hosts ({first_line(error)}); {AGAIN}"
                 error = RetryError(text)
         if self._cause is not None:
-            error = explain_end(*self._cause)
+            error = explain_end(*self._cause, own=error)
         end = describe_end(error)
         if self._say_end(end):
             self._left.set()

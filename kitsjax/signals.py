@@ -34,6 +34,15 @@ class Stopped(KeyboardInterrupt):
         self.status = STOPPED_STATUSES[signal.Signals(number)]
         super().__init__(f"{signal.Signals(number).name}: {text or 'stopped'}")
 
+    def find_text(self) -> str:
+        """Find what was saved: the text of this stop, or of one that ended when this one came."""
+        stop: BaseException | None = self
+        while stop is not None:
+            if isinstance(stop, Stopped) and stop.text:
+                return stop.text
+            stop = stop.__context__
+        return ""
+
 
 @contextmanager
 def stop_on_signals() -> Iterator[None]:

@@ -256,6 +256,27 @@ def work(index, hosts, *_):
     assert (statuses, lines) == ([143, 143], 2 * [["SIGTERM: stopped"]])
 
 
+@pytest.mark.parametrize("noticed", [False, True])
+def test_each_stopped_host_tells_what_it_saved(noticed):
+    """Also the one that ends later, and is sent a signal for the other's end as it tidies up."""
+    work = f"""
+import contextlib
+from kitsjax.signals import Stopped, watch_signals
+def work(index, hosts, *_):
+    hosts.barrier("starting")
+    with watch_signals() if index and not {noticed} else contextlib.nullcontext():
+        try:
+            raise Stopped(signal.SIGTERM, f"host {{index}} saved at step 3")
+        finally:
+            if index:
+                time.sleep(4)
+"""
+    with join(work) as started:
+        statuses, _, lines = finish(started)
+    assert statuses == [143, 143], lines
+    assert lines == [[f"SIGTERM: host {index} saved at step 3"] for index in (0, 1)]
+
+
 def test_a_late_signal_stops_all_hosts():
     """A host that was done before waits for the others, and ends as they do."""
     work = """

@@ -185,6 +185,17 @@ def test_stopped_is_a_keyboard_interrupt():
     assert signal.getsignal(signal.SIGTERM) == before
 
 
+def test_a_second_signal_keeps_what_was_saved():
+    with pytest.raises(Stopped) as stopped, stop_on_signals():
+        try:
+            raise Stopped(signal.SIGTERM, "saved at step 3")
+        finally:
+            os.kill(os.getpid(), signal.SIGINT)
+    assert (stopped.value.number, stopped.value.text) == (signal.SIGINT, "")
+    assert stopped.value.find_text() == "saved at step 3"
+    assert Stopped(signal.SIGTERM).find_text() == ""
+
+
 def test_watched_signals_are_only_noted():
     with stop_on_signals(), watch_signals() as seen:
         os.kill(os.getpid(), signal.SIGINT)

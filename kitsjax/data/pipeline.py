@@ -27,6 +27,9 @@ TABLES = 32
 With more cases that each have their own, one is made again when it is needed, in 0.25 ms.
 """
 
+PASSES = 4
+"""Number of passes over the cases whose order is kept: threads read ahead into the next ones."""
+
 
 class Batch(TypedDict):
     """One host's share of a batch.
@@ -95,12 +98,12 @@ def batches(
         cases, settings, oversized_shape, hosts, label_source,
         table=lambda number: table(normalization(number)),
     )  # fmt: skip
+    case_at = order_cases(len(cases), seed)
     stream = (
         grain.MapDataset.range(len(cases))
         .seed(seed)
-        .shuffle()
         .repeat()
-        .map_with_index(lambda index, case: (index, case))
+        .map_with_index(lambda index, _: (index, case_at(index)))
         .random_map(reader.read)
         # Datasets are lazy. Slicing by host comes after the draws, so that these depend on the
         # global sample index alone.
@@ -110,6 +113,29 @@ def batches(
     )
     options = grain.ReadOptions(settings.threads, settings.prefetch)
     return iter(stream.to_iter_dataset(options))
+
+
+def order_cases(count: int, seed: int) -> Callable[[int], int]:
+    """Order the cases anew for each pass over them.
+
+    It does what grain's `shuffle` does, whose cipher permutes 65,536 numbers to find one below a
+    smaller count: 4 ms for each sample of six cases, in which no other Python thread runs (grain
+    0.2.18).
+
+    Args:
+        count: number of cases.
+        seed: seed of all passes.
+
+    Returns:
+        A function that takes the index of a sample, from 0, and returns the number of its case.
+        Each case has one sample in each `count` of them.
+    """
+
+    @lru_cache(PASSES)
+    def permutation(number: int) -> np.ndarray:
+        return np.random.default_rng((seed, number)).permutation(count)
+
+    return lambda index: int(permutation(index // count)[index % count])
 
 
 @dataclass(frozen=True)

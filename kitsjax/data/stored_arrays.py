@@ -70,15 +70,16 @@ def map_array(path: Path) -> np.ndarray:
             np.lib.format.read_magic(file)
             header = file.read(int.from_bytes(file.read(2), "little"))
             offset = file.tell()
-        found = _HEADER.search(header)
-        if found is None:
-            raise ValueError("not an array that preprocessing wrote")
-        shape = tuple(int(size) for size in found[3].split(b",") if size.strip())
-        dtype = found[1].decode()
-        # An array without elements cannot be mapped.
-        if 0 in shape:
-            return np.empty(shape, dtype)
-        return np.memmap(path, dtype, "r", offset, shape, "F" if found[2] == b"True" else "C")
+            found = _HEADER.search(header)
+            if found is None:
+                raise ValueError("not an array that preprocessing wrote")
+            shape = tuple(int(size) for size in found[3].split(b",") if size.strip())
+            dtype = found[1].decode()
+            # An array without elements cannot be mapped.
+            if 0 in shape:
+                return np.empty(shape, dtype)
+            # Given a path, NumPy would look up every folder above the file.
+            return np.memmap(file, dtype, "r", offset, shape, "F" if found[2] == b"True" else "C")
     except (OSError, ValueError, TypeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(_describe_damage(path, reason)) from None

@@ -71,7 +71,7 @@ def run_folds(
     try:
         statuses = end_together(work)
     except Stopped as stopped:
-        text = stopped.text or describe_stop(Path(present.run.folder))
+        text = stopped.find_text() or describe_stop(Path(present.run.folder))
         raise Stopped(stopped.number, f"fold {present.data.fold}: {text}") from None
     return RETRY_STATUS if RETRY_STATUS in statuses else max(statuses)
 

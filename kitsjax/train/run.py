@@ -65,7 +65,7 @@ def run(
     try:
         return end_together(lambda watch: run_together(settings, resume, describe_run, watch))
     except Stopped as stopped:
-        text = stopped.text or describe_stop(Path(settings.run.folder))
+        text = stopped.find_text() or describe_stop(Path(settings.run.folder))
         raise Stopped(stopped.number, text) from None
 
 

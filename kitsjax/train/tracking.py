@@ -1,7 +1,9 @@
 """Report a run while it trains: training log, TensorBoard, progress bar and learning curves."""
 
+import math
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -10,17 +12,22 @@ from typing import Self
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
+from kitsjax.errors import InputError
 from kitsjax.report.drawing import save_figure
 from kitsjax.report.training_curves import plot_training
 from kitsjax.train.time_account import PARTS
 from kitsjax.training_log import Row, TrainingLog
 
+DRAWING_SECONDS = 30.0
+"""Least time between two figures of the curves. One takes a fifth of a second of a core."""
+
 
 class Tracker:
     """Writes `metrics.jsonl`, `tensorboard/` and `progress.png` of a run folder.
 
-    The figure is drawn in a thread, since it takes a tenth of a second or two in which the devices
-    would wait. If it cannot be written, the next epoch or the end of the block raises the error.
+    The figure is drawn in a thread, since the devices would wait for it: after an epoch, but not
+    twice within `DRAWING_SECONDS`, and at the end of the block, whatever ends it. If it cannot be
+    written, the next figure or the end of the block raises the error.
 
     Args:
         folder: run folder.
@@ -29,11 +36,13 @@ class Tracker:
         epoch: epochs already done; likewise.
         steps: optimizer steps of the whole run.
         active: whether this is the main process; the others report nothing.
+        clock: returns seconds from any point in time.
     """
 
     def __init__(
-        self, folder: Path, step: int, epoch: int, steps: int, *, active: bool = True
-    ) -> None:
+        self, folder: Path, step: int, epoch: int, steps: int, *, active: bool = True,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:  # fmt: skip
         self.folder = folder
         self.active = active
         if not active:
@@ -42,7 +51,10 @@ class Tracker:
         purge = {"purge_step": step + 1} if step else {}
         self._board = SummaryWriter(str(folder / "tensorboard"), **purge)
         self._drawer = ThreadPoolExecutor(1, "drawing")
-        self._drawn: Future[None] | None = None
+        self._drawing: Future[None] | None = None
+        self._clock = clock
+        self._drawn_at = -math.inf
+        self._all_drawn = True
         # disable=None: no bar if the output is a file. The lines per epoch are written even so.
         self._bar = tqdm(total=steps, initial=step, unit="step", disable=None, desc="train")
 
@@ -59,7 +71,9 @@ class Tracker:
         self._bar.set_postfix(loss=f"{row['loss']:.3f}", refresh=False)
 
     def epoch(self, row: Row) -> None:
-        """Log an epoch, flush everything and begin to draw the curves (the paper's Figure 2).
+        """Log an epoch, flush everything and begin to draw the curves if it is time.
+
+        The curves are the paper's Figure 2.
 
         Args:
             row: epoch, step, train_loss, validation_loss, pseudo_dice, pseudo_dice_average,
@@ -73,8 +87,9 @@ class Tracker:
             return
         self._add_scalars(self._log.add_epoch(row))
         self.flush()
-        self._finish_drawing()
-        self._drawn = self._drawer.submit(self._draw, tuple(self._log.epochs))
+        self._all_drawn = False
+        if self._clock() - self._drawn_at >= DRAWING_SECONDS:
+            self._begin_drawing()
         rate = row["patches_per_second"]
         self._bar.write(
             f"epoch {row['epoch']:>4}  train {row['train_loss']:+.4f}  "
@@ -105,19 +120,31 @@ class Tracker:
             self._bar.close()
             self._log.close()
             self._board.close()
-            self._drawer.shutdown()
-            if error is None:
+            try:
+                if not self._all_drawn:
+                    self._begin_drawing()
                 self._finish_drawing()
+            except InputError:
+                if error is None:
+                    raise
+            finally:
+                self._drawer.shutdown()
 
     def _draw(self, epochs: Sequence[Row]) -> None:
         figure = plot_training(epochs).figure
         assert figure is not None
         save_figure(figure, self.folder / "progress.png")
 
+    def _begin_drawing(self) -> None:
+        """Begin to draw all epochs so far, after the figure before, whose error it raises."""
+        self._finish_drawing()
+        self._drawn_at, self._all_drawn = self._clock(), True
+        self._drawing = self._drawer.submit(self._draw, tuple(self._log.epochs))
+
     def _finish_drawing(self) -> None:
-        """Wait for the figure of the epoch before, and raise what went wrong with it."""
-        if self._drawn is not None:
-            self._drawn.result()
+        """Wait for the figure that is being drawn, and raise what went wrong with it."""
+        if self._drawing is not None:
+            self._drawing.result()
 
     def _add_scalars(self, row: Row) -> None:
         for name, value in row.items():

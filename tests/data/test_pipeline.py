@@ -1,5 +1,6 @@
 """The stream of batches: the same whatever the threads, hosts and resumes, and its labels."""
 
+import math
 from itertools import islice, product
 
 import numpy as np
@@ -9,7 +10,7 @@ from kitsjax.data.instances import Instance
 from kitsjax.data.normalization import make_table
 from kitsjax.data.paint_instances import paint_sample
 from kitsjax.data.patches import read_patch
-from kitsjax.data.pipeline import batches
+from kitsjax.data.pipeline import batches, order_cases
 from kitsjax.data.preprocessed_case import PreprocessedCase
 from kitsjax.data.stored_instances import load_instances, write_instances
 from kitsjax.errors import InputError
@@ -105,6 +106,26 @@ def test_every_case_once_a_pass(cases):
     seen = np.concatenate([b["case"] for b in take(cases, 3)])
     for n in range(0, 12, 3):
         assert sorted(seen[n : n + 3]) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_each_pass_has_another_order(count):
+    case_at, other = order_cases(count, seed=7), order_cases(count, seed=8)
+    passes = [[case_at(n * count + i) for i in range(count)] for n in range(20)]
+    assert all(sorted(order) == list(range(count)) for order in passes)
+    assert len(set(map(tuple, passes))) == min(math.factorial(count), 20)
+    assert count == 1 or passes != [[other(n * count + i) for i in range(count)] for n in range(20)]
+    assert case_at(0) == passes[0][0], "a pass that was dropped is drawn again alike"
+
+
+def test_a_pass_is_ordered_once(monkeypatch):
+    """grain's own shuffle draws 65,536 numbers to find the next of a few."""
+    drawn = []
+    make = np.random.default_rng
+    monkeypatch.setattr(np.random, "default_rng", lambda seed: (drawn.append(seed), make(seed))[1])
+    case_at = order_cases(5, seed=7)
+    assert {case_at(index) for index in range(20)} == set(range(5))
+    assert len(drawn) == 4
 
 
 def test_hosts_share_a_batch_without_overlap(cases):

@@ -1,5 +1,6 @@
 import json
 import threading
+from contextlib import nullcontext
 
 import pytest
 
@@ -73,12 +74,33 @@ def test_training_goes_on_while_curves_are_drawn(tmp_path, monkeypatch):
     assert (tmp_path / "progress.png").exists()
 
 
-def test_the_figure_shows_every_epoch(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("seconds", "figures"),
+    [
+        pytest.param(1, [[1], [1, 2, 3]], id="short"),
+        pytest.param(tracking.DRAWING_SECONDS, [[1], [1, 2], [1, 2, 3]], id="long"),
+    ],
+)
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_curves_are_drawn_seldom_and_last(tmp_path, monkeypatch, seconds, figures, interrupted):
+    """Not after every epoch of a second, but the last figure shows every epoch, and only once."""
     drawn = []
     plot = tracking.plot_training
     monkeypatch.setattr(tracking, "plot_training", lambda rows: (drawn.append(rows), plot(rows))[1])
-    write(tmp_path, [1, 2, 3])
-    assert [[row["epoch"] for row in rows] for rows in drawn] == [[1], [1, 2], [1, 2, 3]]
+    now = 0.0
+
+    def train():
+        nonlocal now
+        with Tracker(tmp_path, 0, 0, 10, clock=lambda: now) as tracker:
+            for epoch in (1, 2, 3):
+                tracker.epoch(epoch_row(epoch))
+                now += seconds
+            if interrupted:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) if interrupted else nullcontext():
+        train()
+    assert [[row["epoch"] for row in rows] for rows in drawn] == figures
 
 
 @pytest.mark.parametrize("epochs", [[1], [1, 2]])
