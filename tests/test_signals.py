@@ -186,11 +186,14 @@ def test_stopped_is_a_keyboard_interrupt():
 
 
 def test_a_second_signal_keeps_what_was_saved():
-    with pytest.raises(Stopped) as stopped, stop_on_signals():
+    def stop_twice():
         try:
             raise Stopped(signal.SIGTERM, "saved at step 3")
         finally:
             os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(Stopped) as stopped, stop_on_signals():
+        stop_twice()
     assert (stopped.value.number, stopped.value.text) == (signal.SIGINT, "")
     assert stopped.value.find_text() == "saved at step 3"
     assert Stopped(signal.SIGTERM).find_text() == ""
