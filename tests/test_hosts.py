@@ -256,15 +256,15 @@ def work(index, hosts, *_):
     assert (statuses, lines) == ([143, 143], 2 * [["SIGTERM: stopped"]])
 
 
-@pytest.mark.parametrize("noticed", [False, True])
-def test_each_stopped_host_tells_what_it_saved(noticed):
-    """Also the one that ends later, and is sent a signal for the other's end as it tidies up."""
+@pytest.mark.parametrize("raises", [False, True])
+def test_each_stopped_host_tells_what_it_saved(raises):
+    """Also the one that ends later: as it tidies up, a signal for the other's end comes to it."""
     work = f"""
 import contextlib
 from kitsjax.signals import Stopped, watch_signals
 def work(index, hosts, *_):
     hosts.barrier("starting")
-    with watch_signals() if index and not {noticed} else contextlib.nullcontext():
+    with watch_signals() if index and not {raises} else contextlib.nullcontext():
         try:
             raise Stopped(signal.SIGTERM, f"host {{index}} saved at step 3")
         finally:

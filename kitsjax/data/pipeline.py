@@ -119,8 +119,7 @@ def order_cases(count: int, seed: int) -> Callable[[int], int]:
     """Order the cases anew for each pass over them.
 
     It does what grain's `shuffle` does, whose cipher permutes 65,536 numbers to find one below a
-    smaller count: 4 ms for each sample of six cases, in which no other Python thread runs (grain
-    0.2.18).
+    smaller count: 4 ms of a core for each sample of six cases (grain 0.2.18).
 
     Args:
         count: number of cases.

@@ -12,7 +12,6 @@ from typing import Self
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
-from kitsjax.errors import InputError
 from kitsjax.report.drawing import save_figure
 from kitsjax.report.training_curves import plot_training
 from kitsjax.train.time_account import PARTS
@@ -124,7 +123,7 @@ class Tracker:
                 if not self._all_drawn:
                     self._begin_drawing()
                 self._finish_drawing()
-            except InputError:
+            except Exception:
                 if error is None:
                     raise
             finally:

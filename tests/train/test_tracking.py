@@ -104,11 +104,12 @@ def test_curves_are_drawn_seldom_and_last(tmp_path, monkeypatch, seconds, figure
 
 
 @pytest.mark.parametrize("epochs", [[1], [1, 2]])
-def test_a_figure_that_cannot_be_written_is_told(tmp_path, monkeypatch, epochs):
+@pytest.mark.parametrize("error", [InputError, RuntimeError])
+def test_a_figure_that_cannot_be_written_is_told(tmp_path, monkeypatch, epochs, error):
     """By the end of the training or its next epoch, and not in the place of another error."""
 
     def fail(figure, path):
-        raise InputError("no room")
+        raise error("no room")
 
     def interrupt():
         with Tracker(tmp_path, 0, 0, 10) as tracker:
@@ -116,7 +117,7 @@ def test_a_figure_that_cannot_be_written_is_told(tmp_path, monkeypatch, epochs):
             raise KeyboardInterrupt
 
     monkeypatch.setattr(tracking, "save_figure", fail)
-    with pytest.raises(InputError, match="no room"):
+    with pytest.raises(error, match="no room"):
         write(tmp_path, epochs)
     with pytest.raises(KeyboardInterrupt):
         interrupt()
