@@ -1,6 +1,7 @@
 """What is learned for the same steps and the same minutes: kitsjax beside nnU-Net's own trainer."""
 
 import json
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,15 @@ from benchmarks.hardware import (
 )
 from benchmarks.learn_contenders import Contender, Kitsjax, NnUNet
 from benchmarks.learn_figure import plot_learning
+from benchmarks.learn_nnunet_process import find_torch_device
 from benchmarks.learn_scores import Comparison
 from benchmarks.learn_table import Comparisons, compare_all, to_table
 from benchmarks.learn_task import LearnOptions, Task, make_task, read_settings
 from benchmarks.learn_trainings import Training, run_trainings
+from kitsjax.config import to_toml
 from kitsjax.errors import InputError
 from kitsjax.files import write_text
+from kitsjax.infer.postprocess import get_steps
 from kitsjax.report.drawing import save_figure
 from kitsjax.report.statistics import MeanInterval
 from kitsjax.report.table_format import to_markdown, to_text
@@ -36,11 +40,19 @@ def check_learn(options: LearnOptions) -> None:
     """Refuse wrong options, and a missing nnU-Net, before anything is made.
 
     Raises:
-        InputError: An option is wrong, or nnunetv2 is not installed.
+        InputError: An option is wrong, nnunetv2 is not installed, or JAX and PyTorch do not both
+            have an accelerator.
     """
     read_settings(options)
     if not is_installed("nnunetv2"):
         raise InputError("learn: nnunetv2 is not installed; install the extra [bench]")
+    kinds = describe_machine()["accelerators"], find_torch_device()
+    if (kinds[0] == "none") != (kinds[1] == "cpu"):
+        raise InputError(
+            f"learn: JAX has accelerators {kinds[0]} and PyTorch computes on {kinds[1]}, so that "
+            "the contenders would not have the same device; install both for it, or hide it "
+            "(CUDA_VISIBLE_DEVICES=)"
+        )
 
 
 def run_learn(output: Path, folder: Path, options: LearnOptions, seeds: int) -> str:
@@ -68,9 +80,14 @@ def run_learn(output: Path, folder: Path, options: LearnOptions, seeds: int) -> 
     trainings = run_trainings(task, contenders, range(seeds))
     comparisons = compare_all(trainings)
     table = to_table(comparisons, trainings, make_notes(task, trainings))
-    write_text(output / "learn.md", to_markdown(table))
-    found = to_json(trainings, comparisons)
-    write_text(output / "learn.json", json.dumps(found, indent=1) + "\n")
+    found = to_json(task, trainings, comparisons)
+    try:
+        write_text(output / "learn.md", to_markdown(table))
+        write_text(output / "learn.json", json.dumps(found, indent=1) + "\n")
+    except InputError:
+        # The disk may be full, but hours of training are not lost with it.
+        print(to_text(table), flush=True)
+        raise
     save_figure(plot_learning(comparisons), output / "learn.png")
     return to_text(table)
 
@@ -81,25 +98,32 @@ def make_notes(task: Task, trainings: dict[str, list[Training]]) -> list[str]:
     counts = {run.contender: run.trained.parameters for run in runs}
     seeds = len({run.seed for run in runs})
     patch = " x ".join(map(str, settings.sampling.patch_shape))
+    steps = ", ".join(f"{name} = {value}" for name, value in get_steps(settings.predict).items())
     return [
+        f"Data: {task.data}.",
         f"Both: {settings.train.epochs} epochs, {settings.sampling.batch_size} patches of {patch} "
         f"in a batch, {settings.preprocess.spacing_mm:g} mm, the same cases to train on and "
         f"validate with, {seeds} seeds; parameters without deep supervision outputs: "
-        f"{list_items(counts)}.",
+        f"{list_items(counts)}. Steps of post-processing of both: {steps or 'none'}.",
         "A score is the mean over cases and seeds. Its difference is paired by case, and its "
         "interval is of its mean over cases (BCa bootstrap). Minutes are wall time from the start "
         "of the training process to its last model file, importing and compiling included and "
         "preprocessing and prediction excluded; for the same minutes the slower contender's whole "
-        "schedule is shortened to the quicker one's.",
+        "schedule is shortened so that it should end in the quicker one's.",
         "kitsjax predicts with the epoch that was best in validation, nnU-Net with the last, "
-        "mirrored, which are their defaults; the held-out cases are those of validation.",
+        "mirrored, which are their defaults; the held-out cases are those of validation. "
+        f"kitsjax's way back to the CT's grid is predict.resample = {settings.predict.resample}.",
         *measured_notes(describe_machine(), describe_packages()),
     ]
 
 
-def to_json(trainings: dict[str, list[Training]], comparisons: Comparisons) -> dict[str, Any]:
-    """Return every training with its scores case by case, and the comparisons."""
+def to_json(
+    task: Task, trainings: dict[str, list[Training]], comparisons: Comparisons
+) -> dict[str, Any]:
+    """Return the task, every training with its scores case by case, and the comparisons."""
     return {
+        "data": task.data,
+        "settings": to_toml(task.settings),
         "machine": describe_machine(),
         "packages": describe_packages(),
         "trainings": {equal: [asdict(run) for run in runs] for equal, runs in trainings.items()},
@@ -122,6 +146,8 @@ def to_json(trainings: dict[str, list[Training]], comparisons: Comparisons) -> d
 def _fields(comparison: Comparison) -> dict[str, Any]:
     fields = comparison._asdict()
     return {
-        name: value._asdict() if isinstance(value, MeanInterval) else value
+        name: {n: None if math.isnan(v) else v for n, v in value._asdict().items()}
+        if isinstance(value, MeanInterval)
+        else value
         for name, value in fields.items()
     }

@@ -8,22 +8,27 @@ import math
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from safetensors import safe_open
 
+from benchmarks.hardware import describe_packages
 from benchmarks.learn_nnunet_process import CHECKPOINT, make_task_plans, model_folder
 from benchmarks.learn_task import Task
 from benchmarks.run_once import run_once
-from benchmarks.run_process import ROOT, run_alone, run_module
+from benchmarks.run_process import ROOT, read_last_line, run_alone, run_module
 from kitsjax.config import to_toml
 from kitsjax.data.kits import find_cases
 from kitsjax.errors import InputError
 from kitsjax.files import write_text
+from kitsjax.image.read_nifti import read_label
+from kitsjax.image.write_nifti import write_volume
+from kitsjax.infer.postprocess import postprocess
+from kitsjax.labels import KITS
 from kitsjax.process_pool import THREAD_VARIABLES, cores
-from kitsjax.settings import Settings
+from kitsjax.settings import PredictSettings, Settings
 from kitsjax.training_log import LOG_NAME, read_epochs
 
 DEFAULT_RATE = 0.01
@@ -109,6 +114,8 @@ class Kitsjax:
     def predict(self, task: Task, folder: Path, cases: Path, masks: Path) -> None:
         """Predict with the programs that training compiled, where they fit."""
         arguments = ["--model", str(folder / "run"), "--input", str(cases), "--output", str(masks)]
+        # It needs probabilities, which nnU-Net's masks do not have.
+        arguments += ["--set", "predict.least_lesion_certainty=0"]
         arguments += ["--set", f"run.cpu_devices={task.settings.run.cpu_devices}"]
         arguments += ["--set", f"run.compilation_cache={json.dumps(str(folder / 'xla'))}"]
         _run_command("predict", arguments, folder / "predict.log")
@@ -133,7 +140,12 @@ class NnUNet:
 
     def _asks_data(self, task: Task) -> dict[str, Any]:
         plans = make_task_plans(task.settings, {})
-        return {"plans": plans, "root": task.settings.data.root, "split": _read_split(task)}
+        return {
+            "plans": plans,
+            "root": task.settings.data.root,
+            "split": _read_split(task),
+            "packages": describe_packages(),
+        }
 
     def prepare(self, task: Task) -> None:
         """Measure intensities and preprocess, once."""
@@ -167,6 +179,18 @@ class NnUNet:
             for case in find_cases(cases)
         ]
         _run_nnunet("predict", [_data(task), str(folder), files], folder / "predict.log")
+        for _, mask in files:
+            postprocess_file(Path(mask), task.settings.predict)
+
+
+def postprocess_file(path: Path, settings: PredictSettings) -> None:
+    """Apply the steps of post-processing that kitsjax's settings ask for to a mask of nnU-Net.
+
+    nnU-Net has such steps, too, and chooses them by the held-out cases.
+    """
+    mask = read_label(path)
+    label = postprocess(mask.array, mask.grid.voxel_mm3, settings, KITS)
+    write_volume(path, replace(mask, array=label))
 
 
 def count_parameters(shapes: dict[str, Sequence[int]]) -> int:
@@ -191,7 +215,8 @@ def _run_command(name: str, arguments: Sequence[str], log: Path) -> None:
     command = [sys.executable, str(ROOT / "bin" / f"{name}.py"), *arguments]
     status = run_alone(command, {}, log)
     if status:
-        raise InputError(f"learn: bin/{name}.py ended with exit status {status}; see {log}")
+        why = read_last_line(log)
+        raise InputError(f"learn: bin/{name}.py: exit status {status} ({why}); see {log}")
 
 
 def _run_nnunet(step: str, arguments: Sequence[Any], log: Path) -> Any:

@@ -98,7 +98,7 @@ def train(folder: str, results: str, seed: int, changes: dict[str, Any]) -> dict
         The seconds of all epochs, and the number of parameters without deep supervision outputs.
     """
     _use(folder, results)
-    if _device() == "cpu":
+    if find_torch_device() == "cpu":
         # PyTorch has all cores, and augmentation takes a tenth of a step. On CUDA nnU-Net decides.
         os.environ.setdefault("nnUNet_n_proc_DA", str(cores() // 4))
     import numpy as np
@@ -107,8 +107,8 @@ def train(folder: str, results: str, seed: int, changes: dict[str, Any]) -> dict
     torch.manual_seed(seed)
     np.random.seed(seed)  # noqa: NPY002  nnU-Net uses this state
     plans = json.loads((Path(folder) / "preprocessed" / DATASET / f"{PLANS}.json").read_text())
-    trainer = nnunet.build_trainer(plans, _device(), fold=0, changes=changes)
-    if _device() == "cpu":
+    trainer = nnunet.build_trainer(plans, find_torch_device(), fold=0, changes=changes)
+    if find_torch_device() == "cpu":
         # PyTorch's convolutions are faster so on a CPU (benchmarks/README.md).
         trainer.network.to(memory_format=torch.channels_last_3d)
     # The plot of each epoch takes as long as several steps, and epochs may be shorter than usual.
@@ -137,11 +137,11 @@ def predict(folder: str, results: str, files: list[tuple[str, str]]) -> None:
     import torch
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
-    predictor = nnUNetPredictor(device=torch.device(_device()), allow_tqdm=False)
+    predictor = nnUNetPredictor(device=torch.device(find_torch_device()), allow_tqdm=False)
     predictor.initialize_from_trained_model_folder(
         str(model_folder(Path(results))), (0,), CHECKPOINT
     )
-    if _device() == "cpu":
+    if find_torch_device() == "cpu":
         predictor.network.to(memory_format=torch.channels_last_3d)
         predictor._internal_maybe_mirror_and_predict = _predict_mirrored_at_once(predictor)
     cts, masks = zip(*files, strict=True)
@@ -176,11 +176,13 @@ def model_folder(results: Path) -> Path:
 
 
 def _use(folder: str, results: str) -> None:
-    nnunet.use_folders(Path(folder))
+    # Programs that an earlier training compiled would shorten this one's time.
+    nnunet.use_folders(Path(folder), Path(results) / "cache")
     os.environ["nnUNet_results"] = results  # noqa: SIM112  nnU-Net's own name
 
 
-def _device() -> str:
+def find_torch_device() -> str:
+    """Return the device that nnU-Net computes on: cuda or cpu."""
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,6 +1,8 @@
 """What kitsjax and nnU-Net learn from: a data set, its split, and the cases they are tested on."""
 
+import math
 import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,13 @@ OTHERS_PER_HELD_OUT = 2
 """The phantom is also tested on so many cases of another seed for each one that is held out: few
 held-out cases differ by more between two runs than two recipes do."""
 
+OTHER_SEED = 1000
+"""The seed of those cases is higher by so much than the phantom's.
+
+Recipes were compared on cases of the next seed (`benchmarks/recipes.py`), which therefore favor
+what was chosen by them.
+"""
+
 HELD_OUT = "held out"
 """Name of the test set of the split's held-out cases."""
 
@@ -31,7 +40,7 @@ class LearnOptions:
             None: configs/phantom.toml.
         overrides: changes of these settings, such as "train.epochs=28".
         test: folder of more cases to test on, in KiTS21's layout; None: for the phantom, cases of
-            the next seed, and for other data only those that are held out.
+            another seed (`OTHER_SEED`), and for other data only those that are held out.
         rates: learning rates of nnU-Net, each of which makes a contender; 0.01 is its default.
     """
 
@@ -48,12 +57,14 @@ class Task:
     Attributes:
         folder: folder of inputs and trainings.
         settings: kitsjax's settings, with the data set and its split as absolute paths.
+        data: what the data set is, in words.
         tests: folder of links to the cases to test on, by the name of their set; the held-out ones
             are first.
     """
 
     folder: Path
     settings: Settings
+    data: str
     tests: dict[str, Path]
 
 
@@ -61,18 +72,32 @@ def read_settings(options: LearnOptions) -> Settings:
     """Read the settings, and check what can be checked before anything is made.
 
     Raises:
-        InputError: A setting or rate is wrong, or no case is held out.
+        InputError: A setting or rate is wrong, a folder or file that is given cannot be used, or no
+            case is held out.
     """
     config = options.config or ROOT / "configs" / "phantom.toml"
     settings = load_settings(config, options.overrides)
-    if not settings.data.held_out and not settings.data.split:
+    data = settings.data
+    if data.folds or data.fold >= 0:
+        raise InputError("data.folds: the learn benchmark trains on one split; leave it out")
+    if data.make_phantom and data.root != load_settings(config).data.root:
         raise InputError(
-            "data.held_out = 0: the learn benchmark needs cases to test on; hold some out"
+            f"data.root = {data.root}: the phantom is made in --work; to learn from that data set, "
+            "add --set data.make_phantom=false"
         )
-    if any(rate <= 0 for rate in options.rates) or len(set(options.rates)) < len(options.rates):
+    held_out = len(read_split(data.split).held_out) if data.split else data.held_out
+    if not held_out:
         raise InputError(
-            f"--rates {' '.join(map(str, options.rates))}: give different rates above 0"
+            "no case is held out (data.held_out, data.split): the learn benchmark needs cases to "
+            "test on; hold some out"
         )
+    if not data.make_phantom:
+        find_cases(data.root)
+    if options.test:
+        find_cases(options.test)
+    rates = options.rates
+    if not all(0 < rate < math.inf for rate in rates) or len(set(rates)) < len(rates):
+        raise InputError(f"--rates {' '.join(map(str, rates))}: give different rates above 0")
     return settings
 
 
@@ -93,7 +118,9 @@ def make_task(settings: Settings, test: str | Path | None, folder: Path) -> Task
         make_phantom(
             root, phantom.cases, phantom.matrix, phantom.seed, data.workers, domain=phantom.domain
         )
-    cases = {case.case_id: case for case in find_cases(root)}
+    found = find_cases(root)
+    # An earlier run in the same folder may have made more of them.
+    cases = {case.case_id: case for case in found[: phantom.cases if data.make_phantom else None]}
     split = (
         read_split(data.split, list(cases))
         if data.split
@@ -112,31 +139,46 @@ def make_task(settings: Settings, test: str | Path | None, folder: Path) -> Task
             "train": settings.train.model_copy(update={"threshold_baseline": False}),
         }
     )
-    tests = {HELD_OUT: [cases[name] for name in split.held_out]}
-    tests |= _find_others(data, phantom, test, folder)
-    links = {name: _link(tests[name], folder / "tests" / name) for name in tests}
-    return Task(folder, settings, links)
+    tests = {HELD_OUT: _link([cases[name] for name in split.held_out], folder / "tests/held-out")}
+    number = OTHERS_PER_HELD_OUT * len(split.held_out)
+    name, others = _find_others(data, phantom, test, folder, number)
+    _refuse_known(others, [cases[name] for name in split.train], test)
+    if others:
+        tests[name] = _link(others, folder / "tests" / "others")
+    about = f"phantom of seed {phantom.seed} ({phantom.domain})" if data.make_phantom else str(root)
+    return Task(folder, settings, f"{about}, {len(split.train)} cases to train on", tests)
 
 
 def _link(cases: Sequence[Case], folder: Path) -> Path:
-    """Make a data set of links to cases."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Make a data set of links to cases, and of no others."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
     for case in cases:
-        link = folder / case.case_id
-        if not link.exists():
-            link.symlink_to(os.path.abspath(case.folder))
+        (folder / case.case_id).symlink_to(os.path.realpath(case.folder))
     return folder
 
 
 def _find_others(
-    data: DataSettings, phantom: PhantomSettings, test: str | Path | None, folder: Path
-) -> dict[str, list[Case]]:
-    """Find the test cases that are not of the data set, by the name of their set."""
+    data: DataSettings,
+    phantom: PhantomSettings,
+    test: str | Path | None,
+    folder: Path,
+    number: int,
+) -> tuple[str, list[Case]]:
+    """Find the test cases that are not of the data set, and name their set; there may be none."""
     if test:
-        return {Path(test).name: find_cases(test)}
+        return f"{Path(test).resolve().name} (--test)", find_cases(test)
     if not data.make_phantom:
-        return {}
-    others, seed = folder / "phantom-others", phantom.seed + 1
-    number = OTHERS_PER_HELD_OUT * data.held_out
+        return "", []
+    seed = phantom.seed + OTHER_SEED
+    others = folder / f"phantom-{seed}"
     make_phantom(others, number, phantom.matrix, seed, data.workers, domain=phantom.domain)
-    return {f"phantom of seed {seed}": find_cases(others)}
+    return f"phantom of seed {seed}", find_cases(others)[:number]
+
+
+def _refuse_known(others: Sequence[Case], train: Sequence[Case], test: str | Path | None) -> None:
+    """Refuse to test on cases that are trained on."""
+    known = {os.path.realpath(case.folder) for case in train}
+    for case in others:
+        if os.path.realpath(case.folder) in known:
+            raise InputError(f"--test {test}: {case.case_id} is trained on; give other cases")

@@ -1,12 +1,13 @@
 """The trainings of the learning benchmark: in turns, for the same steps or the same minutes."""
 
+import os
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.hardware import describe_packages
+from benchmarks.hardware import describe_machine, describe_packages
 from benchmarks.learn_contenders import Contender, Trained
 from benchmarks.learn_scores import Scores, score_predictions
 from benchmarks.learn_task import Task
@@ -73,15 +74,18 @@ def fit_batches(batches: int, trained: Sequence[Trained], seconds: float) -> int
     """Return the number of batches in an epoch with which a contender's training ends in time.
 
     What is outside of the epochs takes as long with any number of batches. Validation counts as
-    a part of the batches.
+    a part of the batches. A contender that is quick enough keeps its number.
 
     Args:
         batches: number with which the trainings were measured, and the most that is returned.
         trained: what the contender's trainings reported.
         seconds: wall time that the training may take.
     """
+    whole = statistics.median(each.seconds for each in trained)
+    if whole <= seconds:
+        return batches
     epochs = statistics.median(each.epoch_seconds for each in trained)
-    outside = statistics.median(each.seconds for each in trained) - epochs
+    outside = whole - epochs
     return max(1, min(batches, int(batches * (seconds - outside) / epochs)))
 
 
@@ -104,16 +108,19 @@ def _finish(task: Task, contender: Contender, seed: int, batches: int) -> Traini
         print(f"learn: {name}, training", flush=True)
         return asdict(contender.train(task, folder, seed, batches))
 
-    asked = {**contender.asks(task), "packages": describe_packages()}
-    trained = Trained(**run_once(folder, "trained.json", asked, train))
+    where = {"machine": describe_machine(), "packages": describe_packages()}
+    trained = Trained(**run_once(folder, "trained.json", contender.asks(task) | where, train))
     scores = {}
     for test, cases in task.tests.items():
+        masks = folder / "masks" / cases.name
 
-        def predict(masks: Path = folder / "masks" / test, cases: Path = cases) -> Scores:
+        def predict(masks: Path = masks, cases: Path = cases) -> Scores:
             print(f"learn: {name}, predicting {cases.name}", flush=True)
             contender.predict(task, folder, cases, masks)
             return score_predictions(cases, masks)
 
-        asked = {"trained": asdict(trained), "cases": sorted(path.name for path in cases.iterdir())}
-        scores[test] = run_once(folder / "masks" / test, "scores.json", asked, predict)
+        # The links' targets, too: a case of the same name may be another one.
+        tested = sorted((path.name, os.path.realpath(path)) for path in cases.iterdir())
+        asked = {"trained": asdict(trained), "cases": list(map(list, tested))}
+        scores[test] = run_once(masks, "scores.json", asked, predict)
     return Training(contender.name, seed, batches, trained, scores)

@@ -21,14 +21,19 @@ from benchmarks.nnunet_plans import CONFIGURATION, DATASET, PLANS
 from kitsjax.labels import KITS
 
 
-def use_folders(folder: Path) -> None:
-    """Make nnU-Net and the packages that it imports use `folder` for all their files."""
+def use_folders(folder: Path, cache: Path | None = None) -> None:
+    """Make nnU-Net and the packages that it imports use `folder` for all their files.
+
+    Args:
+        folder: gets the folders above.
+        cache: folder of the caches; None: the one above.
+    """
     variables = {"nnUNet_wandb_enabled": "0"}
     for name in ("raw", "preprocessed", "results"):
         (folder / name / DATASET).mkdir(parents=True, exist_ok=True)
         variables[f"nnUNet_{name}"] = str(folder / name)
     for name in ("MPLCONFIGDIR", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"):
-        variables[name] = str(folder / "cache" / name.lower())
+        variables[name] = str((cache or folder / "cache") / name.lower())
     os.environ.update(variables)
 
 

@@ -19,8 +19,10 @@ from pathlib import Path
 
 import numpy as np
 
+from kitsjax.command import exit_with, run_command
+from kitsjax.errors import InputError
 from kitsjax.evaluate.read_results import read_evaluation
-from kitsjax.files import write_text
+from kitsjax.files import check_folder, write_text
 from kitsjax.labels import KITS, MAJORITY
 from kitsjax.report.statistics import mean_interval
 from kitsjax.report.table_format import Column, Table, to_markdown
@@ -89,13 +91,24 @@ def train_and_score(work: Path, name: str, seed: int, core: int) -> None:
         resume = ["--resume"] if (run / "run.json").exists() else []
         _command(core, "train", "--config", "configs/phantom.toml", *resume, *_sets(options))
     for cases in ("others", "phantom"):
-        if not (scores := score_folder(work, name, seed, cases)).exists():
+        if not is_scored(scores := score_folder(work, name, seed, cases)):
             masks, data = scores.with_name(f"{scores.name}-masks"), work / cases
             given = ("--model", run, "--input", data, "--output", masks, "--continue")
             _command(core, "predict", *given, *_sets(recipe.prediction))
             split = ("--split", run / "split.json") if cases == "phantom" else ()
             given = ("--predictions", masks, "--dataset", data, "--output", scores, *split)
             _command(core, "evaluate", *given, "--against", MAJORITY, "--workers", 1)
+
+
+def is_scored(folder: Path) -> bool:
+    """Tell whether a folder holds the scores of all its cases.
+
+    Of an evaluation's files `evaluation.json` is written last.
+    """
+    if not (folder / "evaluation.json").exists():
+        return False
+    found = read_evaluation(folder)
+    return not (found.failures or found.missing)
 
 
 def score_folder(work: Path, name: str, seed: int, cases: str) -> Path:
@@ -113,13 +126,15 @@ def _command(core: int, name: str, *options: object) -> None:
     """Run a command of `bin/` on one core.
 
     Raises:
-        subprocess.CalledProcessError: It failed; what it printed is on standard error.
+        InputError: It failed; what it printed is on standard error.
     """
-    subprocess.run(
-        [sys.executable, f"bin/{name}.py", *map(str, options)], check=True, cwd=ROOT,
+    done = subprocess.run(
+        [sys.executable, f"bin/{name}.py", *map(str, options)], check=False, cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.DEVNULL,
         preexec_fn=lambda: os.sched_setaffinity(0, {core}),
     )  # fmt: skip
+    if done.returncode:
+        raise InputError(f"bin/{name}.py: exit status {done.returncode}, as told above")
 
 
 def read_scores(work: Path, name: str, seeds: Sequence[int], cases: str) -> np.ndarray:
@@ -174,13 +189,14 @@ def _make_table(work: Path, names: Sequence[str], seeds: Sequence[int]) -> Table
     return Table("Recipes: Dice and surface Dice", tuple(columns), rows)
 
 
-def main() -> None:
+def main() -> int:
     """Make the two phantoms, train and score what is not there yet, and write the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[1])
     parser.add_argument("--work", required=True, metavar="FOLDER", help="phantoms, runs, table")
     parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=list(RECIPES))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     args = parser.parse_args()
+    check_folder(args.work, "--work")
     work, names = Path(args.work).resolve(), list(dict.fromkeys([BASE, *args.recipes]))
     cores = sorted(os.sched_getaffinity(0))
     for seed, cases in enumerate(("phantom", "others")):
@@ -205,7 +221,8 @@ def main() -> None:
     table = to_markdown(_make_table(work, names, args.seeds))
     write_text(work / "recipes.md", table)
     print(table)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    exit_with(run_command(main))

@@ -48,9 +48,14 @@ def run_module(
         result = Path(folder) / "result.json"
         status = run_alone([sys.executable, "-m", module, str(result), *arguments], variables, log)
         if status:
-            lines = log.read_text(errors="replace").strip().splitlines() or ["no output"]
-            raise InputError(f"{title}: exit status {status} ({lines[-1]}); see {log}")
+            raise InputError(f"{title}: exit status {status} ({read_last_line(log)}); see {log}")
         return json.loads(result.read_text())
+
+
+def read_last_line(log: Path) -> str:
+    """Return the last line of a log that is not empty."""
+    lines = log.read_text(errors="replace").strip().splitlines()
+    return lines[-1] if lines else "no output"
 
 
 def run_alone(command: Sequence[str], variables: Mapping[str, str], log: Path) -> int:

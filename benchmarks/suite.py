@@ -127,6 +127,8 @@ def _check(
         )
     if LEARN in names:
         learn.check_learn(options)
+        if not work:
+            raise InputError("learn: give --work FOLDER, which keeps what is trained, and its logs")
     if FORMS in names:
         load_settings(options.config, options.overrides)
 

@@ -26,7 +26,7 @@ def main() -> int:
         help="small: sizes for two CPU cores; full: the paper's sizes; default: full on an "
         "accelerator, small elsewhere",
     )  # fmt: skip
-    rounds = "number of times that kitsjax and its baselines take turns; default: 3"
+    rounds = "times that kitsjax and its baselines take turns, learn: number of seeds; default: 3"
     parser.add_argument("--rounds", type=int, default=3, help=rounds)
     parser.add_argument(
         "--work", metavar="FOLDER",

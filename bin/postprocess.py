@@ -22,12 +22,14 @@ def main() -> int:
         raise InputError("--workers: give a number of processes, or 0 for one for each core")
 
     from kitsjax.report.table_format import to_text
-    from kitsjax.tune.choose_steps import trial_table
+    from kitsjax.tune.choose_steps import LEAST_CASES, trial_table
     from kitsjax.tune.tune_run import apply_steps, tune_run
 
     found = tune_run(args.run, args.dataset, args.workers)
     print(f"\n{to_text(trial_table(found.rounds, found.cases, found.scheme))}\n")
-    if not found.steps:
+    if found.cases < LEAST_CASES:
+        print(f"no step is chosen: {found.cases} cases are too few to tell from chance")
+    elif not found.steps:
         print("no step is chosen: none raises the scores beyond chance")
     else:
         steps = ", ".join(f"predict.{name} = {value}" for name, value in found.steps.items())

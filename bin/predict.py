@@ -3,6 +3,7 @@
 python bin/predict.py --input scan.nii.gz --output masks/ [--model runs/phantom]
 """
 
+import sys
 from pathlib import Path
 
 from kitsjax.command import add_shard, exit_with, make_parser, report_failures, run_command
@@ -12,10 +13,10 @@ from kitsjax.errors import InputError
 
 def main() -> int:
     """Write a mask for every CT; return 2 if one of them failed."""
-    parser = make_parser(__doc__)
+    parser, work = make_parser(__doc__), "--print-config" not in sys.argv
     parser.add_argument("--model", default=["synthetic"], nargs="+", help="default: synthetic")
-    parser.add_argument("--input", required=True, metavar="PATH", help="CT file, or folder of CTs")
-    parser.add_argument("--output", required=True, metavar="FOLDER", help="folder for the masks")
+    parser.add_argument("--input", required=work, metavar="PATH", help="CT file, or folder of CTs")
+    parser.add_argument("--output", required=work, metavar="FOLDER", help="folder for the masks")
     parser.add_argument("--probabilities", action="store_true", help="also write probabilities")
     parser.add_argument("--series", metavar="NUMBER", help="number or UID of the DICOM series")
     parser.add_argument("--dicom-seg", action="store_true", help="also write DICOM SEG")
@@ -27,7 +28,6 @@ def main() -> int:
     args = parser.parse_args()
     if wrong := [o for o in args.overrides if not o.startswith(("predict.", "run."))]:
         raise InputError(f"--set {wrong[0]}: only [predict] and [run] can change after training")
-
     from kitsjax.devices import start_devices
     from kitsjax.files import check_folder
     from kitsjax.infer.bundle import make_model, read_bundle
@@ -36,7 +36,6 @@ def main() -> int:
     from kitsjax.infer.predict_files import best_cpu_devices, predict_files
     from kitsjax.processes import take_shard
 
-    check_folder(args.output, "--output")
     # The model's own [run] describes the machine that trained it; this one may differ.
     own = [f"run.cpu_devices={best_cpu_devices()}", *(o for o in args.overrides if o[:4] == "run.")]
     start_devices(here := load_settings(overrides=own).run)
@@ -46,6 +45,7 @@ def main() -> int:
     if args.print_config:
         print(to_toml(settings), end="")
         return 0
+    check_folder(args.output, "--output")
     found = find_inputs(args.input, args.output, args.probabilities, args.series, args.dicom_seg)
     files = take_shard(found, args.shard)
     models = [make_model(bundle.params, bundle.settings) for bundle in bundles]

@@ -179,6 +179,8 @@ def remove_file(path: str | Path) -> None:
     """
     try:
         Path(path).unlink(missing_ok=True)
+    except NotADirectoryError:
+        pass  # A file stands in the place of its folder, so it is not there.
     except OSError as error:
         raise InputError(f"{path}: cannot remove ({error.strerror}); move it away") from None
 

@@ -6,6 +6,8 @@ draws the epochs.
 """
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -59,7 +61,10 @@ _ROW: TypeAdapter[_StepRow | _EpochRow] = TypeAdapter(
 class TrainingLog:
     """The log of a run that is being trained: an open file that rows are appended to.
 
+    Its methods raise an `InputError` if the file cannot be written.
+
     Attributes:
+        path: the file.
         epochs: rows of the epochs done, those of earlier starts included.
 
     Args:
@@ -73,11 +78,11 @@ class TrainingLog:
     """
 
     def __init__(self, folder: Path, step: int = 0, epoch: int = 0) -> None:
-        path = folder / LOG_NAME
-        kept = [row for row in read_rows(path) if _is_done(row, step, epoch)]
+        self.path = folder / LOG_NAME
+        kept = [row for row in read_rows(self.path) if _is_done(row, step, epoch)]
         self.epochs = [row for row in kept if row["kind"] == "epoch"]
-        write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
-        self._file = path.open("a", encoding="utf-8")
+        write_text(self.path, "".join(json.dumps(row) + "\n" for row in kept))
+        self._file = self.path.open("a", encoding="utf-8")
 
     def add_step(self, row: Row) -> Row:
         """Append the row of a step and return it with its kind."""
@@ -91,15 +96,28 @@ class TrainingLog:
 
     def flush(self) -> None:
         """Bring every row to the disk."""
-        self._file.flush()
+        with self._explain():
+            self._file.flush()
 
     def close(self) -> None:
         """Bring every row to the disk and close the file."""
-        self._file.close()
+        with self._explain():
+            self._file.close()
 
     def _append(self, row: Row) -> Row:
-        self._file.write(json.dumps(row) + "\n")
+        with self._explain():
+            self._file.write(json.dumps(row) + "\n")
         return row
+
+    @contextmanager
+    def _explain(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise InputError(
+                f"{self.path}: cannot write the training log ({error.strerror}); make room or mend "
+                "the disk, then start again with --resume"
+            ) from None
 
 
 def read_epochs(path: str | Path) -> list[Row]:

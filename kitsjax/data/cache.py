@@ -69,6 +69,11 @@ def case_stamp(case: Case) -> str:
     return _stamp(case, [case.image, case.label])
 
 
+def stamp_of(folder: Path) -> str:
+    """Return the stamp in the name of a folder that `locate_case` named."""
+    return folder.name.rsplit("-", 1)[1]
+
+
 def annotations_stamp(case: Case) -> str:
     """Return the stamp of a case's individual annotations, of which there may be none."""
     return _stamp(case, list_annotation_files(case.annotations) if case.annotations else [])

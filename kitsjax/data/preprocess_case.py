@@ -39,18 +39,29 @@ from kitsjax.settings import PreprocessSettings
 
 
 def preprocess_case(
-    case: Case, folder: Path, settings: PreprocessSettings, scheme: LabelScheme = KITS
+    case: Case,
+    folder: Path,
+    settings: PreprocessSettings,
+    scheme: LabelScheme = KITS,
+    stamp: str | None = None,
 ) -> bool:
     """Write the preprocessed case into `folder`; if another process did so meanwhile, that stays.
+
+    Args:
+        case: the case.
+        folder: folder to write.
+        settings: how to preprocess it.
+        scheme: its labels.
+        stamp: `case_stamp` by which the folder is named; None: that of the files as they are now.
 
     Returns:
         Whether it is this call's folder that is there.
 
     Raises:
         InputError: A file is bad, the label has values beyond the scheme, image and label lie on
-            different grids, or the folder cannot be written.
+            different grids, a file has changed since the stamp, or the folder cannot be written.
     """
-    stamp = case_stamp(case)
+    stamp = stamp or case_stamp(case)
     volume, label = read_volume(case.image), read_label(case.label, scheme.values)
     check_same_grid(volume.grid, label.grid)
     image = resample_hu(volume, settings)
@@ -80,19 +91,26 @@ def preprocess_case(
         return move_new(temporary, folder)
 
 
-def annotate_case(case: Case, folder: Path) -> bool:
+def annotate_case(case: Case, folder: Path, stamp: str | None = None) -> bool:
     """Write a case's instances into a folder of its preprocessed case.
 
     If another process did so meanwhile, that folder stays.
+
+    Args:
+        case: the case.
+        folder: folder to write.
+        stamp: `annotations_stamp` by which the folder is named; None: that of the files as they
+            are now.
 
     Returns:
         Whether it is this call's folder that is there.
 
     Raises:
         InputError: The case has no individual annotations, one of them is bad or lies on another
-            grid than the image, or the folder cannot be written.
+            grid than the image, a file has changed since the stamp, or the folder cannot be
+            written.
     """
-    annotations, stamp = require_annotations(case), annotations_stamp(case)
+    annotations, stamp = require_annotations(case), stamp or annotations_stamp(case)
     native, shape = read_grid(case.image), PreprocessedCase(folder.parent).shape
     instances = [
         resample_instance(instance, native.shape, shape)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from kitsjax.data.cache import is_stored, is_whole, locate_case
+from kitsjax.data.cache import is_stored, is_whole, locate_case, stamp_of
 from kitsjax.data.case import Case
 from kitsjax.data.preprocess_case import annotate_case, preprocess_case, require_annotations
 from kitsjax.data.preprocessed_case import CASE_RECORD, PreprocessedCase
@@ -116,14 +116,14 @@ def _update_case(
     stored, made = locate_case(case, folder, annotations), False
     if not is_whole(stored.folder / CASE_RECORD):
         _remove_damaged(stored.folder, CASE_RECORD)
-        made = preprocess_case(case, stored.folder, settings, scheme)
+        made = preprocess_case(case, stored.folder, settings, scheme, stamp_of(stored.folder))
     if stored.annotations:
         # Whoever completes the case has made it, so that two runs do not count it twice.
         made = False
         if not is_whole(stored.annotations / INSTANCES_RECORD):
             remove_leftovers(stored.folder)
             _remove_damaged(stored.annotations, INSTANCES_RECORD)
-            made = annotate_case(case, stored.annotations)
+            made = annotate_case(case, stored.annotations, stamp_of(stored.annotations))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return stored, made, peak / (2**30 if sys.platform == "darwin" else 2**20)
 

@@ -1,6 +1,5 @@
 """A preprocessed case on disk, read by memory mapping."""
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from kitsjax.data.normalization import Histogram
-from kitsjax.data.stored_arrays import map_stored
+from kitsjax.data.stored_arrays import map_stored, read_stored
 from kitsjax.types import Shape
 
 CASE_RECORD = "case.json"
@@ -39,13 +38,13 @@ class PreprocessedCase:
     @cached_property
     def shape(self) -> Shape:
         """The shape (z, y, x) of the preprocessed image."""
-        z, y, x = json.loads((self.folder / CASE_RECORD).read_text())["shape"]
+        z, y, x = read_stored(self.folder / CASE_RECORD)["shape"]
         return z, y, x
 
     @property
     def voxels(self) -> dict[int, int]:
         """The number of voxels of each foreground value in the majority label, by value."""
-        stored = json.loads((self.folder / CASE_RECORD).read_text())["voxels"]
+        stored = read_stored(self.folder / CASE_RECORD)["voxels"]
         return {int(value): count for value, count in stored.items()}
 
     @property

@@ -48,11 +48,27 @@ def map_stored(record: Path, name: str) -> np.ndarray:
     status = path.stat()
     seen = path, status.st_size, status.st_mtime_ns
     if seen not in _verified:
-        stored = json.loads(record.read_text()).get("checksums", {}).get(name)
+        stored = read_stored(record).get("checksums", {}).get(name)
         if stored is not None and stored != _checksum(path):
             raise InputError(_describe_damage(path, "its content has changed on disk"))
         _verified.add(seen)
     return array
+
+
+def read_stored(record: Path) -> dict[str, Any]:
+    """Read the record of a stored folder.
+
+    Raises:
+        InputError: The file is missing or damaged.
+    """
+    try:
+        content = json.loads(record.read_text())
+        if not isinstance(content, dict):
+            raise ValueError("not a record that preprocessing wrote")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(_describe_damage(record, reason)) from None
+    return content
 
 
 def map_array(path: Path) -> np.ndarray:

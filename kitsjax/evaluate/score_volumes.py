@@ -76,6 +76,8 @@ def score(
     for label, values in ((predicted, len(scheme.names)), (true, len(scheme.values))):
         _check_label(label, values)
     check_spacing(spacing_mm)
+    z, y, x = map(float, spacing_mm)  # A list or an array of numbers serves, too.
+    spacing_mm = z, y, x
     if max(spacing_mm) > LARGEST_EDGE_MM:
         raise ValueError(f"a spacing of {spacing_mm} mm is above {LARGEST_EDGE_MM:g} mm; give mm")
     predicted, true, ignored = remove_ignored(predicted, true, scheme)

@@ -42,6 +42,8 @@ def write_evaluation(folder: str | Path, evaluation: Evaluation) -> None:
         InputError: The folder cannot be written.
     """
     folder = Path(folder)
+    # It is written last: a folder without it, which was left half written, counts as none.
+    remove_file(folder / "evaluation.json")
     for against, name in _OFFICIAL_FILES.items():
         if against in evaluation.against and _is_official(evaluation):
             write_text(folder / name, _official_table(evaluation, against))

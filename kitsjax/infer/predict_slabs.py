@@ -9,7 +9,7 @@ same order whatever the number of devices is.
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
-from itertools import islice
+from itertools import count, islice
 from typing import Any, NamedTuple, TypeVar
 
 import jax
@@ -54,7 +54,7 @@ def predict_slabs(
     before: Any = None
     while batch := list(islice(windows, size)):
         try:
-            found = predict(_cut(batch, size, patch_shape))
+            found = predict(_cut(_whole(batch), size, patch_shape, len(ensemble.images)))
             # The first device gets all windows, and those of the batch before have been added.
             parts = [jax.device_put(part, devices[0]) for part in _device_parts(found)]
         except Exception as error:
@@ -82,25 +82,52 @@ class _Window(NamedTuple):
     is_last: bool
 
 
+class _Failed(NamedTuple):
+    """An image that has no windows, for example since memory is short; it keeps its place."""
+
+    key: Any
+    error: Exception
+
+
+_Batch = Sequence[_Window | _Failed]
+
+
 def _list_windows(
     images: Iterable[tuple[Any, np.ndarray]],
     begin: Callable[[np.ndarray], SlabSums],
     step_size: float,
-) -> Iterator[_Window]:
+) -> Iterator[_Window | _Failed]:
     """List the windows of all images, one image after the other."""
     for key, image in images:
-        sums = begin(image)
-        _, z, y, x = sums.images.shape
-        corners = window_positions((z, y, x), sums.patch_shape, step_size).tolist()
+        try:
+            sums = begin(image)
+            _, z, y, x = sums.images.shape
+            corners = window_positions((z, y, x), sums.patch_shape, step_size).tolist()
+        except Exception as error:
+            yield _Failed(key, error)
+            continue
         for number, corner in enumerate(corners, start=1):
             yield _Window(key, sums, corner, number == len(corners))
 
 
-def _cut(batch: Sequence[_Window], size: int, patch_shape: Sequence[int]) -> np.ndarray:
-    """Cut the windows out of their images; the last batch is filled up with zeros."""
-    dtype = np.result_type(*(window.sums.images for window in batch))
-    patches = np.zeros((size, len(batch[0].sums.images), *patch_shape), dtype)
-    for patch, (_, sums, corner, _) in zip(patches, batch, strict=False):
+def _whole(batch: _Batch) -> list[_Window]:
+    return [window for window in batch if isinstance(window, _Window)]
+
+
+def _cut(
+    windows: Sequence[_Window], size: int, patch_shape: Sequence[int], images: int
+) -> np.ndarray:
+    """Cut windows out of their images; a batch that they do not fill is filled up with zeros.
+
+    Args:
+        windows: at most `size`.
+        size: number of windows of a batch.
+        patch_shape: (z, y, x) of a window.
+        images: number of images of a CT.
+    """
+    dtype = np.result_type(*(window.sums.images for window in windows), np.float16)
+    patches = np.zeros((size, images, *patch_shape), dtype)
+    for patch, (_, sums, corner, _) in zip(patches, windows, strict=False):
         z, y, x = (slice(n, n + edge) for n, edge in zip(corner, patch_shape, strict=True))
         patch[:] = sums.images[:, z, y, x]
     return patches
@@ -112,9 +139,7 @@ def _device_parts(batch: jax.Array) -> list[jax.Array]:
     return [shard.data for shard in shards]
 
 
-def _add(
-    batch: Sequence[_Window], parts: Sequence[jax.Array]
-) -> Iterator[tuple[Any, Slab | Exception]]:
+def _add(batch: _Batch, parts: Sequence[jax.Array]) -> Iterator[tuple[Any, Slab | Exception]]:
     """Add the windows of a batch to the sums of their images; yield the slabs that this finishes.
 
     Args:
@@ -122,8 +147,12 @@ def _add(
         parts: what `predict_windows` returns, in parts of equal size.
     """
     per_part = len(parts[0])
-    for number, window in enumerate(batch):
-        sums = window.sums
+    numbers = count()
+    for window in batch:
+        if isinstance(window, _Failed):
+            yield window.key, window.error
+            continue
+        sums, number = window.sums, next(numbers)
         if sums.failed:
             continue
         try:
@@ -135,9 +164,11 @@ def _add(
             yield from _give_up([window], error)
 
 
-def _give_up(batch: Sequence[_Window], error: Exception) -> Iterator[tuple[Any, Exception]]:
+def _give_up(batch: _Batch, error: Exception) -> Iterator[tuple[Any, Exception]]:
     """Yield the error for each image that has a window in the batch, once."""
     for window in batch:
-        if not window.sums.failed:
+        if isinstance(window, _Failed):
+            yield window.key, window.error
+        elif not window.sums.failed:
             window.sums.failed = True
             yield window.key, error

@@ -26,6 +26,9 @@ PAGE_NAME = "report.html"
 _FORMATS = {"md": to_markdown, "csv": to_csv, "tex": to_latex}
 """What writes a table to text, by the suffix of its file."""
 
+TABLES = ("table_1", "failure_modes", "sensitivity", "cases", "absent_classes")
+"""Names of all tables."""
+
 OPTIONAL_TABLES = ("failure_modes", "sensitivity", "absent_classes")
 """Tables that a report has only where there is something to say: see `make_tables`."""
 
@@ -88,6 +91,18 @@ def write_report(
     written.append(folder / PAGE_NAME)
     write_text(written[-1], render_page(evaluation, tables, drawings, images))
     return written
+
+
+def remove_report(folder: str | Path) -> None:
+    """Remove the files of an earlier report, which was of other scores; there may be none.
+
+    Raises:
+        InputError: One of them cannot be removed.
+    """
+    folder = Path(folder)
+    names = [f"{table}.{suffix}" for table in TABLES for suffix in _FORMATS]
+    for path in (*map(folder.joinpath, names), *folder.glob("figure_*"), folder / PAGE_NAME):
+        remove_file(path)
 
 
 def make_tables(evaluation: Evaluation, compare: str | None = None) -> dict[str, Table]:

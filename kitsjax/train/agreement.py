@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from kitsjax.data.cache import case_stamp
+from kitsjax.data.cache import annotations_stamp, case_stamp
 from kitsjax.data.open_dataset import RawDataset
 from kitsjax.data.split import Split, split_text
 from kitsjax.errors import InputError
@@ -71,8 +71,12 @@ def agree_on_folder(folder: Path) -> None:
     agree("comparing the run folder", facts, advice)
 
 
-def agree_on_data(found: RawDataset) -> None:
+def agree_on_data(found: RawDataset, annotations: bool = False) -> None:
     """Compare the labels, and the names, sizes and times of all cases' files, between all hosts.
+
+    Args:
+        found: the data set.
+        annotations: whether the individual annotations are needed, too.
 
     Raises:
         InputError: they differ.
@@ -82,9 +86,12 @@ def agree_on_data(found: RawDataset) -> None:
         "the labels": list(found.scheme.names) if found.scheme else [],
     }
     for case in found.cases:
-        stamp = catch(case_stamp, case)
+        stamps = [catch(case_stamp, case)]
+        if annotations:
+            stamps.append(catch(annotations_stamp, case))
         # Preprocessing tells what is wrong with a case.
-        facts[f"the files of {case.case_id}"] = stamp if isinstance(stamp, str) else None
+        known = [stamp if isinstance(stamp, str) else None for stamp in stamps]
+        facts[f"the files of {case.case_id}"] = known
     advice = (
         f"{found.root} must be the same data on all hosts: a disk that they share, or copies with "
         "their times (rsync -a)"

@@ -186,6 +186,8 @@ class Checkpoints:
         Raises:
             InputError: no scored checkpoint is whole, or one is of another network.
         """
+        # Most of those that were scored are gone: Orbax keeps three.
+        self._scores = {n: self._scores[n] for n in self.numbers if n in self._scores}
         while (number := self.best) is not None:
             try:
                 record = self._read_record(number)

@@ -12,7 +12,7 @@ from kitsjax.evaluate.read_results import read_evaluation
 from kitsjax.evaluate.results import Evaluation
 from kitsjax.evaluate.write_results import write_evaluation
 from kitsjax.files import atomic_write, remove_file
-from kitsjax.report.report import PAGE_NAME, write_report
+from kitsjax.report.report import PAGE_NAME, remove_report, write_report
 from kitsjax.report.result_tables import score_table
 from kitsjax.report.table_format import to_text
 from kitsjax.run_record import RunRecord
@@ -50,8 +50,10 @@ def write_fold_results(folder: Path, records: Sequence[RunRecord]) -> list[str]:
             CHOSEN_EPOCH,
         ),
     )
-    if found.scores:
-        write_evaluation(folder / "scores", found)
+    write_evaluation(folder / "scores", found)
+    if not found.scores:
+        remove_report(folder / "report")
+    else:
         write_report(found, folder / "report")
         print(f"\n{to_text(score_table(found))}\n")
         print(f"out-of-fold: scores/scores.csv, report/{PAGE_NAME}: {folder.resolve()}")

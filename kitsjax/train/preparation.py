@@ -31,7 +31,7 @@ def prepare_together(settings: Settings) -> DataSet:
             if is_main():
                 find_data(data, settings.phantom)
             barrier("making the phantom")
-        agree_on_data(find_data(data, settings.phantom))
+        agree_on_data(find_data(data, settings.phantom), data.label_source != MAJORITY)
     own = prepare_data(
         data, settings.phantom, settings.preprocess, (host_index(), host_count()), settings.labels
     )

@@ -1,8 +1,7 @@
 """A whole run: raw cases -> preprocessed cases -> trained model -> scored native masks."""
 
-import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -15,14 +14,12 @@ from kitsjax.devices import connect_devices, start_devices
 from kitsjax.errors import USAGE_STATUS
 from kitsjax.files import check_folder
 from kitsjax.host_watch import HostWatch, end_together
-from kitsjax.hosts import barrier, exchange, host_count, host_index, is_main
-from kitsjax.infer.bundle import BUNDLE_NAME, load_model, save_bundle
+from kitsjax.hosts import barrier, is_main
+from kitsjax.infer.bundle import BUNDLE_NAME, save_bundle
 from kitsjax.infer.postprocess import keep_choice
-from kitsjax.infer.predict_files import predict_files
 from kitsjax.make_scheme import describe_scheme
 from kitsjax.model.arrays import Params
 from kitsjax.prepare import DataSet, fill_intensities
-from kitsjax.processes import take_shard
 from kitsjax.run_lock import LOCK_NAME, lock_folder
 from kitsjax.run_record import RECORD_NAME, KeptEpoch, RunRecord, read_record, write_record
 from kitsjax.settings import Settings
@@ -38,6 +35,7 @@ from kitsjax.train.make_loop import DescribeRun, compile_loop, make_loop, read_t
 from kitsjax.train.preparation import prepare_together
 from kitsjax.train.run_files import check_files
 from kitsjax.train.run_folder import begin_run, choose_split, open_run, package_versions
+from kitsjax.train.shared_prediction import predict_together
 from kitsjax.train.stall import end_stalled
 from kitsjax.train.summary import SUMMARY_NAME, report_scores
 from kitsjax.train.trace import trace_steps
@@ -209,26 +207,18 @@ def _predict_and_score(
     settings: Settings, folder: Path, train: Sequence[Case], held_out: Sequence[Case]
 ) -> int:
     """Predict and score the held-out cases, print what failed, and return the exit status."""
-    failures = _predict(folder, held_out)
-    failures += report_scores(settings, folder, train, held_out)
+    unpredicted = predict_together(held_out, folder)
+    _print_failures(failure.message for failure in unpredicted)
+    unscored = report_scores(settings, folder, train, held_out, unpredicted)
+    _print_failures(unscored)
     if is_main():
-        for message in failures:
-            print(f"failed: {message}", file=sys.stderr)
         print(_describe_outputs(folder, len(held_out)))
-    return USAGE_STATUS if failures else 0
+    return USAGE_STATUS if unpredicted or unscored else 0
 
 
-def _predict(folder: Path, held_out: Sequence[Case]) -> list[str]:
-    """Predict the held-out cases, each on one host, as `bin/predict.py --continue` does.
-
-    Returns:
-        One line for each case that failed, on whichever host.
-    """
-    share = take_shard(held_out, (host_index(), host_count()))
-    files = [(c.image, folder / "predictions" / f"{c.case_id}.nii.gz") for c in share]
-    failures = predict_files(load_model(folder), files, keep_current=True) if files else []
-    text = json.dumps([message for _, message in failures])
-    return [message for part in exchange("prediction", text) for message in json.loads(part)]
+def _print_failures(messages: Iterable[str]) -> None:
+    for message in messages if is_main() else ():
+        print(f"failed: {message}", file=sys.stderr, flush=True)
 
 
 def _describe_outputs(folder: Path, held_out: int) -> str:

@@ -24,6 +24,7 @@ def evaluate_together(
     folder: Path,
     workers: int,
     scheme: LabelScheme,
+    unpredicted: Sequence[Failure] = (),
     notes: Sequence[str] = (),
     layout: str = AUTO,
 ) -> Evaluation:
@@ -31,6 +32,7 @@ def evaluate_together(
 
     Args:
         held_out: the cases to score.
+        unpredicted: those of them whose prediction failed, and why; they are not scored.
         folder: the run folder, which also gets the log of errors.
         workers: number of processes on each host; 0: one a core.
         scheme: the label scheme.
@@ -40,7 +42,13 @@ def evaluate_together(
     Returns:
         The scores of all cases, the same on every host.
     """
-    share = take_shard(held_out, (host_index(), host_count()))
+    lost = {failure.case_id for failure in unpredicted}
+    predicted = [case for case in held_out if case.case_id not in lost]
+    if not predicted:
+        return Evaluation(
+            failures=tuple(sorted(unpredicted)), scheme=scheme, notes=tuple(notes), layout=layout
+        )
+    share = take_shard(predicted, (host_index(), host_count()))
     others = {case.case_id for case in held_out} - {case.case_id for case in share}
     # What all cases are scored against does not depend on the share.
     against = BOTH if any(case.annotations for case in held_out) else (MAJORITY,)
@@ -48,7 +56,8 @@ def evaluate_together(
         share, folder / "predictions", against, workers, others=others, log_folder=folder,
         scheme=scheme,
     )  # fmt: skip
-    own = replace(own, notes=tuple(notes), layout=layout)
+    failures = tuple(sorted({*own.failures, *unpredicted}))
+    own = replace(own, failures=failures, notes=tuple(notes), layout=layout)
     if host_count() == 1:
         return own
     texts = exchange("scoring", json.dumps(asdict(own)))

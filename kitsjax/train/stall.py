@@ -17,7 +17,7 @@ def end_stalled(minutes: float, tidy: Callable[[], None]) -> Iterator[Callable[[
     """End this process if no step is taken for so long; it yields what is called at each step.
 
     A device, a disk or another host that does not answer holds up the main thread for good, and no
-    exception comes.
+    exception comes. Time in which the whole process is suspended does not count.
 
     Args:
         minutes: the longest time between two steps; 0: any.
@@ -26,6 +26,7 @@ def end_stalled(minutes: float, tidy: Callable[[], None]) -> Iterator[Callable[[
     if not minutes:
         yield lambda: None
         return
+    interval = 60 * minutes / _LOOKS_PER_LIMIT
     latest = [time.monotonic()]
     done = threading.Event()
 
@@ -33,8 +34,14 @@ def end_stalled(minutes: float, tidy: Callable[[], None]) -> Iterator[Callable[[
         latest[0] = time.monotonic()
 
     def watch() -> None:
-        while not done.wait(60 * minutes / _LOOKS_PER_LIMIT):
-            if time.monotonic() - latest[0] > 60 * minutes:
+        looked = time.monotonic()
+        while not done.wait(interval):
+            now = time.monotonic()
+            # A look that comes late means that this process was suspended as a whole (Ctrl-Z, a
+            # scheduler, a frozen container), which is no stall.
+            latest[0] += max(0.0, now - looked - 2 * interval)
+            looked = now
+            if now - latest[0] > 60 * minutes:
                 tidy()
                 print(
                     f"no training step for {minutes:g} minutes (run.stall_minutes): a device, a "

@@ -1,11 +1,13 @@
 """Errors of the train step, as one line that says what to do."""
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import jax
 
 from kitsjax.errors import InputError, first_line
+from kitsjax.hosts import exchange
 from kitsjax.model.compiling import is_out_of_memory
 from kitsjax.train.checkpoint import Checkpoints
 
@@ -15,18 +17,22 @@ def describe_divergence(
 ) -> str:
     """Describe a loss, or a norm of the gradient, that is not finite.
 
+    All hosts call it, since all see the same numbers at the same step.
+
     Args:
         step: number of the step, from 1.
         loss: the step's loss.
         norm: its gradient's norm.
-        case_ids: the cases of its batch.
+        case_ids: the cases of this host's share of its batch.
         checkpoints: the run's, of which none is being written.
     """
     latest = checkpoints.latest
+    parts = exchange("naming the cases of the batch", json.dumps(list(case_ids)))
+    names = [name for part in parts for name in json.loads(part)]
     good = "none yet" if latest is None else f"{checkpoints.folder}/{latest}"
     return (
         f"the loss is {loss} and the gradient's norm {norm} at step {step}, batch of "
-        f"{', '.join(case_ids)}; last good checkpoint: {good}; check these cases or lower "
+        f"{', '.join(names)}; last good checkpoint: {good}; check these cases or lower "
         "optimizer.learning_rate"
     )
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -15,7 +16,7 @@ from kitsjax.data.kits import list_annotation_files
 from kitsjax.errors import InputError
 from kitsjax.evaluate.absent_classes import find_absent_classes
 from kitsjax.evaluate.hu_threshold import fit_windows, threshold_scores
-from kitsjax.evaluate.results import FORMAT, Evaluation
+from kitsjax.evaluate.results import FORMAT, Evaluation, Failure
 from kitsjax.evaluate.write_results import write_evaluation
 from kitsjax.failures import catch, describe_failure
 from kitsjax.files import write_text
@@ -23,7 +24,7 @@ from kitsjax.hosts import barrier, is_main, tell_all
 from kitsjax.image.read_nifti import read_label, read_volume
 from kitsjax.image.volume import Volume, check_same_grid
 from kitsjax.labels import MAJORITY, LabelScheme
-from kitsjax.report.report import PAGE_NAME, write_report
+from kitsjax.report.report import PAGE_NAME, remove_report, write_report
 from kitsjax.report.result_tables import Means, means_table, score_table
 from kitsjax.report.table_format import to_text
 from kitsjax.run_record import KeptEpoch, RunRecord, read_record, write_record
@@ -46,7 +47,11 @@ _COLUMNS = ("dice", "surface_dice")
 
 
 def report_scores(
-    settings: Settings, folder: Path, train_cases: Sequence[Case], held_out: Sequence[Case]
+    settings: Settings,
+    folder: Path,
+    train_cases: Sequence[Case],
+    held_out: Sequence[Case],
+    unpredicted: Sequence[Failure] = (),
 ) -> list[str]:
     """Score `predictions/` of a run folder; write `scores/`, `report/` and `summary.json`.
 
@@ -58,13 +63,23 @@ def report_scores(
     If masks, true labels and all that was made from them are as the run's record says, nothing is
     scored again. The record is written last.
 
+    Args:
+        settings: all settings of the run, with intensities.
+        folder: the run folder.
+        train_cases: the cases that the threshold is fitted to.
+        held_out: the cases to score.
+        unpredicted: those of them whose prediction failed, and why. They get no score, even if the
+            mask of an earlier prediction is there.
+
     Returns:
-        One line for each case that could not be scored, on whichever host.
+        One line for each case that could not be scored, on whichever host; those of `unpredicted`
+        are not repeated.
     """
     # The other hosts may not see yet what the main process has written to the shared disk.
     record = read_record(folder) if is_main() else None
     scored = record.scored if record else ""
-    current = bool(scored) and scored == hash_scored(settings, folder, held_out)
+    as_recorded = bool(scored) and scored == hash_scored(settings, folder, held_out)
+    current = as_recorded and not unpredicted
     if tell_all("looking at the scores", str(current)) == str(True):
         if record:
             print(f"scores are up to date: {len(held_out)} held-out cases")
@@ -74,15 +89,17 @@ def report_scores(
     if held_out:
         data, scheme = settings.data, choose_scheme(settings)
         found = evaluate_together(
-            held_out, folder, data.workers, scheme, (CHOSEN_EPOCH,), data.layout
+            held_out, folder, data.workers, scheme, unpredicted, (CHOSEN_EPOCH,), data.layout
         )
     if record:
         _write_scores(settings, folder, train_cases, held_out, record, found)
     barrier("writing the report")
-    return _list_failures(found) if found else []
+    return [line for line in _list_failures(found) if line not in {f.message for f in unpredicted}]
 
 
-def _list_failures(found: Evaluation) -> list[str]:
+def _list_failures(found: Evaluation | None) -> list[str]:
+    if found is None:
+        return []
     lost = [f"{case_id}: has no prediction" for case_id in found.missing]
     return [message for _, message in found.failures] + lost
 
@@ -109,8 +126,11 @@ def _write_scores(
             "%s: %d of %d epochs are missing, so summary.json and Figure 2 are without them",
             folder / LOG_NAME, missing, settings.train.epochs,
         )  # fmt: skip
-    if found and found.scores:
+    if found:
         write_evaluation(folder / "scores", found)
+    if found is None or not found.scores:
+        remove_report(folder / "report")
+    else:
         write_report(found, folder / "report", epochs, kept=record.kept)
         means = {"network": _network_means(found)}
         if settings.train.threshold_baseline:
@@ -158,7 +178,9 @@ def _summarize_epochs(
         "best_epoch": kept.epoch if kept else None,
         "pseudo_dice_average": kept.pseudo_dice_average if kept else None,
     }
-    known = [row for row in epochs if row.get("validation_loss") is not None]
+    # Unknown and not finite losses are no least ones.
+    losses = [(row["validation_loss"], row) for row in epochs if "validation_loss" in row]
+    known = [row for loss, row in losses if loss is not None and math.isfinite(loss)]
     least = min(known, key=lambda row: row["validation_loss"], default=None)
     summary["least_validation_loss"] = least["validation_loss"] if least else None
     summary["least_validation_loss_epoch"] = least["epoch"] if least else None

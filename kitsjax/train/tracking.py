@@ -1,21 +1,29 @@
 """Report a run while it trains: training log, TensorBoard, progress bar and learning curves."""
 
+import logging
 import math
 import sys
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
+from kitsjax.errors import InputError
+from kitsjax.failures import catch, describe_failure
 from kitsjax.report.drawing import save_figure
 from kitsjax.report.training_curves import plot_training
+from kitsjax.train.event_file import EventFile
 from kitsjax.train.time_account import PARTS
 from kitsjax.training_log import Row, TrainingLog
+
+_logger = logging.getLogger(__name__)
+
+FIGURE = "progress.png"
+"""File name of the curves in a run folder."""
 
 DRAWING_SECONDS = 30.0
 """Least time between two figures of the curves. One takes a fifth of a second of a core."""
@@ -25,8 +33,8 @@ class Tracker:
     """Writes `metrics.jsonl`, `tensorboard/` and `progress.png` of a run folder.
 
     The figure is drawn in a thread, since the devices would wait for it: after an epoch, but not
-    twice within `DRAWING_SECONDS`, and at the end of the block, whatever ends it. If it cannot be
-    written, the next figure or the end of the block raises the error.
+    twice within `DRAWING_SECONDS`, and at the end of the block, whatever ends it. A figure that
+    cannot be written is told in a note, and so is an event file of TensorBoard: training goes on.
 
     Args:
         folder: run folder.
@@ -47,13 +55,11 @@ class Tracker:
         if not active:
             return
         self._log = TrainingLog(folder, step, epoch)
-        purge = {"purge_step": step + 1} if step else {}
-        self._board = SummaryWriter(str(folder / "tensorboard"), **purge)
+        self._events = EventFile(folder / "tensorboard", step)
         self._drawer = ThreadPoolExecutor(1, "drawing")
-        self._drawing: Future[None] | None = None
         self._clock = clock
         self._drawn_at = -math.inf
-        self._all_drawn = True
+        self._drawn_epochs = len(self._log.epochs)
         # disable=None: no bar if the output is a file. The lines per epoch are written even so.
         self._bar = tqdm(total=steps, initial=step, unit="step", disable=None, desc="train")
 
@@ -62,10 +68,13 @@ class Tracker:
 
         Args:
             row: step, loss, grad_norm and learning_rate.
+
+        Raises:
+            InputError: the log cannot be written.
         """
         if not self.active:
             return
-        self._add_scalars(self._log.add_step(row))
+        self._events.add(self._log.add_step(row))
         self._bar.update()
         self._bar.set_postfix(loss=f"{row['loss']:.3f}", refresh=False)
 
@@ -80,13 +89,12 @@ class Tracker:
                 `TimeAccount`, goodput and any other numbers.
 
         Raises:
-            InputError: the figure of an earlier epoch could not be written.
+            InputError: the log cannot be written.
         """
         if not self.active:
             return
-        self._add_scalars(self._log.add_epoch(row))
+        self._events.add(self._log.add_epoch(row))
         self.flush()
-        self._all_drawn = False
         if self._clock() - self._drawn_at >= DRAWING_SECONDS:
             self._begin_drawing()
         rate = row["patches_per_second"]
@@ -104,7 +112,7 @@ class Tracker:
         """Write every row to the disk, as a checkpoint requires of the rows before it."""
         if self.active:
             self._log.flush()
-            self._board.flush()
+            self._events.flush()
 
     def __enter__(self) -> Self:
         return self
@@ -117,35 +125,31 @@ class Tracker:
     ) -> None:
         if self.active:
             self._bar.close()
-            self._log.close()
-            self._board.close()
+            self._events.close()
+            if self._drawn_epochs < len(self._log.epochs):
+                self._begin_drawing()
+            self._drawer.shutdown()
             try:
-                if not self._all_drawn:
-                    self._begin_drawing()
-                self._finish_drawing()
-            except Exception:
+                self._log.close()
+            except InputError:
+                # The error that ended training says more: often both are of a full disk.
                 if error is None:
                     raise
-            finally:
-                self._drawer.shutdown()
-
-    def _draw(self, epochs: Sequence[Row]) -> None:
-        figure = plot_training(epochs).figure
-        assert figure is not None
-        save_figure(figure, self.folder / "progress.png")
 
     def _begin_drawing(self) -> None:
-        """Begin to draw all epochs so far, after the figure before, whose error it raises."""
-        self._finish_drawing()
-        self._drawn_at, self._all_drawn = self._clock(), True
-        self._drawing = self._drawer.submit(self._draw, tuple(self._log.epochs))
+        """Begin to draw all epochs so far, after the figure before."""
+        self._drawn_at, self._drawn_epochs = self._clock(), len(self._log.epochs)
+        self._drawer.submit(self._draw, tuple(self._log.epochs))
 
-    def _finish_drawing(self) -> None:
-        """Wait for the figure that is being drawn, and raise what went wrong with it."""
-        if self._drawing is not None:
-            self._drawing.result()
+    def _draw(self, epochs: Sequence[Row]) -> None:
+        """Draw the curves; a note tells if it fails."""
+        path = self.folder / FIGURE
+        found = catch(_draw_curves, epochs, path)
+        if isinstance(found, InputError):
+            _logger.warning("%s", describe_failure(found, path, self.folder))
 
-    def _add_scalars(self, row: Row) -> None:
-        for name, value in row.items():
-            if isinstance(value, float):
-                self._board.add_scalar(f"{row['kind']}/{name}", value, row["step"])
+
+def _draw_curves(epochs: Sequence[Row], path: Path) -> None:
+    figure = plot_training(epochs).figure
+    assert figure is not None
+    save_figure(figure, path)

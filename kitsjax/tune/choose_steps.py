@@ -1,11 +1,12 @@
 """Choose steps of post-processing by the scores of held-out cases, one after another.
 
-A step is kept if the mean over the cases rises, and the paired 95 % interval of the rise excludes
-0. What rises is the mean of Dice and surface Dice over the evaluation classes, as KiTS ranks by
-both. nnU-Net asks instead that no class falls; with a dozen trials on the same cases that keeps
-what helped one case by chance.
+A step is kept if the mean over the cases rises, the paired 95 % interval of the rise excludes 0,
+and it changes `LEAST_CASES` cases or more. What rises is the mean of Dice and surface Dice over the
+evaluation classes, as KiTS ranks by both. nnU-Net asks instead that no class falls; with a dozen
+trials on the same cases that keeps what helped one case by chance.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -19,6 +20,14 @@ from kitsjax.tune.score_steps import Choice
 
 LEAST_CHANGE = 1e-6
 """A case whose score changes by no more is neither better nor worse."""
+
+
+LEAST_CASES = 6
+"""A step is kept only if it changes so many cases.
+
+The bootstrap's interval of a few changes of one sign never holds 0. By chance six changes all rise
+in one of 64 times, five in one of 32, which is more often than the 2.5 % that an interval allows.
+"""
 
 
 class Trial(NamedTuple):
@@ -39,6 +48,11 @@ class Trial(NamedTuple):
     classes: np.ndarray
     better: int
     worse: int
+
+    @property
+    def helps(self) -> bool:
+        """Whether the rise is more than chance."""
+        return self.gain.low > 0 and self.better + self.worse >= LEAST_CASES
 
 
 class Round(NamedTuple):
@@ -65,7 +79,7 @@ def choose_steps(scores: np.ndarray, choices: Sequence[Choice]) -> list[Round]:
         ]
         # Of steps that help alike the first is kept, in the order in which they are applied.
         trials.sort(key=lambda trial: list(STEPS).index(trial.name))
-        helpful = [trial for trial in trials if trial.gain.low > 0]
+        helpful = [trial for trial in trials if trial.helps]
         kept = max(helpful, key=lambda trial: trial.gain.mean, default=None)
         rounds.append(Round(trials, kept))
         present = kept.choice if kept else present
@@ -94,7 +108,8 @@ def trial_table(rounds: Sequence[Round], cases: int, scheme: LabelScheme) -> Tab
     for number, each in enumerate(rounds, start=1):
         for trial in each.trials:
             mark = " *" if trial is each.kept else ""
-            interval = f"{trial.gain.low:+.4f} to {trial.gain.high:+.4f}"
+            low, high = trial.gain.low, trial.gain.high
+            interval = "–" if math.isnan(low) else f"{low:+.4f} to {high:+.4f}"
             changes = [f"{change:+.4f}" for change in trial.classes.T.ravel()]
             cells = (f"{trial.gain.mean:+.4f}", interval, str(trial.better), str(trial.worse))
             rows.append((f"{number}: {trial.name} = {trial.value}{mark}", *changes, *cells))
@@ -104,7 +119,8 @@ def trial_table(rounds: Sequence[Round], cases: int, scheme: LabelScheme) -> Tab
         tuple(rows),
         (
             "Mean: change of the mean of Dice and surface Dice over the classes. The step that "
-            "raises it most is kept (*), if the paired interval excludes 0.",
+            "raises it most is kept (*), if the paired interval excludes 0 and at least "
+            f"{LEAST_CASES} cases change.",
         ),
     )
 

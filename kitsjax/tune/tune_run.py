@@ -15,6 +15,7 @@ from kitsjax.data.folds import find_fold_folders
 from kitsjax.data.open_dataset import open_dataset
 from kitsjax.errors import InputError
 from kitsjax.failures import describe_failure
+from kitsjax.files import temporary_beside
 from kitsjax.infer.bundle import BUNDLE_NAME, read_bundle, save_bundle
 from kitsjax.infer.postprocess import CHOICE, get_steps, keep_choice
 from kitsjax.labels import LabelScheme
@@ -71,20 +72,23 @@ def tune_run(folder: str | Path, dataset: str = "", workers: int = 0) -> Tuned:
     present, scheme = _read_models(list(records))
     jobs = [job for run, record in records.items() for job in _list_jobs(run, record, dataset)]
     choices = list_choices(present)
-    rows, failures = [], []
+    if not jobs:
+        raise InputError(f"{folder}: holds out no case, so there is nothing to choose by")
+    scored, failures = {}, []
     score = partial(score_choices, present, scheme)
     for (_, path), found in map_cases(score, jobs, workers, "post-processing"):
         if isinstance(found, InputError):
             failures.append(describe_failure(found, path, folder))
         else:
-            rows.append(found)
-    if not rows:
+            scored[path] = found
+    if not scored:
         raise InputError(f"{folder}: no held-out case can be scored; {' '.join(failures[:1])}")
-    scores = np.array(rows)
+    # In the order of the jobs, whichever was done first: the intervals depend on it.
+    scores = np.array([scored[path] for _, path in jobs if path in scored])
     rounds = choose_steps(scores, choices)
     steps = chosen_steps(rounds)
     gain = total_gain(scores, choices, steps)
-    return Tuned(list(records), scheme, rounds, steps, gain, len(rows), failures)
+    return Tuned(list(records), scheme, rounds, steps, gain, len(scored), failures)
 
 
 def apply_steps(tuned: Tuned) -> None:
@@ -101,21 +105,32 @@ def apply_steps(tuned: Tuned) -> None:
         "gain": tuned.gain._asdict(),
         "gain_of": "mean of Dice and surface Dice over the evaluation classes",
     }
-    with ExitStack() as locks:
-        # All are held and read before one is changed, so that no fold is left without the steps.
+    with ExitStack() as stack:
+        # All are held, read and written beside before one is changed: a disk that is full, for
+        # example, must not leave some folds with the steps and others without.
         for run in tuned.runs:
-            locks.enter_context(lock_folder(run))
-        bundles, records = zip(*((read_bundle(r), read_record(r)) for r in tuned.runs), strict=True)
-        for run, bundle, record in zip(tuned.runs, bundles, records, strict=True):
+            stack.enter_context(lock_folder(run))
+        new = {run: stack.enter_context(temporary_beside(run / BUNDLE_NAME)) for run in tuned.runs}
+        for run, path in new.items():
+            _write_bundle(run, path, choice)
+        for run in tuned.runs:
+            record = read_record(run)
             assert record is not None
             # First, so that predictions without the steps never count as made with them.
             write_record(run, record.model_copy(update={"stage": "predicting"}))
-            # What was chosen before stays.
-            earlier = bundle.provenance.get(CHOICE, {}).get("steps", {})
-            provenance = bundle.provenance | {CHOICE: choice | {"steps": earlier | tuned.steps}}
-            predict = keep_choice(bundle.settings.predict, provenance)
-            settings = bundle.settings.model_copy(update={"predict": predict})
-            save_bundle(run / BUNDLE_NAME, bundle.params, settings, provenance)
+        for run, path in new.items():
+            path.replace(run / BUNDLE_NAME)
+
+
+def _write_bundle(run: Path, path: Path, choice: Mapping[str, Any]) -> None:
+    """Write the model file of a run with the chosen steps to another path."""
+    bundle = read_bundle(run)
+    # What was chosen before stays.
+    earlier = bundle.provenance.get(CHOICE, {}).get("steps", {})
+    provenance = bundle.provenance | {CHOICE: {**choice, "steps": earlier | choice["steps"]}}
+    predict = keep_choice(bundle.settings.predict, provenance)
+    settings = bundle.settings.model_copy(update={"predict": predict})
+    save_bundle(path, bundle.params, settings, provenance)
 
 
 def _read_records(folder: Path) -> dict[Path, RunRecord]:

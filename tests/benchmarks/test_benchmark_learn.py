@@ -1,4 +1,5 @@
 import json
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -40,6 +41,7 @@ class Copier:
 
 def test_results_are_a_table_a_figure_and_json(monkeypatch, tmp_path):
     monkeypatch.setattr(learn, "is_installed", lambda _: True)
+    monkeypatch.setattr(learn, "find_torch_device", lambda: "cpu")
     monkeypatch.setattr(learn, "Kitsjax", lambda: Copier("kitsjax", 1, ()))
     monkeypatch.setattr(learn, "NnUNet", lambda rate: Copier(f"rate {rate}", 2, (2, 3)))
     options = LearnOptions(overrides=TINY, rates=[0.01])
@@ -49,10 +51,27 @@ def test_results_are_a_table_a_figure_and_json(monkeypatch, tmp_path):
     found = json.loads((tmp_path / "out" / "learn.json").read_text())
     steps, minutes = ([run["batches"] for run in runs] for runs in found["trainings"].values())
     assert (steps, minutes) == ([10, 10], [10, 5])
-    others = found["comparisons"]["same steps"]["phantom of seed 1"]["rate 0.01"]["dice"]
+    assert "phantom of seed 0 (plain), 1 cases" in found["data"]
+    assert "batches = 10" in found["settings"]
+    # One case has no interval, and JSON has no nan.
+    assert "NaN" not in (tmp_path / "out" / "learn.json").read_text()
+    others = found["comparisons"]["same steps"]["phantom of seed 1000"]["rate 0.01"]["dice"]
     assert others["kidney_and_mass"]["our_mean"]["mean"] == 1
     assert 0 < others["kidney_and_mass"]["difference"]["mean"] < 1
     assert others["mass"]["theirs"][0] < others["mass"]["ours"][0] == 1
+
+
+def test_both_compute_on_the_same_kind_of_device(monkeypatch):
+    monkeypatch.setattr(learn, "is_installed", lambda _: True)
+    for accelerators, device, fits in (
+        ("none", "cpu", True), ("H100", "cuda", True), ("none", "cuda", False),
+        ("H100", "cpu", False),
+    ):  # fmt: skip
+        machine = {"accelerators": accelerators}
+        monkeypatch.setattr(learn, "describe_machine", lambda machine=machine: machine)
+        monkeypatch.setattr(learn, "find_torch_device", lambda device=device: device)
+        with nullcontext() if fits else pytest.raises(InputError, match="not have the same device"):
+            learn.check_learn(LearnOptions())
 
 
 def test_without_nnunet_nothing_is_made(monkeypatch, tmp_path):

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 from benchmarks import learn_trainings
@@ -32,7 +33,7 @@ def task(tmp_path, monkeypatch):
     )
     (tmp_path / "tests" / "held out").mkdir(parents=True)
     settings = Settings(train=TrainSettings(epochs=2, batches=100))
-    return Task(tmp_path, settings, {"held out": tmp_path / "tests" / "held out"})
+    return Task(tmp_path, settings, "data", {"held out": tmp_path / "tests" / "held out"})
 
 
 def test_slower_one_gets_the_quicker_ones_minutes(task):
@@ -65,8 +66,38 @@ def test_other_settings_are_trained_anew(task):
     done = []
     run_trainings(task, [Learner("one", 1, done)], range(1))
     longer = task.settings.model_copy(update={"train": TrainSettings(epochs=3, batches=100)})
-    run_trainings(Task(task.folder, longer, task.tests), [Learner("one", 1, done)], range(1))
+    run_trainings(
+        Task(task.folder, longer, "data", task.tests), [Learner("one", 1, done)], range(1)
+    )
     assert done == [("one", 0, 100)] * 2
+
+
+def test_a_changed_case_is_scored_again(task, monkeypatch, tmp_path):
+    """It has the same name, but is a link to another one."""
+    targets = []
+    monkeypatch.setattr(
+        learn_trainings, "score_predictions",
+        lambda cases, masks: targets.append((cases / "case_00000").resolve().name) or {},
+    )  # fmt: skip
+    link = task.tests["held out"] / "case_00000"
+    for name in ("first", "second", "second"):
+        (tmp_path / name).mkdir(exist_ok=True)
+        link.unlink(missing_ok=True)
+        link.symlink_to(tmp_path / name)
+        done = []
+        run_trainings(task, [Learner("one", 1, done)], range(1))
+    assert targets == ["first", "second"]
+    assert done == []
+
+
+@pytest.mark.parametrize("batches", [93, 100, 250])
+def test_the_quickest_keeps_its_batches(batches):
+    """Whatever the rounding of its own times is."""
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        epochs = rng.uniform(1, 1000)
+        whole = epochs + rng.uniform(0, 100)
+        assert fit_batches(batches, [Trained(whole, epochs, 1)], whole) == batches
 
 
 @pytest.mark.parametrize(

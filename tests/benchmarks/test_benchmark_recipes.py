@@ -1,8 +1,12 @@
+from dataclasses import replace
+
 import pytest
 
 from benchmarks import recipes
 from kitsjax.config import load_settings
-from kitsjax.evaluate.results import Evaluation, Score
+from kitsjax.errors import InputError
+from kitsjax.evaluate.read_results import read_evaluation
+from kitsjax.evaluate.results import Evaluation, Failure, Score
 from kitsjax.evaluate.write_results import write_evaluation
 from kitsjax.labels import KITS, MAJORITY
 from kitsjax.training_log import LOG_NAME
@@ -69,3 +73,29 @@ def test_only_what_is_not_there_is_made(tmp_path, monkeypatch):
     recipes.train_and_score(tmp_path, "label", 3, core=0)
     assert [c[0] for c in commands] == ["predict", "evaluate"] * 2
     assert all('predict.resample="label"' in c for c in commands[::2])
+
+
+@pytest.mark.parametrize("how", ["half written", "a case failed", "a case is missing"])
+def test_scores_of_some_cases_are_made_again(tmp_path, monkeypatch, how):
+    """An evaluation may have been stopped, or have left out a case that could not be read."""
+    commands = []
+    monkeypatch.setattr(recipes, "_command", lambda core, *words: commands.append(words[0]))
+    write_run(tmp_path, "base", 0, 1.0, [0.5])
+    (tmp_path / "base-0" / "summary.json").touch()
+    folder = recipes.score_folder(tmp_path, "base", 0, "others")
+    if how == "half written":
+        (folder / "evaluation.json").unlink()
+    else:
+        found = read_evaluation(folder)
+        failed = (Failure("case_00007", "damaged"),) if how == "a case failed" else ()
+        missing = () if failed else ("case_00007",)
+        write_evaluation(folder, replace(found, failures=failed, missing=missing))
+    recipes.train_and_score(tmp_path, "base", 0, core=0)
+    assert commands == ["predict", "evaluate"]
+
+
+def test_a_command_that_fails_is_one_line(tmp_path, capfd):
+    """The command itself has told why."""
+    with pytest.raises(InputError, match=r"bin/train\.py: exit status 2, as told above"):
+        recipes._command(0, "train", "--config", tmp_path / "none.toml")
+    assert "none.toml" in capfd.readouterr().err

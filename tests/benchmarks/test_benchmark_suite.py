@@ -105,6 +105,14 @@ def test_learning_runs_only_when_it_is_named(monkeypatch, tmp_path):
     assert ran == [(tmp_path, tmp_path / "work" / "learn", choices, 2)]
 
 
+def test_learning_needs_a_folder_that_stays(monkeypatch, tmp_path):
+    """Hours of training, and the log that a message names, must not go with a temporary one."""
+    monkeypatch.setattr(suite.learn, "check_learn", lambda _: None)
+    with pytest.raises(InputError, match="learn: give --work FOLDER"):
+        suite.run_suite(tmp_path / "out", ["learn"])
+    assert not list(tmp_path.iterdir())
+
+
 def test_forms_take_the_settings_of_a_run(monkeypatch, tmp_path):
     ran = []
     monkeypatch.setattr(suite, "describe_machine", lambda: {"accelerators": "none"})

@@ -1,12 +1,15 @@
 """One preprocessed case: what its files hold, and that a failed write leaves nothing behind."""
 
 import json
+import os
+from functools import partial
 
 import numpy as np
 import pytest
 from made_instances import random_choice
 from raw_cases import SETTINGS, full_disk, made_at, write_case
 
+from kitsjax.data.cache import locate_case, stamp_of
 from kitsjax.data.instances import read_instances
 from kitsjax.data.kits import find_cases
 from kitsjax.data.label_source import paint_patch
@@ -93,3 +96,23 @@ def test_failure_within_a_write_leaves_no_case(tmp_path, monkeypatch):
     with pytest.raises(InputError, match="No space left"):
         preprocess_case(case, tmp_path / "out" / case.case_id, SETTINGS)
     assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize("part", ["case", "annotations"])
+def test_files_that_changed_since_the_stamp(tmp_path, part):
+    """The folder is named by the stamp, so that it must not hold what came after it."""
+    write_case(tmp_path / "raw", 0, annotations=1)
+    (case,) = find_cases(tmp_path / "raw")
+    stored = locate_case(case, tmp_path / "out", annotations=True)
+    preprocess_case(case, stored.folder, SETTINGS, stamp=stamp_of(stored.folder))
+    before = made_at(tmp_path / "out")
+    path = {"case": case.label, "annotations": next(case.annotations.iterdir())}[part]
+    os.utime(path, (1, 1))
+    write = {
+        "case": partial(preprocess_case, case, tmp_path / "new", SETTINGS),
+        "annotations": partial(annotate_case, case, stored.annotations),
+    }[part]
+    named = {"case": stored.folder, "annotations": stored.annotations}[part]
+    with pytest.raises(InputError, match="its files changed while they were read"):
+        write(stamp=stamp_of(named))
+    assert made_at(tmp_path / "out") == before

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from kitsjax.data.preprocessed_case import PreprocessedCase
+from kitsjax.errors import InputError
 
 
 @pytest.mark.parametrize("name", ["case_00000", "BRATS-001", "a-b-c"])
@@ -17,3 +18,16 @@ def test_foreground_is_not_held_in_memory(cases):
     for positions in cases[0].foreground.values():
         assert isinstance(positions, np.memmap)
     assert not any(isinstance(value, dict) for value in vars(cases[0]).values())
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]"])
+def test_a_case_that_is_gone_is_one_line(tmp_path, content):
+    """The cache may be emptied during a training, before anything of the case was read."""
+    folder = tmp_path / "case_00000-0a1b2c3d"
+    if content is not None:
+        folder.mkdir()
+        (folder / "case.json").write_text(content)
+    for name in ("shape", "voxels"):
+        with pytest.raises(InputError, match=f"case.json: cannot be read.*{folder.name}") as error:
+            getattr(PreprocessedCase(folder), name)
+        assert "\n" not in str(error.value)

@@ -39,6 +39,12 @@ def test_straight_volumes_score_as_their_arrays(caplog):
     assert not caplog.records
 
 
+@pytest.mark.parametrize("kind", [list, np.array])
+def test_a_spacing_may_be_any_sequence(kind):
+    expected = score(label_map(), label_map(), SPACING_MM)
+    assert score(label_map(), label_map(), kind(SPACING_MM)) == expected
+
+
 def test_wrong_arguments_are_explained(tmp_path):
     label = label_map()
     for wrong in ("a.nii.gz", tmp_path, [[[1]]], None):

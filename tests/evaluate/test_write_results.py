@@ -3,6 +3,7 @@
 import pytest
 
 from kitsjax.errors import InputError
+from kitsjax.evaluate.read_results import read_evaluation
 from kitsjax.evaluate.results import Evaluation
 from kitsjax.evaluate.write_results import write_evaluation
 
@@ -31,6 +32,17 @@ def test_a_folder_in_an_official_tables_place(tmp_path, evaluation):
     (tmp_path / "evaluation_samples.csv").mkdir()
     with pytest.raises(InputError, match=r"evaluation_samples\.csv: cannot remove"):
         write_evaluation(tmp_path, Evaluation(scores=evaluation.scores[:3]))
+
+
+def test_two_evaluations_are_not_mixed(tmp_path, evaluation):
+    """The second one ends as its second table is written: the folder then holds none."""
+    write_evaluation(tmp_path, evaluation)
+    (tmp_path / "samples.csv").unlink()
+    (tmp_path / "samples.csv").mkdir()
+    with pytest.raises(InputError, match=r"samples\.csv: cannot write"):
+        write_evaluation(tmp_path, evaluation)
+    with pytest.raises(InputError, match=r"holds no evaluation\.json"):
+        read_evaluation(tmp_path)
 
 
 def test_nothing_is_half_written(tmp_path, evaluation):

@@ -129,6 +129,32 @@ def test_small_images_share_a_batch(batches):
     assert together == -(-windows // 8)
 
 
+@pytest.mark.parametrize("devices", [1, 3, 8])
+@pytest.mark.parametrize("bad", [{0}, {1}, {2}, {0, 2}, {0, 1, 2}])
+def test_an_image_without_windows_keeps_its_place(monkeypatch, devices, bad):
+    """Its sums take memory, which may lack; the slabs of each image still come together."""
+    use_devices(monkeypatch, devices)
+    images = {n: random_image((12, 8, 8 + 4 * n), n) for n in range(3)}
+    expected = {n: label for n, label in collect(images).items() if n not in bad}
+
+    def begin(image, *args, **kwargs):
+        if any(image.shape[1:] == images[n].shape for n in bad):
+            raise MemoryError("no room")
+        return SlabSums(image, *args, **kwargs)
+
+    monkeypatch.setattr("kitsjax.infer.predict_slabs.SlabSums", begin)
+    ensemble, pairs = (
+        stack_models(voxel_model(Positional())),
+        [(n, images[n][None]) for n in images],
+    )
+    keys = [n for n, _ in predict_slabs(ensemble, pairs, SETTINGS, by_class=False)]
+    assert keys == sorted(keys)
+    found = collect(images)
+    assert {n for n, each in found.items() if isinstance(each, MemoryError)} == bad
+    for n, label in expected.items():
+        np.testing.assert_array_equal(found[n], label)
+
+
 @pytest.mark.parametrize("where", ["add_window", "predict_windows"])
 def test_an_image_that_fails_leaves_the_others(monkeypatch, where):
     """Whether its windows cannot be added or, on one device, not be predicted."""

@@ -275,6 +275,20 @@ def test_a_damaged_best_gives_way_to_the_next(checkpoints, caplog):
     assert "next best" in caplog.text
 
 
+def test_only_checkpoints_that_are_kept_are_told(checkpoints, caplog):
+    """Of six that were scored three are there; the others were removed, and not damaged."""
+    for epoch, dice in enumerate((0.1, 0.2, 0.3, 0.9, 0.4, 0.5), 1):
+        save(checkpoints, epoch, dice)
+    damage(checkpoints, 8)
+    assert checkpoints.numbers == [8, 10, 12]
+    for number in (12, 10):
+        damage(checkpoints, number)
+    with pytest.raises(InputError, match="no checkpoint of a whole epoch can be read"):
+        checkpoints.restore_best(PARAMS)
+    told = [record.getMessage().split(":")[0] for record in caplog.records]
+    assert told == [f"{checkpoints.folder}/{number}" for number in (8, 12, 10)]
+
+
 @pytest.mark.parametrize("changed", ["step", "scored"])
 def test_a_changed_record_is_damage(checkpoints, changed):
     """A digit of the step, or the mark of a score, is as much of the run as its parameters."""

@@ -1,6 +1,8 @@
 """What two hosts share: each preprocesses and scores cases of its own; failures are told once."""
 
 import json
+import os
+import shutil
 from dataclasses import asdict
 
 import numpy as np
@@ -71,6 +73,30 @@ def test_failures_of_all_hosts_are_told_once(data):
     assert "2 of 3 cases cannot be used, as listed above" in first[-1]
     assert [line for line in second if "failed: " in line] == []
     assert "2 of 3 cases cannot be used, as listed by host 0" in second[-1]
+
+
+@pytest.mark.parametrize("needed", [False, True])
+def test_annotations_are_compared_if_needed(data, needed):
+    """Copies without their times would be looked for in vain in the cache of the other host."""
+    for root, time in (("first", 1), ("second", 2)):
+        for case in (data / "data").iterdir():
+            shutil.copytree(case, data / root / case.name)
+            path = data / root / case.name / "segmentations" / "kidney_instance-1_annotation-1.nii"
+            path.parent.mkdir()
+            shutil.copy(case / "segmentation.nii.gz", path)
+            os.utime(path, (time, time))
+    work = f"""
+def work(index, hosts, *_):
+    from kitsjax.data.open_dataset import open_dataset
+    from kitsjax.train.agreement import agree_on_data
+    agree_on_data(open_dataset("{data}/" + ["first", "second"][index]), {needed})
+"""
+    with join(work) as started:
+        statuses, _, lines = finish(started)
+    assert statuses == (2 * [2] if needed else 2 * [0]), lines
+    assert all(
+        "the hosts differ in the files of case_00000" in line for own in lines for line in own
+    )
 
 
 def test_hosts_with_other_data_are_told(data):

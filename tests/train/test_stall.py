@@ -1,7 +1,10 @@
 """A training that takes no step ends with a status of its own; one that takes steps goes on."""
 
+import os
+import signal
 import subprocess
 import sys
+import time
 
 STALL = """
 import sys, time
@@ -11,7 +14,7 @@ with end_stalled(float(sys.argv[1]), lambda: print("tidied")) as step:
     for _ in range(12):
         time.sleep(0.5)
         step()
-    print("stepped")
+    print("stepped", flush=True)
     if sys.argv[2] == "hang":
         time.sleep(1000)
 time.sleep(1)
@@ -36,3 +39,15 @@ def test_a_training_that_is_done_goes_on():
     for minutes in (0.075, 0):
         done = run(minutes, "end")
         assert (done.returncode, done.stdout, done.stderr) == (0, "stepped\n", "")
+
+
+def test_a_suspended_process_is_not_stalled():
+    """Ctrl-Z and fg, or a scheduler: for longer than the limit nothing runs, the watch included."""
+    command = [sys.executable, "-c", STALL, "0.075", "end"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as started:
+        time.sleep(3)
+        os.kill(started.pid, signal.SIGSTOP)
+        time.sleep(9)
+        os.kill(started.pid, signal.SIGCONT)
+        printed, lines = started.communicate(timeout=120)
+    assert (started.returncode, printed, lines) == (0, b"stepped\n", b"")

@@ -4,12 +4,16 @@ import json
 import math
 import os
 
+import numpy as np
 import pytest
 
 from kitsjax.config import load_settings
 from kitsjax.data.case import Case
 from kitsjax.evaluate.absent_classes import AbsentClass
+from kitsjax.evaluate.read_results import read_evaluation
 from kitsjax.evaluate.results import Failure
+from kitsjax.image.header import kits_header
+from kitsjax.image.write_nifti import write_label, write_volume
 from kitsjax.labels import KITS
 from kitsjax.run_record import KeptEpoch, RunRecord, read_record, write_record
 from kitsjax.settings import TrainSettings
@@ -46,6 +50,14 @@ def test_missing_rows_are_counted(rows, missing, least):
     assert summary["epochs_missing_in_log"] == missing
     assert summary["least_validation_loss_epoch"] == least
     assert (summary["best_epoch"], summary["steps"]) == (2, 40)
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf, None])
+def test_the_least_loss_is_a_number(loss):
+    """The first epoch's may have diverged; a loss of 0 is one, too."""
+    rows = [row(1, validation_loss=loss), row(2), row(3, validation_loss=0.0)]
+    summary = _summarize_epochs(TRAIN, rows, KEPT)
+    assert (summary["least_validation_loss"], summary["least_validation_loss_epoch"]) == (0.0, 3)
 
 
 class Scoring:
@@ -142,6 +154,53 @@ def test_failures_are_told_again(scored):
     scoring.failures = (Failure("case_00001", "case_00001: bad"),)
     for _ in range(2):
         assert report_scores(settings, folder, [], [case]) == ["case_00001: bad"]
+
+
+@pytest.fixture
+def predicted(scored, monkeypatch):
+    """The run of `scored` with real scoring: settings, folder, case."""
+    settings, folder, case, _ = scored
+    monkeypatch.undo()
+    header = kits_header((4, 8, 8), (4.0, 2.0, 2.0))
+    label = np.zeros((4, 8, 8), np.uint8)
+    label[1:3, 2:6, 2:6] = 1
+    write_volume(case.image, 100.0 * label.astype(np.float32), header)
+    for path in (case.label, folder / "predictions" / "case_00001.nii.gz"):
+        path.unlink()
+        write_label(path, label, header)
+    settings = settings.model_copy(
+        update={"train": settings.train.model_copy(update={"threshold_baseline": False})}
+    )
+    return settings, folder, case
+
+
+def test_an_older_mask_is_not_scored(predicted):
+    """A case whose new prediction failed has no score, and the run is not up to date."""
+    settings, folder, case = predicted
+    assert report_scores(settings, folder, [], [case]) == []
+    assert read_record(folder).scored
+    assert (folder / "report" / "report.html").exists()
+    lost = [Failure("case_00001", "imaging.nii.gz: the device is out of memory")]
+    for _ in range(2):
+        assert report_scores(settings, folder, [], [case], lost) == []
+        assert read_record(folder).scored == ""
+        found = read_evaluation(folder / "scores")
+        assert (found.scores, found.failures, found.missing) == ((), tuple(lost), ())
+        assert list((folder / "report").iterdir()) == []
+        assert "classes" not in json.loads((folder / "summary.json").read_text())
+    assert report_scores(settings, folder, [], [case]) == []
+    assert len(read_evaluation(folder / "scores").scores) == 3
+
+
+def test_scores_of_before_do_not_stay(predicted):
+    """The label cannot be read any more: what was scored with it is gone."""
+    settings, folder, case = predicted
+    report_scores(settings, folder, [], [case])
+    case.label.write_bytes(b"no NIfTI")
+    (line,) = report_scores(settings, folder, [], [case])
+    assert str(case.label) in line
+    assert read_evaluation(folder / "scores").scores == ()
+    assert list((folder / "report").iterdir()) == []
 
 
 def test_the_end_names_only_what_exists(scored, tmp_path):

@@ -1,3 +1,4 @@
+import io
 import json
 import threading
 from contextlib import nullcontext
@@ -103,21 +104,62 @@ def test_curves_are_drawn_seldom_and_last(tmp_path, monkeypatch, seconds, figure
     assert [[row["epoch"] for row in rows] for rows in drawn] == figures
 
 
-@pytest.mark.parametrize("epochs", [[1], [1, 2]])
 @pytest.mark.parametrize("error", [InputError, RuntimeError])
-def test_a_figure_that_cannot_be_written_is_told(tmp_path, monkeypatch, epochs, error):
-    """By the end of the training or its next epoch, and not in the place of another error."""
+def test_a_figure_that_fails_ends_no_training(tmp_path, monkeypatch, caplog, error):
+    """Each that fails is told, and the next one is drawn all the same."""
 
     def fail(figure, path):
         raise error("no room")
 
-    def interrupt():
-        with Tracker(tmp_path, 0, 0, 10) as tracker:
-            tracker.epoch(epoch_row(1))
-            raise KeyboardInterrupt
+    now = 0.0
+    with Tracker(tmp_path, 0, 0, 10, clock=lambda: now) as tracker:
+        for epoch, save in ((1, fail), (2, fail), (3, save_figure)):
+            tracker._drawer.submit(monkeypatch.setattr, tracking, "save_figure", save).result()
+            tracker.epoch(epoch_row(epoch))
+            now += tracking.DRAWING_SECONDS
+    assert (tmp_path / "progress.png").exists()
+    assert [record.getMessage().count("no room") for record in caplog.records] == [1, 1]
 
-    monkeypatch.setattr(tracking, "save_figure", fail)
-    with pytest.raises(error, match="no room"):
-        write(tmp_path, epochs)
-    with pytest.raises(KeyboardInterrupt):
-        interrupt()
+
+class FullDisk(io.StringIO):
+    """A file that takes rows, and fails when they are to reach the disk."""
+
+    def flush(self):
+        raise OSError(28, "No space left on device")
+
+    def close(self):
+        super().close()
+        self.flush()
+
+
+def fill_disk(tracker):
+    tracker._log._file.close()
+    tracker._log._file = FullDisk()
+
+
+@pytest.mark.parametrize("moment", ["epoch", "end"])
+def test_a_log_that_cannot_be_written_is_told(tmp_path, moment):
+    def train():
+        with Tracker(tmp_path, 0, 0, 10) as tracker:
+            fill_disk(tracker)
+            tracker.step(step_row(1))
+            if moment == "epoch":
+                tracker.epoch(epoch_row(1))
+
+    with pytest.raises(InputError) as refused:
+        train()
+    text = f"{tmp_path}/metrics.jsonl: cannot write the training log (No space left on device)"
+    assert str(refused.value).startswith(text)
+    assert "--resume" in str(refused.value)
+
+
+def test_the_first_error_of_a_full_disk_stays(tmp_path):
+    """The log fails as it is closed, too, but that says less."""
+
+    def train():
+        with Tracker(tmp_path, 0, 0, 10) as tracker:
+            fill_disk(tracker)
+            raise InputError("cannot save a checkpoint")
+
+    with pytest.raises(InputError, match="cannot save a checkpoint"):
+        train()

@@ -1,6 +1,7 @@
 """The choice among steps whose scores are made up, so that the right one is known."""
 
 import numpy as np
+import pytest
 
 from kitsjax.infer.postprocess import STEPS
 from kitsjax.labels import KITS
@@ -78,7 +79,21 @@ def test_nothing_helps_perfect_predictions():
     assert total_gain(scores, choices, {}).mean == 0
 
 
-def test_a_single_case_chooses_nothing():
+@pytest.mark.parametrize("cases", [1, 2, 5, 6, 8])
+def test_few_cases_choose_nothing(cases):
+    """Changes of one sign have an interval without 0, however few they are."""
     scores, choices = make_scores(lambda steps, case: 0.1 * steps["lesions_touch_organ"])
-    assert chosen_steps(choose_steps(scores[:1], choices)) == {}
-    assert chosen_steps(choose_steps(scores, choices)) == {"lesions_touch_organ": True}
+    rounds = choose_steps(scores[:cases], choices)
+    assert chosen_steps(rounds) == ({"lesions_touch_organ": True} if cases >= 6 else {})
+    text = to_text(trial_table(rounds, cases, KITS))
+    assert "nan" not in text
+
+
+def test_few_cases_that_change_choose_nothing():
+    """Other cases, however many, say nothing of a step that leaves them as they are."""
+
+    def gain(steps, case):
+        return 0.1 * (steps["lesions_touch_organ"] and case < 5)
+
+    scores, choices = make_scores(gain)
+    assert chosen_steps(choose_steps(scores, choices)) == {}

@@ -26,7 +26,7 @@ from kitsjax.tune.tune_run import apply_steps, tune_run
 
 ROOT = Path(__file__).parents[2]
 SHAPE, SPACING_MM = (12, 30, 40), (4.0, 2.0, 2.0)
-CASES = 4
+CASES = 6
 
 
 def true_label(number):
@@ -227,3 +227,41 @@ def test_steps_are_stored_in_all_folds_or_in_none(make_run):
     apply_steps(tuned)
     for run in tuned.runs:
         assert get_steps(read_bundle(run).settings.predict).items() >= tuned.steps.items()
+
+
+def test_a_full_disk_stores_in_no_fold(make_run, monkeypatch):
+    """The second model file cannot be written: the first one stays as it is, too."""
+    folder = make_run(far_off, folds=2)
+    tuned = tune_run(folder, workers=1)
+    files = [path for run in tuned.runs for path in (run / BUNDLE_NAME, run / "run.json")]
+    before = [path.read_bytes() for path in files]
+
+    def save(path, *args):
+        if path.parent == tuned.runs[1]:
+            raise InputError(f"{path}: cannot write")
+        save_bundle(path, *args)
+
+    monkeypatch.setattr("kitsjax.tune.tune_run.save_bundle", save)
+    with pytest.raises(InputError, match="cannot write"):
+        apply_steps(tuned)
+    assert [path.read_bytes() for path in files] == before
+    assert not [path for run in tuned.runs for path in run.glob(".*partial*")]
+
+
+def test_the_choice_is_the_same_in_any_order(make_run, monkeypatch):
+    """Whichever process is done first: the interval is drawn from the cases in their order."""
+    folder = make_run(far_off)
+    first = tune_run(folder, workers=1)
+
+    def reverse(function, jobs, *_):
+        return [(job, function(job)) for job in reversed(jobs)]
+
+    monkeypatch.setattr("kitsjax.tune.tune_run.map_cases", reverse)
+    assert repr(tune_run(folder).rounds) == repr(first.rounds)
+
+
+def test_a_run_without_held_out_cases(make_run):
+    folder = make_run(far_off)
+    write_record(folder, read_record(folder).model_copy(update={"held_out": []}))
+    with pytest.raises(InputError, match="holds out no case"):
+        tune_run(folder, workers=1)
