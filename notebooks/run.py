@@ -19,6 +19,7 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 from traitlets.config import Config
 
 from kitsjax.command import exit_with, run_command
+from kitsjax.errors import InputError
 from kitsjax.files import check_file, write_text
 
 TIMEOUT_S = 600
@@ -41,6 +42,8 @@ def main() -> int:
     failed = False
     for path in args.notebooks or sorted(Path(__file__).parent.glob("*.ipynb")):
         print(path, flush=True)
+        if not path.is_file():
+            raise InputError(f"{path}: no such notebook; give its path, with .ipynb")
         check_file(path, "a copy of the notebooks")
         if message := run_notebook(path, args.timeout):
             print(f"failed: {path}, {message}", file=sys.stderr)

@@ -117,6 +117,12 @@ def test_failing_cell_is_named_nothing_saved(copied):
     assert path.read_bytes() == before
 
 
+def test_a_name_without_a_notebook_is_one_line(copied):
+    done = run(copied, "inference")
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert "inference: no such notebook; give its path, with .ipynb" in done.stderr
+
+
 def test_a_cell_that_hangs_is_stopped(copied):
     path = write_notebook(copied / "slow.ipynb", "import time; time.sleep(100)  # here")
     done = run(copied, str(path), "--timeout", "1")

@@ -41,13 +41,30 @@ def test_a_training_that_is_done_goes_on():
         assert (done.returncode, done.stdout, done.stderr) == (0, "stepped\n", "")
 
 
+SUSPENDED = """
+import time
+from kitsjax.train.stall import end_stalled
+
+def work(seconds):
+    # Unlike a sleep, this is not over at once when the process goes on.
+    end = time.process_time() + seconds
+    while time.process_time() < end:
+        pass
+
+with end_stalled(0.075, lambda: None) as step:
+    print("begun", flush=True)
+    for _ in range(3):
+        work(1.0)
+        step()
+"""
+
+
 def test_a_suspended_process_is_not_stalled():
     """Ctrl-Z and fg, or a scheduler: for longer than the limit nothing runs, the watch included."""
-    command = [sys.executable, "-c", STALL, "0.075", "end"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as started:
-        time.sleep(3)
+    with subprocess.Popen([sys.executable, "-c", SUSPENDED], stdout=subprocess.PIPE) as started:
+        assert started.stdout.readline() == b"begun\n"
+        time.sleep(0.2)
         os.kill(started.pid, signal.SIGSTOP)
         time.sleep(9)
         os.kill(started.pid, signal.SIGCONT)
-        printed, lines = started.communicate(timeout=120)
-    assert (started.returncode, printed, lines) == (0, b"stepped\n", b"")
+        assert started.wait(timeout=120) == 0
