@@ -19,6 +19,9 @@ from kitsjax.image.volume import Grid, check_same_grid
 from kitsjax.labels import KITS
 from kitsjax.types import Box
 
+_MOST_NAMED = 5
+"""Number of files that a line names."""
+
 _STEM = re.compile(
     r"(kidney|tumor|cyst)_instance-([1-9][0-9]*)_annotation-([1-9][0-9]*)", re.IGNORECASE
 )
@@ -96,16 +99,21 @@ def _group_files(folder: Path) -> dict[tuple[str, int], dict[int, Path]]:
     """Return {(kind, instance number): {annotation number: file}}, all in order."""
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder of annotations; copy it from KiTS21")
-    found = []
+    found, wrong = [], []
     for path in list_annotation_files(folder):
         name = _parse_name(path)
         if name is None:
-            raise InputError(
-                f"{path}: not named like kidney_instance-1_annotation-1.nii.gz (or tumor_..., "
-                "cyst_...); rename it, or move it out of the folder"
-            )
+            wrong.append(path.name)
+            continue
         kind, instance, annotation = name.groups()
         found.append((KITS.names.index(kind.lower()), int(instance), int(annotation), path))
+    if wrong:
+        names = ", ".join(wrong[:_MOST_NAMED])
+        more = f" and {len(wrong) - _MOST_NAMED} more" if len(wrong) > _MOST_NAMED else ""
+        raise InputError(
+            f"{folder}: {names}{more}: not named like kidney_instance-1_annotation-1.nii.gz (or "
+            "tumor_..., cyst_...); rename what is an annotation, and move the rest out"
+        )
     files: dict[tuple[str, int], dict[int, Path]] = {}
     for label, number, annotation, path in sorted(found):
         of_instance = files.setdefault((KITS.names[label], number), {})

@@ -59,12 +59,12 @@ def draw_start(
         class_weights: weight of each label value from 1 in the draw; a class of weight 0 is never
             drawn. Empty: all are equal.
     """
-    positions = case.foreground if foreground else {}
-    weights = {value: class_weights[value - 1] if class_weights else 1.0 for value in positions}
+    values = case.present if foreground else ()
+    weights = {value: class_weights[value - 1] if class_weights else 1.0 for value in values}
     weights = {value: weight for value, weight in weights.items() if weight}
     if weights:
         value = _draw_class(rng, weights)
-        center = rng.choice(positions[value])
+        center = rng.choice(case.positions(value))
         z, y, x = (int(c) - p // 2 for c, p in zip(center, patch_shape, strict=True))
         return z, y, x
     # The last start at which the patch is within the volume; negative where the volume is shorter.

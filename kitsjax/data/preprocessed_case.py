@@ -47,21 +47,10 @@ class PreprocessedCase:
         stored = read_stored(self.folder / CASE_RECORD)["voxels"]
         return {int(value): count for value, count in stored.items()}
 
-    @property
-    def foreground(self) -> dict[int, np.ndarray]:
-        """Stored voxel positions (n, 3) for each foreground label value present in the case.
-
-        They are memory-mapped and not kept, so that the memory of training does not grow with the
-        number of cases.
-        """
-        lists = {value: self._map(f"foreground_{value}.npy") for value in self._values}
-        return {value: positions for value, positions in lists.items() if len(positions)}
-
     @cached_property
-    def _values(self) -> list[int]:
-        """The foreground values of the label scheme that the case was preprocessed with."""
-        names = (path.stem for path in self.folder.glob("foreground_*.npy"))
-        return sorted(int(name.removeprefix("foreground_")) for name in names)
+    def present(self) -> tuple[int, ...]:
+        """The foreground label values that are present in the case, in ascending order."""
+        return tuple(sorted(value for value, count in self.voxels.items() if count))
 
     # Every read maps the file again. An open map holds a file descriptor, and a process has few of
     # them (1024 by default); the system's page cache keeps the pages either way.
@@ -78,6 +67,13 @@ class PreprocessedCase:
         """Map the histogram of the voxels that the majority labels, of which there may be none."""
         hu, _, counts = self._map(HISTOGRAM)
         return Histogram(hu, counts)
+
+    def positions(self, value: int) -> np.ndarray:
+        """Map the stored voxel positions (n, 3) of a foreground label value, present or not.
+
+        They are not kept, so that the memory of training does not grow with the number of cases.
+        """
+        return self._map(f"foreground_{value}.npy")
 
     def label(self) -> np.ndarray:
         """Map the majority label (z, y, x)."""

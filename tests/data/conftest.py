@@ -30,7 +30,8 @@ def write_preprocessed(folder, shape, seed):
     np.save(folder / "label.npy", label)
     for value in (1, 2, 3):
         np.save(folder / f"foreground_{value}.npy", np.argwhere(label == value).astype(np.int32))
-    (folder / "case.json").write_text(json.dumps({"shape": shape}))
+    voxels = {value: int((label == value).sum()) for value in (1, 2, 3)}
+    (folder / "case.json").write_text(json.dumps({"shape": shape, "voxels": voxels}))
     return PreprocessedCase(folder)
 
 

@@ -1,6 +1,7 @@
 """Reading individual annotations: names, order, crops, and files that are refused."""
 
 import tracemalloc
+from functools import partial
 
 import numpy as np
 import pytest
@@ -78,6 +79,14 @@ def test_files_of_other_names_are_refused(tmp_path, name):
     (tmp_path / name).touch()
     assert f"{name}: not named like" in refusal(read_instances, tmp_path, GRID)
     assert f"{name}: not named like" in refusal(count_instances, tmp_path)
+
+
+def test_all_files_of_other_names_are_told(tmp_path):
+    for number in range(7):
+        (tmp_path / f"artery-{number}.nii.gz").touch()
+    told = ", ".join(f"artery-{number}.nii.gz" for number in range(5))
+    for read in (partial(read_instances, grid=GRID), count_instances):
+        assert f"{tmp_path}: {told} and 2 more: not named like" in refusal(read, tmp_path)
 
 
 def test_annotation_names_are_read_without_case(tmp_path, caplog):

@@ -43,7 +43,7 @@ def test_ignored_voxels_are_no_foreground(case):
     expected = resample_nearest(read_label(raw.label, LIVER.values).array, stored.shape)
     np.testing.assert_array_equal(label, expected)
     assert set(np.unique(label)) == {0, 1, 2, 3}
-    assert set(stored.foreground) == set(stored.voxels) == {1, 2}
+    assert set(stored.present) == set(stored.voxels) == {1, 2}
     labeled = (label == 1) | (label == 2)
     histogram = stored.foreground_histogram()
     found = np.repeat(histogram.hu, histogram.counts)

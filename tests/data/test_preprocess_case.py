@@ -41,8 +41,8 @@ def test_preprocessed_case_on_disk(tmp_path):
     case = PreprocessedCase(tmp_path / "case_00003")
     assert case.shape == case.image().shape == case.label().shape == (13, 12, 12)
     assert isinstance(case.image(), np.memmap)
-    assert set(case.foreground) == {1, 2}
-    for value, positions in case.foreground.items():
+    assert case.present == (1, 2)
+    for value, positions in ((value, case.positions(value)) for value in case.present):
         assert (case.label()[tuple(positions.T)] == value).all()
         assert len(positions) == (case.label() == value).sum()
     facts = json.loads((case.folder / "case.json").read_text())

@@ -15,9 +15,9 @@ def test_the_id_is_that_of_the_case(name):
 
 def test_foreground_is_not_held_in_memory(cases):
     # Hundreds of cases of ten thousand positions a class would otherwise stay in it.
-    for positions in cases[0].foreground.values():
-        assert isinstance(positions, np.memmap)
-    assert not any(isinstance(value, dict) for value in vars(cases[0]).values())
+    for value in cases[0].present:
+        assert isinstance(cases[0].positions(value), np.memmap)
+    assert not any(isinstance(kept, dict | np.ndarray) for kept in vars(cases[0]).values())
 
 
 @pytest.mark.parametrize("content", [None, "{", "[]"])

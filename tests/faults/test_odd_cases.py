@@ -95,7 +95,8 @@ def test_patches_of_a_huge_case_reach_its_ends(tmp_path):
     image = np.lib.format.open_memmap(tmp_path / "image.npy", "w+", np.int16, shape)
     image[-1, -1, -1] = 7
     del image
-    (tmp_path / "case.json").write_text(json.dumps({"shape": shape}))
+    record = {"shape": shape, "voxels": {1: 0, 2: 1, 3: 0}}
+    (tmp_path / "case.json").write_text(json.dumps(record))
     for value in (1, 2, 3):
         far = [[1058, 511, 511]] if value == 2 else np.zeros((0, 3))
         np.save(tmp_path / f"foreground_{value}.npy", np.array(far, np.int32))

@@ -30,7 +30,7 @@ def test_all_are_preprocessed_and_sampled(prepared):
     """A foreground patch of a case without foreground lies anywhere within it."""
     _, data_set = prepared
     cases = list(data_set.preprocessed.values())
-    assert [bool(case.foreground) for case in cases] == [False, False, False, True]
+    assert [bool(case.present) for case in cases] == [False, False, False, True]
     rng, patch = np.random.default_rng(0), (16, 16, 16)
     for case in cases[:3]:
         start = draw_start(rng, case, patch, foreground=True)
