@@ -36,19 +36,19 @@ def main() -> int:
     from kitsjax.infer.predict_files import best_cpu_devices, predict_files
     from kitsjax.processes import take_shard
 
+    if work:
+        check_folder(args.output, "--output")
     # The model's own [run] describes the machine that trained it; this one may differ.
     own = [f"run.cpu_devices={best_cpu_devices()}", *(o for o in args.overrides if o[:4] == "run.")]
     start_devices(here := load_settings(overrides=own).run)
-    bundles = [read_bundle(file) for path in args.model for file in find_models(path)]
-    trained = bundles[0].settings.model_copy(update={"run": here})
-    settings = override_settings(trained, args.overrides)
+    read = [read_bundle(file) for path in args.model for file in find_models(path)]
+    settings = override_settings(read[0].settings.model_copy(update={"run": here}), args.overrides)
     if args.print_config:
         print(to_toml(settings), end="")
         return 0
-    check_folder(args.output, "--output")
     found = find_inputs(args.input, args.output, args.probabilities, args.series, args.dicom_seg)
     files = take_shard(found, args.shard)
-    models = [make_model(bundle.params, bundle.settings) for bundle in bundles]
+    models = [make_model(bundle.params, bundle.settings) for bundle in read]
     wanted = args.probabilities, args.keep, True, args.dicom_seg
     failures = predict_files(models, files, settings.predict, *wanted)
     whole = f"{len(files) - len(failures)} of {len(files)} masks are whole"

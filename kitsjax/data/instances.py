@@ -108,10 +108,10 @@ def _group_files(folder: Path) -> dict[tuple[str, int], dict[int, Path]]:
         kind, instance, annotation = name.groups()
         found.append((KITS.names.index(kind.lower()), int(instance), int(annotation), path))
     if wrong:
-        names = ", ".join(wrong[:_MOST_NAMED])
+        names = ", ".join([str(folder / wrong[0]), *wrong[1:_MOST_NAMED]])
         more = f" and {len(wrong) - _MOST_NAMED} more" if len(wrong) > _MOST_NAMED else ""
         raise InputError(
-            f"{folder}: {names}{more}: not named like kidney_instance-1_annotation-1.nii.gz (or "
+            f"{names}{more}: not named like kidney_instance-1_annotation-1.nii.gz (or "
             "tumor_..., cyst_...); rename what is an annotation, and move the rest out"
         )
     files: dict[tuple[str, int], dict[int, Path]] = {}

@@ -71,12 +71,14 @@ def test_figure_shows_means_and_seeds(trainings):
 
 
 def test_results_keep_every_score(trainings, tmp_path):
-    found = to_json(trainings, compare_all(trainings))
+    task = Task(tmp_path, Settings(), "phantom of seed 0, 24 cases", {})
+    found = to_json(task, trainings, compare_all(trainings))
     kept = found["trainings"][STEPS][2]["scores"]["others"]["dice"]["mass"]["case_00002"]
     assert kept == 0.6
     difference = found["comparisons"][MINUTES]["held out"]["nnU-Net"]["dice"]["mass"]["difference"]
     assert difference["mean"] == pytest.approx(-0.05)
-    notes = " ".join(make_notes(Task(tmp_path, Settings(), {}), trainings))
+    notes = " ".join(make_notes(task, trainings))
+    assert "Data: phantom of seed 0, 24 cases." in notes
     assert "kitsjax 12, nnU-Net 12" in notes
     assert "2 seeds" in notes
 

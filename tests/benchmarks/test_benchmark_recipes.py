@@ -1,4 +1,5 @@
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -94,8 +95,9 @@ def test_scores_of_some_cases_are_made_again(tmp_path, monkeypatch, how):
     assert commands == ["predict", "evaluate"]
 
 
-def test_a_command_that_fails_is_one_line(tmp_path, capfd):
+def test_a_command_that_fails_is_one_line(tmp_path, monkeypatch):
     """The command itself has told why."""
+    done = SimpleNamespace(returncode=2)
+    monkeypatch.setattr(recipes.subprocess, "run", lambda *_, **__: done)
     with pytest.raises(InputError, match=r"bin/train\.py: exit status 2, as told above"):
         recipes._command(0, "train", "--config", tmp_path / "none.toml")
-    assert "none.toml" in capfd.readouterr().err

@@ -86,7 +86,7 @@ def test_all_files_of_other_names_are_told(tmp_path):
         (tmp_path / f"artery-{number}.nii.gz").touch()
     told = ", ".join(f"artery-{number}.nii.gz" for number in range(5))
     for read in (partial(read_instances, grid=GRID), count_instances):
-        assert f"{tmp_path}: {told} and 2 more: not named like" in refusal(read, tmp_path)
+        assert f"{tmp_path}/{told} and 2 more: not named like" in refusal(read, tmp_path)
 
 
 def test_annotation_names_are_read_without_case(tmp_path, caplog):

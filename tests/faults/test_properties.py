@@ -92,7 +92,7 @@ def test_patches_hold_what_lies_there(shape, patch, more, foreground, seed):
     rng = np.random.default_rng(seed)
     volume = 1 + np.arange(np.prod(shape)).reshape(shape)
     wanted = tuple(int(rng.integers(n)) for n in shape)
-    case = SimpleNamespace(shape=shape, foreground={2: np.array([wanted])})
+    case = SimpleNamespace(shape=shape, present=(2,), positions=lambda _: np.array([wanted]))
     start = draw_start(rng, case, patch, foreground)
     found = read_patch(volume, start, patch)
     far = max(*shape, *patch) + 10
