@@ -1,6 +1,5 @@
 """What is learned for the same steps and the same minutes: kitsjax beside nnU-Net's own trainer."""
 
-import json
 import math
 from dataclasses import asdict
 from pathlib import Path
@@ -20,13 +19,13 @@ from benchmarks.learn_scores import Comparison
 from benchmarks.learn_table import Comparisons, compare_all, to_table
 from benchmarks.learn_task import LearnOptions, Task, make_task, read_settings
 from benchmarks.learn_trainings import Training, run_trainings
+from benchmarks.results import write_results
 from kitsjax.config import to_toml
 from kitsjax.errors import InputError
-from kitsjax.files import write_text
 from kitsjax.infer.postprocess import get_steps
 from kitsjax.report.drawing import save_figure
 from kitsjax.report.statistics import MeanInterval
-from kitsjax.report.table_format import to_markdown, to_text
+from kitsjax.report.table_format import to_text
 
 WORK = (
     "Dice after the same steps and after the same minutes of training, kitsjax and nnU-Net's own "
@@ -81,13 +80,7 @@ def run_learn(output: Path, folder: Path, options: LearnOptions, seeds: int) -> 
     comparisons = compare_all(trainings)
     table = to_table(comparisons, trainings, make_notes(task, trainings))
     found = to_json(task, trainings, comparisons)
-    try:
-        write_text(output / "learn.md", to_markdown(table))
-        write_text(output / "learn.json", json.dumps(found, indent=1) + "\n")
-    except InputError:
-        # The disk may be full, but hours of training are not lost with it.
-        print(to_text(table), flush=True)
-        raise
+    write_results(output / "learn", table, found)
     save_figure(plot_learning(comparisons), output / "learn.png")
     return to_text(table)
 

@@ -1,13 +1,17 @@
 """The rows that benchmarks measured, as a table for readers and as JSON for programs."""
 
+import json
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from benchmarks.definition import Measurement
 from benchmarks.hardware import measured_notes
-from kitsjax.report.table_format import Column, Table
+from kitsjax.errors import InputError
+from kitsjax.files import write_text
+from kitsjax.report.table_format import Column, Table, to_markdown, to_text
 
 COLUMNS = tuple(
     Column(name)
@@ -16,6 +20,21 @@ COLUMNS = tuple(
         "goal", "host memory, MiB", "cores",
     )
 )  # fmt: skip
+
+
+def write_results(path: Path, table: Table, found: dict[str, Any]) -> None:
+    """Write results as Markdown and JSON, to `path` with these suffixes.
+
+    Raises:
+        InputError: They cannot be written. The disk may be full, but what took hours is not lost
+            with it: the table is printed.
+    """
+    try:
+        write_text(path.with_suffix(".md"), to_markdown(table))
+        write_text(path.with_suffix(".json"), json.dumps(found, indent=1) + "\n")
+    except InputError:
+        print(to_text(table), flush=True)
+        raise
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,12 @@ from benchmarks.compare import Options, run_benchmark
 from benchmarks.definition import Size
 from benchmarks.hardware import describe_machine, describe_packages
 from benchmarks.learn_task import LearnOptions
-from benchmarks.results import Row, to_json, to_table
+from benchmarks.results import Row, to_json, to_table, write_results
 from benchmarks.scaling import run_scaling
 from kitsjax.config import load_settings
 from kitsjax.errors import InputError
-from kitsjax.files import check_folder, write_text
-from kitsjax.report.table_format import to_markdown, to_text
+from kitsjax.files import check_folder
+from kitsjax.report.table_format import to_text
 
 SCALING, LEARN, FORMS = "scaling", "learn", "forms"
 """These have files of their own: cost against size, without baselines; what is learned; and the
@@ -80,13 +80,7 @@ def run_suite(
                 _set_aside(output)
             rows += measured
             table, found = to_table(rows, machine, packages), to_json(rows, machine, packages)
-            try:
-                write_text(output / "benchmark.md", to_markdown(table))
-                write_text(output / "benchmark.json", json.dumps(found, indent=1) + "\n")
-            except InputError:
-                # The disk may be full, but hours of measuring are not lost with it.
-                print(to_text(table), flush=True)
-                raise
+            write_results(output / "benchmark", table, found)
     if rows:
         texts.insert(0, to_text(to_table(rows, machine, packages)))
     return "\n\n".join(texts)
