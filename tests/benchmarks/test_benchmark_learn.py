@@ -2,15 +2,18 @@ import json
 from contextlib import nullcontext
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from benchmarks import learn
-from benchmarks.learn_contenders import Trained
+from benchmarks.learn_contenders import Trained, postprocess_file
 from benchmarks.learn_task import LearnOptions
 from kitsjax.data.kits import find_cases
 from kitsjax.errors import InputError
+from kitsjax.image.header import kits_header
 from kitsjax.image.read_nifti import read_label
-from kitsjax.image.write_nifti import write_volume
+from kitsjax.image.write_nifti import write_label, write_volume
+from kitsjax.settings import PredictSettings
 
 TINY = ("phantom.matrix=64", "phantom.cases=2", "data.held_out=1", "train.batches=10")
 
@@ -72,6 +75,20 @@ def test_both_compute_on_the_same_kind_of_device(monkeypatch):
         monkeypatch.setattr(learn, "find_torch_device", lambda device=device: device)
         with nullcontext() if fits else pytest.raises(InputError, match="not have the same device"):
             learn.check_learn(LearnOptions())
+
+
+def test_masks_of_nnunet_get_the_same_steps(tmp_path):
+    """A stray mass without kidney goes, as from kitsjax's masks; the grid and the rest stay."""
+    label = np.zeros((6, 20, 20), np.uint8)
+    label[1:5, 2:10, 2:10], label[1:5, 15:17, 15:17] = 1, 2
+    header = kits_header(label.shape, (4.0, 2.0, 2.0))
+    path = tmp_path / "case_00000.nii.gz"
+    write_label(path, label, header)
+    before = read_label(path)
+    postprocess_file(path, PredictSettings(least_organ_ml=1.0))
+    after = read_label(path)
+    np.testing.assert_array_equal(after.array, np.where(label == 1, 1, 0))
+    np.testing.assert_array_equal(after.affine, before.affine)
 
 
 def test_without_nnunet_nothing_is_made(monkeypatch, tmp_path):
