@@ -26,6 +26,7 @@ from kitsjax.infer.postprocess import get_steps
 from kitsjax.report.drawing import save_figure
 from kitsjax.report.statistics import MeanInterval
 from kitsjax.report.table_format import to_text
+from kitsjax.settings import Settings
 
 WORK = (
     "Dice after the same steps and after the same minutes of training, kitsjax and nnU-Net's own "
@@ -35,14 +36,17 @@ WORK = (
 FILES = ("learn.md", "learn.json", "learn.png")
 
 
-def check_learn(options: LearnOptions) -> None:
+def check_learn(options: LearnOptions) -> Settings:
     """Refuse wrong options, and a missing nnU-Net, before anything is made.
+
+    Returns:
+        kitsjax's settings.
 
     Raises:
         InputError: An option is wrong, nnunetv2 is not installed, or JAX and PyTorch do not both
             have an accelerator.
     """
-    read_settings(options)
+    settings = read_settings(options)
     if not is_installed("nnunetv2"):
         raise InputError("learn: nnunetv2 is not installed; install the extra [bench]")
     kinds = describe_machine()["accelerators"], find_torch_device()
@@ -52,6 +56,7 @@ def check_learn(options: LearnOptions) -> None:
             "the contenders would not have the same device; install both for it, or hide it "
             "(CUDA_VISIBLE_DEVICES=)"
         )
+    return settings
 
 
 def run_learn(output: Path, folder: Path, options: LearnOptions, seeds: int) -> str:
@@ -69,9 +74,9 @@ def run_learn(output: Path, folder: Path, options: LearnOptions, seeds: int) -> 
     Raises:
         InputError: The data set cannot be used, or a training failed.
     """
-    check_learn(options)
+    settings = check_learn(options)
     folder.mkdir(parents=True, exist_ok=True)
-    task = make_task(read_settings(options), options.test, folder)
+    task = make_task(settings, options.test, folder)
     contenders: list[Contender] = [Kitsjax(), *map(NnUNet, options.rates)]
     for contender in contenders:
         print(f"learn: {contender.name}, preprocessing", flush=True)

@@ -27,10 +27,7 @@ _FORMATS = {"md": to_markdown, "csv": to_csv, "tex": to_latex}
 """What writes a table to text, by the suffix of its file."""
 
 TABLES = ("table_1", "failure_modes", "sensitivity", "cases", "absent_classes")
-"""Names of all tables."""
-
-OPTIONAL_TABLES = ("failure_modes", "sensitivity", "absent_classes")
-"""Tables that a report has only where there is something to say: see `make_tables`."""
+"""Names of all tables; a report has some only where there is something to say (`make_tables`)."""
 
 
 def write_report(
@@ -79,7 +76,7 @@ def write_report(
         for suffix, content in contents.items():
             written.append(folder / f"{name}.{suffix}")
             write_text(written[-1], content)
-    for name in set(OPTIONAL_TABLES) - set(tables):
+    for name in set(TABLES) - set(tables):
         for suffix in _FORMATS:
             remove_file(folder / f"{name}.{suffix}")
     images = {}

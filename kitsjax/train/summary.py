@@ -94,7 +94,8 @@ def report_scores(
     if record:
         _write_scores(settings, folder, train_cases, held_out, record, found)
     barrier("writing the report")
-    return [line for line in _list_failures(found) if line not in {f.message for f in unpredicted}]
+    told = {failure.message for failure in unpredicted}
+    return [line for line in _list_failures(found) if line not in told]
 
 
 def _list_failures(found: Evaluation | None) -> list[str]:
@@ -179,7 +180,7 @@ def _summarize_epochs(
         "pseudo_dice_average": kept.pseudo_dice_average if kept else None,
     }
     # Unknown and not finite losses are no least ones.
-    losses = [(row["validation_loss"], row) for row in epochs if "validation_loss" in row]
+    losses = ((row.get("validation_loss"), row) for row in epochs)
     known = [row for loss, row in losses if loss is not None and math.isfinite(loss)]
     least = min(known, key=lambda row: row["validation_loss"], default=None)
     summary["least_validation_loss"] = least["validation_loss"] if least else None

@@ -143,10 +143,8 @@ def test_an_image_without_windows_keeps_its_place(monkeypatch, devices, bad):
         return SlabSums(image, *args, **kwargs)
 
     monkeypatch.setattr("kitsjax.infer.predict_slabs.SlabSums", begin)
-    ensemble, pairs = (
-        stack_models(voxel_model(Positional())),
-        [(n, images[n][None]) for n in images],
-    )
+    ensemble = stack_models(voxel_model(Positional()))
+    pairs = [(n, image[None]) for n, image in images.items()]
     keys = [n for n, _ in predict_slabs(ensemble, pairs, SETTINGS, by_class=False)]
     assert keys == sorted(keys)
     found = collect(images)
