@@ -24,14 +24,16 @@ def main() -> int:
     from kitsjax.check.findings import ERROR
     from kitsjax.check.tables import describe_totals, fault_lines
     from kitsjax.check.write_check import PAGE_NAME, TABLE_NAME, write_check
+    from kitsjax.config import load_settings
     from kitsjax.data.require_files import note_unused
     from kitsjax.files import check_folder
 
     check_folder(args.output, "--output", (TABLE_NAME, PAGE_NAME))
     cases, scheme = open_cases(args)
     note_unused(args.dataset, cases)
+    spacing_mm = load_settings(args.config).preprocess.spacing_mm
     start = time.perf_counter()
-    checked = check_cases(cases, args.output, args.workers, scheme=scheme)
+    checked = check_cases(cases, args.output, args.workers, scheme=scheme, spacing_mm=spacing_mm)
     seconds = time.perf_counter() - start
     page = write_check(checked, args.output, Path(args.dataset).resolve().name, scheme)
     print("\n".join(["", *fault_lines(checked), "", describe_totals(checked)]))

@@ -4,7 +4,6 @@ python bin/export.py --model runs/phantom --output phantom.safetensors --dtype f
 python bin/export.py --model runs/phantom --format stablehlo --output exported/
 """
 
-from dataclasses import replace
 from pathlib import Path
 
 from kitsjax.command import exit_with, make_parser, run_command
@@ -35,17 +34,18 @@ def main() -> int:
     if args.format == "bundle" and args.output.suffix != ".safetensors":
         raise InputError(f"--output {args.output}: a model file's name must end in .safetensors")
 
-    from kitsjax.infer.bundle import read_bundle, save_bundle
-    from kitsjax.infer.ensemble import load_ensemble
+    from kitsjax.devices import start_devices
+    from kitsjax.infer.bundle import make_model, read_bundle, save_bundle
+    from kitsjax.infer.ensemble import read_ensemble
     from kitsjax.infer.export import DESCRIPTION_NAME, EXPORTED_NAME, save_exported_model
+    from kitsjax.settings import RunSettings
     from kitsjax.train.provenance import read_provenance
 
     if args.format == "stablehlo":
         check_folder(args.output, "--output", (EXPORTED_NAME, DESCRIPTION_NAME))
-        models = load_ensemble(*args.model)
-        if args.mirror:
-            predict = models[0].predict.model_copy(update={"mirror": True})
-            models[0] = replace(models[0], predict=predict)
+        start_devices(RunSettings())
+        read = read_ensemble(args.model, ["predict.mirror=true"] if args.mirror else [])
+        models = [make_model(bundle.params, bundle.settings) for bundle in read]
         save_exported_model(args.output, models, dtype=args.dtype)
     else:
         check_file(args.output, "--output")

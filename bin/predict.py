@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from kitsjax.command import add_shard, exit_with, make_parser, report_failures, run_command
-from kitsjax.config import load_settings, override_settings, to_toml
+from kitsjax.config import load_settings, to_toml
 from kitsjax.errors import InputError
 
 
@@ -30,8 +30,8 @@ def main() -> int:
         raise InputError(f"--set {wrong[0]}: only [predict] and [run] can change after training")
     from kitsjax.devices import start_devices
     from kitsjax.files import check_folder
-    from kitsjax.infer.bundle import make_model, read_bundle
-    from kitsjax.infer.ensemble import find_models
+    from kitsjax.infer.bundle import make_model
+    from kitsjax.infer.ensemble import read_ensemble
     from kitsjax.infer.find_inputs import find_inputs
     from kitsjax.infer.predict_files import best_cpu_devices, predict_files
     from kitsjax.processes import take_shard
@@ -41,8 +41,8 @@ def main() -> int:
     # The model's own [run] describes the machine that trained it; this one may differ.
     own = [f"run.cpu_devices={best_cpu_devices()}", *(o for o in args.overrides if o[:4] == "run.")]
     start_devices(here := load_settings(overrides=own).run)
-    read = [read_bundle(file) for path in args.model for file in find_models(path)]
-    settings = override_settings(read[0].settings.model_copy(update={"run": here}), args.overrides)
+    read = read_ensemble(args.model, [o for o in args.overrides if o[:4] != "run."])
+    settings = read[0].settings.model_copy(update={"run": here})
     if args.print_config:
         print(to_toml(settings), end="")
         return 0

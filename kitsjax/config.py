@@ -163,7 +163,8 @@ def _validate(tree: dict[str, Any], source: str) -> Settings:
 
 def _read_text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        # Some editors begin a text with a byte order mark.
+        return path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise InputError(
             f"{path}: cannot read the settings ({error.strerror}); "

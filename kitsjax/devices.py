@@ -105,8 +105,15 @@ def choose_local_devices(environment: Mapping[str, str]) -> list[int] | None:
     tasks = _count_local_tasks(environment)
     visible = environment.get("CUDA_VISIBLE_DEVICES", "")
     # srun --gpus-per-task and --gpu-bind show each process its own GPUs only.
-    bound = visible and len(visible.split(",")) < (tasks or 1)
+    count = len(visible.split(",")) if visible else 0
+    bound = count and (count < (tasks or 1) or count == _count_task_gpus(environment))
     return [] if tasks == 1 or bound else [int(local)]
+
+
+def _count_task_gpus(environment: Mapping[str, str]) -> int:
+    """Count the GPUs of a task by --gpus-per-task, as in "4", "a100:4" or "a100:1,h100:2"; or 0."""
+    asked = environment.get("SLURM_GPUS_PER_TASK", "")
+    return sum(int(count) for count in re.findall(r"(?:^|:)(\d+)(?=,|$)", asked))
 
 
 def _count_local_tasks(environment: Mapping[str, str]) -> int | None:

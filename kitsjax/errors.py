@@ -1,10 +1,16 @@
-"""The exceptions that commands print as one line, with their exit status."""
+"""The exceptions that commands print as one line, with their exit status, and parts of lines."""
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 USAGE_STATUS = 2
 """Exit status for a user's mistake; argparse uses the same."""
 
 RETRY_STATUS = 75
 """Exit status of what the same command may mend when it is repeated: EX_TEMPFAIL of sysexits.h."""
+
+
+Item = TypeVar("Item")
 
 
 class InputError(ValueError):
@@ -54,6 +60,16 @@ class UnforeseenError(InputError):
         return str(self.args[0])
 
 
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message, or the name of its type if it has none."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
+def first_line(error: object) -> str:
+    """Return the first line of an error's message, or the name of its type if it has none.
+
+    Of an error of the system it is the reason alone, without the file that `str` would add.
+    """
+    text = getattr(error, "strerror", None) or str(error)
+    return (str(text).strip().splitlines() or [type(error).__name__])[0]
+
+
+def name_first(items: Sequence[Item], most: int, name: Callable[[Item], str] = str) -> str:
+    """Name at most so many things in a message, and count the others: "a, b and 3 more"."""
+    more = f" and {len(items) - most} more" if len(items) > most else ""
+    return ", ".join(map(name, items[:most])) + more

@@ -44,7 +44,8 @@ def describe_end(error: BaseException | None) -> HostEnd:
         return HostEnd(error.status, error.number, str(error), name)
     if isinstance(error, InputError):
         return HostEnd(error.status, 0, str(error), name)
-    return HostEnd(UNFORESEEN_STATUS, 0, f"{type(error).__name__}: {first_line(error)}", name)
+    message = first_line(f"{type(error).__name__}: {error}")
+    return HostEnd(UNFORESEEN_STATUS, 0, message, name)
 
 
 def explain_end(index: int, end: HostEnd, own: BaseException | None = None) -> BaseException:

@@ -63,20 +63,22 @@ def exchange(name: str, value: str, seconds: float = WORK_SECONDS) -> list[str]:
         seconds: the longest wait.
 
     Raises:
+        InputError: another host waits for something else, since its command is another one.
         RetryError: a host did not come in time.
     """
     hosts = host_count()
     if hosts == 1:
         return [value]
-    client, prefix = coordination_client(), f"kitsjax/{next(_turn)}/{name}"
+    client, prefix = coordination_client(), f"kitsjax/{next(_turn)}"
     began = time.monotonic()
     note_at = began + NOTED_SECONDS
-    client.key_value_set(f"{prefix}/{host_index()}", value)
+    client.key_value_set(f"{prefix}/{host_index()}", json.dumps([name, value]))
     values: list[str] = []
     while len(values) < hosts:
         try:
-            key = f"{prefix}/{len(values)}"
-            values.append(client.blocking_key_value_get(key, int(1000 * _SLICE_SECONDS)))
+            index = len(values)
+            found = client.blocking_key_value_get(f"{prefix}/{index}", int(1000 * _SLICE_SECONDS))
+            values.append(_take_value(name, index, found))
             continue
         except jax.errors.JaxRuntimeError as error:
             if "DEADLINE_EXCEEDED" not in str(error):
@@ -97,7 +99,13 @@ def tell_all(name: str, value: str) -> str:
     return exchange(name, value)[0]
 
 
-def agree(name: str, facts: Mapping[str, Any], advice: str, seconds: float = 600.0) -> None:
+def agree(
+    name: str,
+    facts: Mapping[str, Any],
+    advice: str,
+    failure: type[InputError] = InputError,
+    seconds: float = 600.0,
+) -> None:
     """Compare facts between all hosts.
 
     Args:
@@ -105,18 +113,19 @@ def agree(name: str, facts: Mapping[str, Any], advice: str, seconds: float = 600
         facts: values that JSON can hold, by name, the same names on all hosts. Of what is long
             give a hash.
         advice: what to do if they differ.
+        failure: what to raise then.
         seconds: the longest wait for another host.
 
     Raises:
-        InputError: a fact differs. The message, which all hosts raise, names the first one with its
-            values on two hosts.
+        InputError, or `failure`: a fact differs. The message, which all hosts raise, names the
+            first one with its values on two hosts.
     """
     stated = [json.loads(text) for text in exchange(name, json.dumps(facts), seconds)]
     for fact in stated[0]:
         for index, other in enumerate(stated):
             if other.get(fact) != stated[0][fact]:
                 first, second = (json.dumps(s.get(fact)) for s in (stated[0], other))
-                raise InputError(
+                raise failure(
                     f"the hosts differ in {fact}: {first} on host 0, {second} on host {index}; "
                     f"{advice}"
                 )
@@ -130,3 +139,18 @@ def coordination_client() -> Any:
     from jax._src import distributed
 
     return distributed.global_state.client
+
+
+def _take_value(name: str, index: int, found: str) -> str:
+    """Return a host's value from what it has sent, if that is for the wait of this name.
+
+    Raises:
+        InputError: it is for another one.
+    """
+    other, value = json.loads(found)
+    if other != name:
+        raise InputError(
+            f"the hosts differ in what they wait for: {name!r} on host {host_index()}, {other!r} "
+            f"on host {index}; start all of them with the same command"
+        )
+    return str(value)

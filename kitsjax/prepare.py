@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kitsjax.data.cache import cache_folder, count_others, locate_case
@@ -99,8 +99,21 @@ def find_data(data: DataSettings, phantom: PhantomSettings) -> RawDataset:
             domain=phantom.domain,
         )  # fmt: skip
     found = open_dataset(data.root, data.layout)
+    if data.make_phantom:
+        found = _take_first(found, phantom.cases)
     _check_annotator(data, found.cases)
     return found
+
+
+def _take_first(found: RawDataset, number: int) -> RawDataset:
+    """Take the first cases of a phantom, which another run may have made larger, or does now."""
+    cases = [case for case in found.cases if case.seed < number]
+    if len(cases) < len(found.cases):
+        _logger.warning(
+            "%s: holds %d cases, of which the first %d are taken (phantom.cases)",
+            found.root, len(found.cases), number,
+        )  # fmt: skip
+    return replace(found, cases=cases)
 
 
 def _check_cache(folder: Path) -> None:

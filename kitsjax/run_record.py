@@ -106,5 +106,6 @@ def read_record(folder: str | Path) -> RunRecord | None:
 
 
 def write_record(folder: str | Path, record: RunRecord) -> None:
-    """Write the record of a run folder atomically."""
-    write_text(Path(folder) / RECORD_NAME, record.model_dump_json(indent=1) + "\n")
+    """Write the record of a run folder atomically, and to the disk itself."""
+    text = record.model_dump_json(indent=1) + "\n"
+    write_text(Path(folder) / RECORD_NAME, text, sync=True)

@@ -4,11 +4,13 @@ Each module gets the section that it needs; only `train/`, `plan/`, `infer/bundl
 commands see the whole `Settings`. `docs/paper.md` says which values are the paper's.
 """
 
+import os
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -23,6 +25,8 @@ PatchShape = tuple[_Edge, _Edge, _Edge]
 Range = tuple[float, float]
 Layout = Literal["auto", "kits", "nnunet", "decathlon", "pairs"]
 _Weight = Annotated[float, Field(ge=0)]
+_Place = Annotated[str, AfterValidator(os.path.expanduser)]
+"""A path, in which ~ is the user's home."""
 
 
 class Section(BaseModel):
@@ -42,14 +46,14 @@ class Section(BaseModel):
 class DataSettings(Section):
     """Where cases come from and how they are divided."""
 
-    root: str = Field("data/kits21", description="folder of the data set")
+    root: _Place = Field("data/kits21", description="folder of the data set")
     layout: Layout = Field(
         "auto",
         description="layout of root: folders case_XXXXX as in KiTS; nnU-Net's raw imagesTr, "
         "labelsTr and dataset.json; the Decathlon's dataset.json; or images/ and labels/ with the "
         "same names; auto: the one that is there",
     )
-    cache: str = Field(
+    cache: _Place = Field(
         "",
         description="folder of preprocessed cases; empty: preprocessed/<its name> beside root",
     )
@@ -59,7 +63,7 @@ class DataSettings(Section):
     held_out: int = Field(
         60, ge=0, description="number of cases held out at random; 0: train on every case"
     )
-    split: str = Field(
+    split: _Place = Field(
         "",
         description="JSON file {'train': [...], 'held_out': [...]}, or nnU-Net's "
         "splits_final.json; empty: a seeded random split",
@@ -156,6 +160,11 @@ class LabelSettings(Section):
             _check_name(name)
         if len({name.lower() for name in names} | {"background"}) <= len(names):
             raise ValueError("every label needs a name of its own, other than background")
+        if "ignore" in map(str.lower, names):
+            raise ValueError(
+                "ignore is no label; leave it out, and write labels.ignore = true, which ignores "
+                "the value after the last label"
+            )
         return names
 
     @field_validator("colors")
@@ -260,8 +269,10 @@ class SamplingSettings(Section):
         "patch is centered on a label drawn with them among those that its case has; 0: never; "
         "[]: all are equal",
     )
-    threads: int = Field(2, ge=1, le=256, description="threads that read patches")
-    prefetch: int = Field(4, ge=1, le=1024, description="batches read in advance")
+    threads: int = Field(2, ge=1, le=256, description="threads that read batches, one each")
+    prefetch: int = Field(
+        4, ge=1, le=1024, description="batches read in advance, at least one for each thread"
+    )
 
     @field_validator("class_weights")
     @classmethod
@@ -404,7 +415,7 @@ class TrainSettings(Section):
         "validated, kept and exported in their place; 0: none. It remembers about "
         "1 / (1 - decay) steps",
     )
-    init_from: str = Field(
+    init_from: _Place = Field(
         "",
         description="a trained model whose parameters training starts from: a run folder, a model "
         "file, or 'synthetic', the package's own; its labels and its network must be this run's. "
@@ -498,7 +509,7 @@ class PredictSettings(Section):
 class RunSettings(Section):
     """The run folder, the devices, and how several processes find each other."""
 
-    folder: str = Field("runs/kitsjax", description="run folder")
+    folder: _Place = Field("runs/kitsjax", description="run folder")
     compilation_cache: str = Field(
         "~/.cache/kitsjax/xla", description="folder that keeps compiled programs; empty: none"
     )

@@ -114,22 +114,28 @@ def end_at_once_on_signals(
     os.set_blocking(writer, False)
 
     def watch() -> None:
-        while number := os.read(reader, 1):
-            if number[0] in STOPPED_STATUSES:
+        # The zero that ends the watch is no signal's number.
+        while number := os.read(reader, 1)[0]:
+            if number in STOPPED_STATUSES:
                 tidy()
-                print(Stopped(number[0], text), file=sys.stderr, flush=True)
-                end_now(STOPPED_STATUSES[signal.Signals(number[0])])
-        os.close(reader)
+                print(Stopped(number, text), file=sys.stderr, flush=True)
+                end_now(STOPPED_STATUSES[signal.Signals(number)])
 
-    threading.Thread(target=watch, daemon=True).start()
-    with _handle(lambda number, frame: None):
-        # Python runs a handler only between two instructions, but writes to this pipe immediately.
-        before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-        try:
+    watching = threading.Thread(target=watch, daemon=True)
+    watching.start()
+    # Python runs a handler only between two instructions, but writes to this pipe immediately.
+    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    try:
+        # The handler that stands would raise beside the thread. It stands again before the thread
+        # ends, so that every signal meets one of them.
+        with _handle(lambda number, frame: None):
             yield
-        finally:
-            signal.set_wakeup_fd(before)
-            os.close(writer)
+    finally:
+        signal.set_wakeup_fd(before)
+        os.write(writer, b"\0")
+        watching.join()
+        os.close(reader)
+        os.close(writer)
 
 
 @contextmanager

@@ -71,7 +71,6 @@ KITS_IN = {
     "kitsjax/model/unet.py": "the default of an argument, for a reader's own loop",
     "kitsjax/train/step.py": "the default of an argument, for a reader's own loop",
     "kitsjax/infer/trained_model.py": "the default of an argument",
-    "kitsjax/infer/current_masks.py": "keys from before there were other schemes",
     "kitsjax/evaluate/evaluation.py": "the default of an argument",
     "kitsjax/evaluate/hu_threshold.py": "the default of an argument",
     "kitsjax/evaluate/score_volumes.py": "the default of an argument",

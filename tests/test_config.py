@@ -75,6 +75,7 @@ def test_paper_config_is_the_paper():
         ("labels.evaluation={a=3}", "setting 'labels.evaluation.a' = 3: write a table, such as"),
         ("labels.names=['liver','Liver']", "a name of its own"),
         ("labels.names=['background']", "other than background"),
+        ("labels.names=['liver','Ignore']", "leave it out, and write labels.ignore = true"),
         ("labels.names=[' liver']", "without spaces around it"),
         ("labels.names=['']", "write printable text"),
         ("labels.colors=['red']", 'must be colors such as "#d62728"'),
@@ -95,6 +96,24 @@ def test_bad_override_is_one_line_with_the_path(override, message):
         load_settings(overrides=[override])
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_home_is_expanded_in_paths(tmp_path, monkeypatch):
+    """`--set data.root=~/kits21` reaches the command as it is, and so does what a file says."""
+    monkeypatch.setenv("HOME", "/home/me")
+    names = ["data.root", "data.cache", "data.split", "run.folder", "train.init_from"]
+    settings = load_settings(overrides=[f"{name}=~/a" for name in names])
+    for section, _, field in (name.partition(".") for name in names):
+        assert getattr(getattr(settings, section), field) == "/home/me/a"
+    (tmp_path / "settings.toml").write_text('[data]\nroot = "~/a"\nsplit = "b~/c"\n')
+    data = load_settings(tmp_path / "settings.toml").data
+    assert (data.root, data.cache, data.split) == ("/home/me/a", "", "b~/c")
+
+
+def test_a_byte_order_mark_is_no_setting(tmp_path):
+    path = tmp_path / "settings.toml"
+    path.write_text("[train]\nepochs = 3\n", encoding="utf-8-sig")
+    assert load_settings(path).train.epochs == 3
 
 
 def test_a_loss_without_terms_is_refused():

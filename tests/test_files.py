@@ -4,7 +4,9 @@ import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from kitsjax.errors import InputError
@@ -18,7 +20,10 @@ from kitsjax.files import (
     temporary_beside,
     write_text,
 )
+from kitsjax.infer.bundle import save_bundle
 from kitsjax.processes import host_name, machine_id
+from kitsjax.run_record import RunRecord, write_record
+from kitsjax.settings import Settings
 
 
 def test_failure_leaves_only_the_old_file(tmp_path):
@@ -123,6 +128,23 @@ def test_first_of_two_movers_wins(tmp_path, monkeypatch, content, links):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_half_a_copy_is_removed(tmp_path, monkeypatch):
+    """On a disk without links, which is full; another run would take the half for the whole."""
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def refuse(*_):
+        raise OSError(errno.EPERM, "no links on this disk")
+
+    (tmp_path / "new").write_text("whole")
+    monkeypatch.setattr(os, "link", refuse)
+    monkeypatch.setattr(Path, "read_bytes", full)
+    with pytest.raises(OSError, match="No space left"):
+        move_new(tmp_path / "new", tmp_path / "a")
+    assert [path.name for path in tmp_path.iterdir()] == ["new"]
+
+
 def test_long_names_have_room_for_temporary_ones(tmp_path):
     name = "\u00e9" * 120 + ".nii.gz"
     with atomic_write(tmp_path / name) as beside:
@@ -201,3 +223,33 @@ def test_links_that_lead_nowhere_are_no_folders(tmp_path):
     for name in ("loop", "broken", "loop/below", "broken/below"):
         with pytest.raises(InputError, match=r"leads nowhere; choose .* with --output$"):
             check_folder(tmp_path / name, "--output")
+
+
+def test_what_is_synced_is_so_before_its_name(tmp_path, monkeypatch):
+    """A power failure leaves the old run.json or the new one; other files are not waited for."""
+    events, sync, replace = [], os.fsync, os.replace
+
+    def note_sync(handle):
+        events.append("sync")
+        sync(handle)
+
+    def note_replace(old, new):
+        events.append("replace")
+        replace(old, new)
+
+    monkeypatch.setattr(os, "fsync", note_sync)
+    monkeypatch.setattr(os, "replace", note_replace)
+    write_text(tmp_path / "a.txt", "text")
+    assert events == ["replace"]
+    for write in (_write_run_record, _write_model_file):
+        events.clear()
+        write(tmp_path)
+        assert events == ["sync", "replace"]
+
+
+def _write_run_record(folder):
+    write_record(folder, RunRecord(settings="", versions={}, train=[], held_out=[]))
+
+
+def _write_model_file(folder):
+    save_bundle(folder / "model.safetensors", {"a": np.zeros(1, np.float32)}, Settings(), {})

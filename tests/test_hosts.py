@@ -53,6 +53,22 @@ def work(index, hosts, *_):
     assert (statuses, lines) == ([2, 2], 2 * [[text]])
 
 
+def test_another_wait_is_told_on_each_host():
+    """Hosts with different commands would wait for each other in vain."""
+    work = """
+def work(index, hosts, *_):
+    hosts.barrier("b" if index else "a")
+"""
+    with join(work) as started:
+        statuses, _, lines = finish(started)
+    assert statuses == [2, 2], lines
+    for own in lines:
+        assert len(own) == 1
+        assert "the hosts differ in what they wait for: " in own[0]
+        assert "'a' on host 0" in own[0]
+        assert "'b' on host 1" in own[0]
+
+
 def test_a_long_wait_is_told():
     """The line names what is waited for; the wait goes on, and may end in time or not."""
     work = """

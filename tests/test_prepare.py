@@ -9,7 +9,13 @@ import pytest
 from kitsjax.data.preprocessed_case import PreprocessedCase
 from kitsjax.errors import InputError
 from kitsjax.labels import KITS
-from kitsjax.prepare import check_classes, describe_preparation, fill_intensities, prepare_data
+from kitsjax.prepare import (
+    check_classes,
+    describe_preparation,
+    fill_intensities,
+    find_data,
+    prepare_data,
+)
 from kitsjax.settings import DataSettings, LabelSettings, PhantomSettings, PreprocessSettings
 
 
@@ -132,6 +138,19 @@ def test_other_shards_are_no_older_versions(tmp_path):
         assert describe_preparation(data).endswith(f"; {data.folder}")
     os.utime(tmp_path / "data" / "case_00000" / "imaging.nii.gz")
     assert " (1 more there, of older versions " in describe_preparation(data)
+
+
+def test_a_larger_phantom_is_cut(tmp_path, caplog):
+    """Another run may have made more cases, or makes them now."""
+    asked = DataSettings(root=str(tmp_path / "data"), make_phantom=True)
+    for number in (3, 2):
+        data = find_data(asked, PhantomSettings(cases=number, matrix=64))
+        assert [case.case_id for case in data.cases] == [f"case_{n:05d}" for n in range(number)]
+    (record,) = caplog.records
+    text = "holds 3 cases, of which the first 2 are taken (phantom.cases)"
+    assert record.getMessage() == f"{tmp_path / 'data'}: {text}"
+    whole = asked.model_copy(update={"make_phantom": False})
+    assert len(find_data(whole, PhantomSettings(cases=2)).cases) == 3
 
 
 @pytest.mark.parametrize("labels", [{"names": ("liver", "tumor")}, {"ignore": True}])

@@ -177,6 +177,21 @@ def test_another_thread_sets_no_handlers():
         assert pool.submit(work).result()
 
 
+def test_a_signal_as_a_compilation_ends(monkeypatch):
+    """The thread that would end the process does not see it any more."""
+    set_wakeup_fd = signal.set_wakeup_fd
+
+    def stop_after_the_last(number, **options):
+        before = set_wakeup_fd(number, **options)
+        if not options:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return before
+
+    monkeypatch.setattr(signal, "set_wakeup_fd", stop_after_the_last)
+    with pytest.raises(Stopped), stop_on_signals(), end_at_once_on_signals():
+        pass
+
+
 def test_stopped_is_a_keyboard_interrupt():
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(KeyboardInterrupt) as stopped, stop_on_signals():

@@ -13,6 +13,10 @@ from kitsjax.errors import InputError
 from kitsjax.failures import describe_failure
 from kitsjax.labels import KITS, LabelScheme
 from kitsjax.process_pool import map_cases
+from kitsjax.settings import PreprocessSettings
+
+DEFAULT_SPACING_MM = PreprocessSettings().spacing_mm
+"""Isotropic voxel edge after preprocessing without other settings, mm."""
 
 
 def check_cases(
@@ -21,6 +25,7 @@ def check_cases(
     workers: int = 0,
     progress: bool = True,
     scheme: LabelScheme = KITS,
+    spacing_mm: float = DEFAULT_SPACING_MM,
 ) -> list[CheckedCase]:
     """Check cases, several at once, and return them, the worst first.
 
@@ -32,9 +37,10 @@ def check_cases(
         workers: number of processes; 0: one for each core.
         progress: show a progress bar.
         scheme: the label scheme of the data set.
+        spacing_mm: isotropic voxel edge after preprocessing.
     """
     checked = []
-    examine = partial(examine_case, folder=Path(folder), scheme=scheme)
+    examine = partial(examine_case, folder=Path(folder), scheme=scheme, spacing_mm=spacing_mm)
     for case, result in map_cases(examine, cases, workers, "checking", progress):
         if isinstance(result, InputError):
             text = describe_failure(result, case.place, folder)

@@ -15,12 +15,14 @@ from kitsjax.check.measure import measure_agreement, measure_image, measure_labe
 from kitsjax.check.notes import collected_notes, describe_notes
 from kitsjax.check.second_phase import find_second_phase
 from kitsjax.data.case import Case
-from kitsjax.data.instances import read_instances
+from kitsjax.data.instances import check_kinds, read_instances
 from kitsjax.data.kits import LABEL_NAMES, list_annotation_files
 from kitsjax.data.normalization import count_hu
+from kitsjax.data.preprocess import preprocessed_shape
 from kitsjax.errors import GridError, InputError, LabelError, NotFiniteError
+from kitsjax.evaluate.evaluate_case import check_straight
 from kitsjax.failures import catch, describe_failure
-from kitsjax.image.read_nifti import read_grid, read_label, read_volume
+from kitsjax.image.read_nifti import TILT_NOTE, read_grid, read_label, read_volume
 from kitsjax.image.volume import Grid, Volume, check_same_grid
 from kitsjax.labels import LabelScheme
 
@@ -38,18 +40,21 @@ Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
 
-def examine_case(case: Case, folder: Path, scheme: LabelScheme) -> CheckedCase:
+def examine_case(case: Case, folder: Path, scheme: LabelScheme, spacing_mm: float) -> CheckedCase:
     """Read a case's image, label and annotations, and collect its facts and faults.
 
     Args:
         case: the case; files may be missing or broken.
         folder: gets the log of tracebacks if something unforeseen happens.
         scheme: the label scheme of the data set.
+        spacing_mm: isotropic voxel edge after preprocessing.
     """
     with collected_notes() as notes:
-        examination = _Examination(case, folder, scheme)
+        examination = _Examination(case, folder, scheme, spacing_mm)
         checked = examination.examine()
-    texts = [Finding("note on a file", text) for text in describe_notes(notes)]
+    # Tilted axes are a fault of their own.
+    told = describe_notes([note for note in notes if note.msg != TILT_NOTE])
+    texts = [Finding("note on a file", text) for text in told]
     # Messages name whole paths; the findings stand beside the case's name.
     found = (
         finding._replace(text=_shorten(finding.text, case.folder))
@@ -68,8 +73,8 @@ def _shorten(text: str, folder: Path) -> str:
 class _Examination:
     """The examination of a case, with the faults found so far."""
 
-    def __init__(self, case: Case, folder: Path, scheme: LabelScheme) -> None:
-        self.case, self.folder, self.scheme = case, folder, scheme
+    def __init__(self, case: Case, folder: Path, scheme: LabelScheme, spacing_mm: float) -> None:
+        self.case, self.folder, self.scheme, self.spacing_mm = case, folder, scheme, spacing_mm
         self.findings: list[Finding] = []
 
     def examine(
@@ -88,13 +93,14 @@ class _Examination:
         header = image.grid if image else catch(read_grid, case.image)
         grid = None if isinstance(header, InputError) else header
         if grid:
-            self.findings += judge_field(grid)
+            self._examine_grid(grid)
         fits = label is not None and grid is not None and self._fits(label, grid)
+        facts = self._examine_label(label) if label else None
         return (
             grid,
             self._examine_image(image, label.array if label and fits else None) if image else None,
-            self._examine_label(label) if label else None,
-            self._examine_annotations(grid or (label.grid if label else None)),
+            facts,
+            self._examine_annotations(grid or (label.grid if label else None), facts),
         )
 
     def _add(self, name: str, text: str) -> None:
@@ -117,6 +123,13 @@ class _Examination:
         name = _NAMES.get(type(error), "unreadable file")
         self._add(name, describe_failure(error, source, self.folder))
 
+    def _require(self, name: str, check: Callable[..., object], *args: object) -> bool:
+        """Call a check, and return whether it passes; what it raises is a fault of this name."""
+        failure = catch(check, *args)
+        if isinstance(failure, InputError):
+            self._add(name, describe_failure(failure, self.case.place, self.folder))
+        return not isinstance(failure, InputError)
+
     def _read(self, path: Path, names: str, read: Callable[[Path], Volume]) -> Volume | None:
         if not os.path.lexists(path):
             self._add("missing file", f"no {names}; add it")
@@ -126,6 +139,12 @@ class _Examination:
 
     def _fits(self, label: Volume, grid: Grid) -> bool:
         return self._attempt(self.case.label, check_same_grid, grid, label.grid) is None
+
+    def _examine_grid(self, grid: Grid) -> None:
+        self._require("tilted axes", check_straight, grid)
+        # A wrong spacing makes any field of view small or large.
+        if self._require("wrong spacing", preprocessed_shape, grid, self.spacing_mm):
+            self.findings += judge_field(grid)
 
     def _examine_image(self, image: Volume, label: np.ndarray | None) -> ImageFacts:
         """Judge an image; `label` is the label map (z, y, x) on its grid, if there is one."""
@@ -143,7 +162,9 @@ class _Examination:
             self._add("empty label", f"{label.grid.name}: no voxel is labeled; restore it")
         return facts
 
-    def _examine_annotations(self, grid: Grid | None) -> AnnotatorFacts | None:
+    def _examine_annotations(
+        self, grid: Grid | None, label: LabelFacts | None
+    ) -> AnnotatorFacts | None:
         """Compare the annotators; every annotation must lie on the grid. Only KiTS21 has them."""
         folder = self.case.annotations
         if folder is None or grid is None or not self.scheme.is_kits:
@@ -152,6 +173,11 @@ class _Examination:
         if isinstance(instances, InputError):
             self._examine_files(folder, grid, instances)
             return None
+        if label:
+            kinds = [kind for kind, volume in label.volumes_cm3.items() if volume]
+            self._require(
+                "incomplete annotations", check_kinds, folder, instances, kinds, self.case.label
+            )
         facts, agreements = measure_agreement(instances)
         for instance, agreement in zip(instances, agreements, strict=True):
             if agreement < LEAST_AGREEMENT:

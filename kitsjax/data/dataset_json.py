@@ -60,10 +60,10 @@ def read_scheme(root: Path, content: dict[str, Any]) -> LabelScheme:
     labels = content.get("labels")
     if not isinstance(labels, dict) or not labels:
         raise InputError(f'{path}: no labels; write "labels": {{"background": 0, "name": 1, ...}}')
+    items = [*labels.items()]
     if all(map(str.isdecimal, labels)) and all(isinstance(n, str) for n in labels.values()):
-        pairs = [(name, _parse_value(path, name, value)) for value, name in labels.items()]
-    else:
-        pairs = [(name, _parse_value(path, name, value)) for name, value in labels.items()]
+        items = [(name, value) for value, name in items]
+    pairs = [(name, _parse_value(path, name, value)) for name, value in items]
     pairs.sort(key=lambda pair: pair[1])
     names = [name for name, _ in pairs]
     if [value for _, value in pairs] != list(range(len(pairs))):

@@ -5,14 +5,14 @@ annotations of one structure, cropped to the box that they share.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from kitsjax.data.kits import list_annotation_files
-from kitsjax.errors import InputError
+from kitsjax.errors import InputError, name_first
 from kitsjax.image.file_format import nifti_stem, note_passed_over
 from kitsjax.image.read_nifti import read_label
 from kitsjax.image.volume import Grid, check_same_grid
@@ -91,6 +91,28 @@ def read_instances(folder: str | Path, grid: Grid) -> list[Instance]:
     ]
 
 
+def check_kinds(
+    folder: Path, instances: Sequence[Instance], kinds: Iterable[str], label: Path
+) -> None:
+    """Refuse annotations that lack a kind which the label of their case has: files are missing.
+
+    Args:
+        folder: the `segmentations` folder of a case, for the message.
+        instances: the instances that it holds.
+        kinds: kinds of which the label has a voxel.
+        label: file of the label, for the message.
+
+    Raises:
+        InputError: There is no instance of one of the kinds.
+    """
+    found = {instance.kind for instance in instances}
+    if lost := [kind for kind in kinds if kind not in found]:
+        raise InputError(
+            f"{folder}: holds no {' and no '.join(lost)}, though {label.name} does; get its files "
+            "again"
+        )
+
+
 def _parse_name(path: Path) -> re.Match[str] | None:
     return _STEM.fullmatch(nifti_stem(path.name) or "")
 
@@ -108,10 +130,9 @@ def _group_files(folder: Path) -> dict[tuple[str, int], dict[int, Path]]:
         kind, instance, annotation = name.groups()
         found.append((KITS.names.index(kind.lower()), int(instance), int(annotation), path))
     if wrong:
-        names = ", ".join([str(folder / wrong[0]), *wrong[1:_MOST_NAMED]])
-        more = f" and {len(wrong) - _MOST_NAMED} more" if len(wrong) > _MOST_NAMED else ""
+        names = name_first([str(folder / wrong[0]), *wrong[1:]], _MOST_NAMED)
         raise InputError(
-            f"{names}{more}: not named like kidney_instance-1_annotation-1.nii.gz (or "
+            f"{names}: not named like kidney_instance-1_annotation-1.nii.gz (or "
             "tumor_..., cyst_...); rename what is an annotation, and move the rest out"
         )
     files: dict[tuple[str, int], dict[int, Path]] = {}

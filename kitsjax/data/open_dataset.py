@@ -155,9 +155,10 @@ def resolve_scheme(labels: LabelSettings, found: RawDataset) -> LabelScheme:
         InputError: [labels] and the data set name other labels.
     """
     scheme = make_scheme(labels, found.scheme or KITS)
-    if found.scheme and _name_values(scheme) != _name_values(found.scheme):
+    own = found.scheme
+    if own and (scheme.names[1:], scheme.ignore) != (own.names[1:], own.ignore):
         raise InputError(
-            f"{found.root}: its dataset.json names the labels {_name_values(found.scheme)}, and "
+            f"{found.root}: its dataset.json names the labels {_name_values(own)}, and "
             f"[labels] names {_name_values(scheme)}; leave out labels.names and labels.ignore, or "
             "correct one of the two"
         )

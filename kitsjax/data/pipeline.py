@@ -102,7 +102,8 @@ def batches(
     stream = (
         grain.MapDataset.range(len(cases))
         .seed(seed)
-        .repeat()
+        # Far more than any run takes; grain's count of endless batches of one overflows (0.2.18).
+        .repeat(2**40)
         .map_with_index(lambda index, _: (index, case_at(index)))
         .random_map(reader.read)
         # Datasets are lazy. Slicing by host comes after the draws, so that these depend on the
@@ -111,7 +112,9 @@ def batches(
         .batch(settings.batch_size // hosts)
         .slice(slice(start, None))
     )
-    options = grain.ReadOptions(settings.threads, settings.prefetch)
+    # A thread reads a whole batch, so with fewer batches in advance some threads would stand idle.
+    advance = max(settings.prefetch, settings.threads)
+    options = grain.ReadOptions(settings.threads, advance)
     return iter(stream.to_iter_dataset(options))
 
 

@@ -21,7 +21,7 @@ from kitsjax.data.normalization import (
 )
 from kitsjax.errors import InputError
 from kitsjax.image.resample import resample_image, resampled_shape
-from kitsjax.image.volume import Volume, check_real, format_numbers, require_volume
+from kitsjax.image.volume import Grid, Volume, check_real, format_numbers, require_volume
 from kitsjax.settings import PreprocessSettings
 from kitsjax.types import Shape
 
@@ -102,13 +102,10 @@ def resample_hu(volume: Volume, settings: PreprocessSettings) -> np.ndarray:
 
     Raises:
         TypeError: The voxels are no real numbers.
-        InputError: A voxel is not finite, or the voxels are so large, or so small, that their
-            spacing cannot be in mm.
+        InputError: A voxel is not finite, or see `preprocessed_shape`.
     """
     check_real(volume.array)
-    shape = resampled_shape(volume.array.shape, volume.spacing_mm, settings.spacing_mm)
-    name = volume.grid.name
-    _check_shape(volume, shape, settings.spacing_mm)
+    shape, name = preprocessed_shape(volume.grid, settings.spacing_mm), volume.grid.name
     with np.errstate(over="ignore", invalid="ignore"):
         resampled = resample_image(_clip_hu(volume.array, settings.hu_range, name), shape)
     # The spline passes on what is not finite, and the resampled image has fewer voxels to check.
@@ -119,6 +116,31 @@ def resample_hu(volume: Volume, settings: PreprocessSettings) -> np.ndarray:
     for plane, target in zip(resampled, hu, strict=True):
         target[:] = np.rint(plane.clip(-LARGEST_HU, LARGEST_HU))
     return hu
+
+
+def preprocessed_shape(grid: Grid, spacing_mm: float) -> Shape:
+    """Return the shape (z, y, x) of a CT after preprocessing.
+
+    Args:
+        grid: the CT's grid.
+        spacing_mm: isotropic voxel edge after preprocessing.
+
+    Raises:
+        InputError: The CT would be far too large, or all of it a few voxels, so that its spacing
+            cannot be in mm.
+    """
+    shape = resampled_shape(grid.shape, grid.spacing_mm, spacing_mm)
+    voxels = math.prod(shape)
+    if voxels > MOST_VOXELS:
+        verdict = "too many"
+    elif voxels < FEWEST_VOXELS and math.prod(grid.shape) > MOST_MERGED * voxels:
+        verdict = "too few"
+    else:
+        return shape
+    raise InputError(
+        f"{grid.name}: its spacing of {format_numbers(grid.spacing_mm)} mm would make {shape} "
+        f"voxels at {spacing_mm:g} mm, {verdict} for a CT; correct the spacing"
+    )
 
 
 def _note_narrow_range(image: np.ndarray, name: str) -> None:
@@ -155,19 +177,3 @@ def _clip_hu(array: np.ndarray, hu_range: Sequence[float], name: str) -> np.ndar
         )  # fmt: skip
     clipped = array.astype(np.float32)
     return np.clip(clipped, np.float32(low), np.float32(high), out=clipped)
-
-
-def _check_shape(volume: Volume, shape: Shape, spacing_mm: float) -> None:
-    """Refuse a spacing that makes a CT far too large, or all of it a few voxels."""
-    voxels = math.prod(shape)
-    merged = math.prod(volume.array.shape) / voxels
-    if voxels > MOST_VOXELS:
-        verdict = "too many"
-    elif voxels < FEWEST_VOXELS and merged > MOST_MERGED:
-        verdict = "too few"
-    else:
-        return
-    raise InputError(
-        f"{volume.grid.name}: its spacing of {format_numbers(volume.spacing_mm)} mm would make "
-        f"{shape} voxels at {spacing_mm:g} mm, {verdict} for a CT; correct the spacing"
-    )

@@ -22,7 +22,7 @@ import numpy as np
 
 from kitsjax.data.cache import annotations_stamp, case_stamp
 from kitsjax.data.case import Case
-from kitsjax.data.instances import read_instances
+from kitsjax.data.instances import check_kinds, read_instances
 from kitsjax.data.kits import ANNOTATIONS_NAMES
 from kitsjax.data.normalization import count_hu
 from kitsjax.data.preprocess import resample_hu
@@ -106,18 +106,18 @@ def annotate_case(case: Case, folder: Path, stamp: str | None = None) -> bool:
         Whether it is this call's folder that is there.
 
     Raises:
-        InputError: The case has no individual annotations, one of them is bad or lies on another
-            grid than the image, a file has changed since the stamp, or the folder cannot be
-            written.
+        InputError: The case has no individual annotations, or none of a class that its label has;
+            one of them is bad or lies on another grid than the image; a file has changed since the
+            stamp; or the folder cannot be written.
     """
     annotations, stamp = require_annotations(case), stamp or annotations_stamp(case)
-    native, shape = read_grid(case.image), PreprocessedCase(folder.parent).shape
-    instances = [
-        resample_instance(instance, native.shape, shape)
-        for instance in read_instances(annotations, native)
-    ]
+    native, stored = read_grid(case.image), PreprocessedCase(folder.parent)
+    instances = read_instances(annotations, native)
+    check_kinds(annotations, instances, (KITS.names[value] for value in stored.present), case.label)
     _require_unchanged(case, stamp, annotations_stamp(case))
-    return write_instances(folder, instances)
+    return write_instances(
+        folder, [resample_instance(one, native.shape, stored.shape) for one in instances]
+    )
 
 
 def require_annotations(case: Case) -> Path:

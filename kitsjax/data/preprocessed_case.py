@@ -38,13 +38,13 @@ class PreprocessedCase:
     @cached_property
     def shape(self) -> Shape:
         """The shape (z, y, x) of the preprocessed image."""
-        z, y, x = read_stored(self.folder / CASE_RECORD)["shape"]
+        z, y, x = read_stored(self.folder / CASE_RECORD, "shape")
         return z, y, x
 
     @property
     def voxels(self) -> dict[int, int]:
         """The number of voxels of each foreground value in the majority label, by value."""
-        stored = read_stored(self.folder / CASE_RECORD)["voxels"]
+        stored = read_stored(self.folder / CASE_RECORD, "voxels")
         return {int(value): count for value, count in stored.items()}
 
     @cached_property

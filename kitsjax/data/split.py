@@ -1,6 +1,7 @@
 """The split of a data set into training cases and held-out cases."""
 
 import json
+from codecs import BOM_UTF8
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -89,7 +90,9 @@ def read_splits(path: str | Path, case_ids: Sequence[str] | None = None) -> list
         InputError: The file cannot be read or is no split, or as `check_split`.
     """
     try:
-        content = _CONTENT.validate_json(Path(path).read_bytes())
+        # Some editors begin a text with a byte order mark.
+        text = Path(path).read_bytes().removeprefix(BOM_UTF8)
+        content = _CONTENT.validate_json(text)
     except OSError as error:
         raise InputError(
             f"{path}: cannot read the split ({error.strerror}); "

@@ -48,27 +48,32 @@ def map_stored(record: Path, name: str) -> np.ndarray:
     status = path.stat()
     seen = path, status.st_size, status.st_mtime_ns
     if seen not in _verified:
-        stored = read_stored(record).get("checksums", {}).get(name)
+        stored = read_stored(record, "checksums", {}).get(name)
         if stored is not None and stored != _checksum(path):
             raise InputError(_describe_damage(path, "its content has changed on disk"))
         _verified.add(seen)
     return array
 
 
-def read_stored(record: Path) -> dict[str, Any]:
-    """Read the record of a stored folder.
+def read_stored(record: Path, field: str, default: Any = None) -> Any:
+    """Read a field of the record of a stored folder.
+
+    Args:
+        record: the folder's record, JSON.
+        field: name of the field.
+        default: its value in a record that lacks it; None: each whole record has it.
 
     Raises:
         InputError: The file is missing or damaged.
     """
     try:
         content = json.loads(record.read_text())
-        if not isinstance(content, dict):
+        if not isinstance(content, dict) or content.get(field, default) is None:
             raise ValueError("not a record that preprocessing wrote")
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(_describe_damage(record, reason)) from None
-    return content
+    return content.get(field, default)
 
 
 def map_array(path: Path) -> np.ndarray:

@@ -13,8 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from kitsjax.data.instances import Instance
-from kitsjax.data.stored_arrays import describe_arrays, map_stored
-from kitsjax.errors import InputError
+from kitsjax.data.stored_arrays import describe_arrays, map_stored, read_stored
 from kitsjax.files import move_new, temporary_beside
 from kitsjax.image.resample import resample_nearest
 from kitsjax.types import Shape
@@ -83,17 +82,11 @@ def load_instances(folder: Path) -> list[Instance]:
     Their masks are memory-mapped and stay on disk until they are read.
 
     Raises:
-        InputError: The folder or one of its files is missing.
+        InputError: The folder or one of its files is missing or damaged.
     """
-    try:
-        described = json.loads((folder / INSTANCES_RECORD).read_text())["instances"]
-        voxels = map_stored(folder / INSTANCES_RECORD, "masks.npy")
-    except FileNotFoundError:
-        raise InputError(
-            f"{folder}: no such annotations; preprocess with this run's data.label_source"
-        ) from None
+    voxels = map_stored(folder / INSTANCES_RECORD, "masks.npy")
     instances, end = [], 0
-    for one in described:
+    for one in read_stored(folder / INSTANCES_RECORD, "instances"):
         z, y, x = (slice(low, high) for low, high in one["region"])
         shape = (len(one["annotations"]), *(span.stop - span.start for span in (z, y, x)))
         begin, end = end, end + int(np.prod(shape))

@@ -8,8 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from kitsjax.dicom.image import DicomFile
-from kitsjax.dicom.series import Series, choose_series, label_series, list_files, read_series
-from kitsjax.image.file_format import list_folder
+from kitsjax.dicom.list_files import is_index, list_files
+from kitsjax.dicom.series import Series, choose_series, label_series, read_series
+from kitsjax.errors import InputError, name_first
+from kitsjax.image.file_format import dicom_stem, list_folder
 
 _LOOSE = "files outside its folders"
 """What messages call the files that lie in the path itself where its folders are other cases."""
@@ -28,8 +30,9 @@ def find_dicom(path: Path, label: str | None = None) -> list[tuple[Series, str]]
     series that is split belongs to the folder with most of it. Of several series of a case one is
     chosen, and notes name all; a case with CTs of several studies fails. Cases are named after
     their folder or file; a name with a word of the patient's name gives way to the study's UID, or
-    to the series' where several cases are of one study. A folder of which no file can be read is a
-    case that fails. A note counts what is passed over.
+    to the series' where several cases are of one study. A folder that may not be read, or of which
+    no file can be, is a case that fails. Notes count what is passed over, and what in the folder
+    of a case may not be read.
 
     Args:
         path: a file or folder.
@@ -40,19 +43,28 @@ def find_dicom(path: Path, label: str | None = None) -> list[tuple[Series, str]]
         when it is read, so that the others go on.
 
     Raises:
-        InputError: pydicom is not installed, or no file holds images.
+        InputError: pydicom is not installed, or no file holds images, or none is found but there is
+            what may not be read.
     """
-    files = list_files(path)
+    files, shut = list_files(path)
     if not files:
+        # A folder that may not be read itself is named by whoever reads it as something else.
+        if shut and path not in shut:
+            raise InputError(
+                f"{path}: no DICOM found, but {len(shut)} of its files and folders may not be "
+                "read; make them readable"
+            )
         return []
     series, damaged = read_series(files, str(path))
     numbers = _number_folders(path)
-    _note_passed_over(path, files, numbers)
+    shut_folders = {_first(path, each) for each in shut} & numbers.keys()
+    _note_passed_over(path, {_first(path, file) for file in files} | shut_folders, numbers)
     cases: dict[Path, list[Series]] = {}
     for one in series:
         cases.setdefault(_case_folder(path, one), []).append(one)
     read = {_top(path, file.path) for one in series for file in one.files}
-    lost = {_top(path, file) for file in damaged} - read
+    _note_shut(path, [each for each in shut if _first(path, each) in read], numbers)
+    lost = ({_top(path, file) for file in damaged} | shut_folders) - read
     # What is lost may be another patient's, unless it is a loose file beside the folders of one.
     if lost <= {path} and (len(cases) == 1 or len({_study(one) for one in series}) == 1):
         cases, lost = {path: series}, set()
@@ -62,6 +74,11 @@ def find_dicom(path: Path, label: str | None = None) -> list[tuple[Series, str]]
         for folder, found in sorted(cases.items())
     ]
     return [*chosen, *_list_lost(path, lost, files, damaged, numbers)]
+
+
+def _first(path: Path, inner: Path) -> Path:
+    """Return what lies in `path` itself and is, or holds, something at whatever depth."""
+    return path.joinpath(*inner.relative_to(path).parts[:1])
 
 
 def _top(path: Path, file: Path) -> Path:
@@ -119,7 +136,7 @@ def _place(path: Path, folder: Path, names: Mapping[Path, str]) -> str:
 def _named(folder: Path) -> Path:
     """Return a path with a name, which "." has not; of a file without its suffix."""
     absolute = Path(os.path.abspath(folder))
-    return absolute.with_suffix("") if absolute.is_file() else absolute
+    return absolute.with_name(dicom_stem(absolute.name)) if absolute.is_file() else absolute
 
 
 def _choose(series: Sequence[Series], label: str | None) -> Series:
@@ -151,41 +168,59 @@ def _list_lost(
     damaged: Sequence[Path],
     numbers: Mapping[Path, int],
 ) -> Iterator[tuple[Series, str]]:
-    """Yield for each folder of which no file can be read a series that says so."""
+    """Yield for each folder of which no file can be, or may be, read a series that says so."""
     unreadable = set(damaged)
     for folder in sorted(lost):
         inside = [file for file in files if _top(path, file) == folder]
         bad = [file for file in inside if file in unreadable]
         # Its name may be the patient's, which only a file that can be read would tell.
-        where = _LOOSE
-        if folder != path:
-            where = f"folder {numbers[folder]} of {len(numbers)} by name"
+        where = _LOOSE if folder == path else _tell_folders([folder], numbers)
         fault = f"{where}: {len(bad)} of {len(inside)} DICOM files cannot be read; get them again"
-        none = DicomFile(bad[0], "", "", "", "", "", "", (), (), "unreadable", frozenset())
+        if not bad:
+            fault = f"{where} may not be read; make it readable"
+        none = DicomFile(path, "", "", "", "", "", "", (), (), "unreadable", frozenset())
         yield Series((none,), str(path), "", fault), where
 
 
-def _note_passed_over(path: Path, files: Sequence[Path], numbers: Mapping[Path, int]) -> None:
-    """Log one note on what is visible in a folder and holds none of its DICOM files.
-
-    It counts files, and gives numbers of folders, for their names may be patients'.
-    """
-    used = {path.joinpath(*file.relative_to(path).parts[:1]) for file in files}
-    left = [each for each in list_folder(path) if each not in used and each.name != "DICOMDIR"]
-    folders = [numbers[each] for each in left if each in numbers]
+def _note_passed_over(path: Path, used: Collection[Path], numbers: Mapping[Path, int]) -> None:
+    """Log one note on what is visible in a folder and is not used; files are counted."""
+    left = [each for each in list_folder(path) if each not in used and not is_index(each.name)]
+    folders = [each for each in left if each in numbers]
     texts = []
     if count := len(left) - len(folders):
         texts.append("1 file" if count == 1 else f"{count} files")
     if folders:
-        given = ", ".join(map(str, folders[:_MOST_NUMBERS]))
-        more = f" and {len(folders) - _MOST_NUMBERS} more" if folders[_MOST_NUMBERS:] else ""
-        noun = "folder" if len(folders) == 1 else "folders"
-        texts.append(f"{noun} {given}{more} of {len(numbers)} by name")
+        texts.append(_tell_folders(folders, numbers))
     if texts:
         _logger.warning("%s: passed over %s: no DICOM there", path, " and ".join(texts))
 
 
+def _note_shut(path: Path, shut: Sequence[Path], numbers: Mapping[Path, int]) -> None:
+    """Log one note on what may not be read in folders that are cases all the same."""
+    if shut:
+        count = "1 file or folder" if len(shut) == 1 else f"{len(shut)} files or folders"
+        where = _tell_folders(sorted({_first(path, each) for each in shut}), numbers)
+        _logger.warning("%s: %s in %s may not be read", path, count, where)
+
+
+def _tell_folders(folders: Sequence[Path], numbers: Mapping[Path, int]) -> str:
+    """Say by their numbers which folders are meant, for their names may be patients'."""
+    noun = "folder" if len(folders) == 1 else "folders"
+    shown = name_first([numbers[folder] for folder in folders], _MOST_NUMBERS)
+    return f"{noun} {shown} of {len(numbers)} by name"
+
+
 def _number_folders(path: Path) -> dict[Path, int]:
-    """Give each visible folder in a folder its number by name, from 1."""
-    folders = [each for each in list_folder(path) if each.is_dir()]
+    """Give each visible folder in a folder its number by name, from 1.
+
+    A link into a folder that may not be searched counts: most likely it leads to a folder.
+    """
+    folders = [each for each in list_folder(path) if _is_folder(each)]
     return {folder: number for number, folder in enumerate(folders, 1)}
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except PermissionError:
+        return True

@@ -1,14 +1,16 @@
 """What the header of a DICOM file says: its series, and the place of each image in the patient."""
 
 import re
+import unicodedata
 from collections.abc import Iterable, MutableSequence
 from dataclasses import dataclass, field
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from kitsjax.dicom.libraries import load_pydicom
+from kitsjax.dicom.libraries import read_dataset
 
 _TAGS = [
     "StudyInstanceUID", "SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "Modality",
@@ -21,6 +23,13 @@ _TAGS = [
 
 _HU = ("", "HU", "US")
 """Types of values that are HU; US means unspecified."""
+
+_CT_CLASSES = ("", *(f"1.2.840.10008.5.1.4.1.1.{end}" for end in ("2", "2.1", "2.2")))
+"""Storage classes of CT Image, Enhanced CT Image and Legacy Converted Enhanced CT Image, or none. A
+file of modality CT and any other class need not hold an image."""
+
+_EAST_ASIAN = "\u2e80"
+"""The first of the letters of which one may be a whole name."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +70,8 @@ class DicomFile:
         image_type: values of Image Type, such as ORIGINAL, PRIMARY and AXIAL.
         images: the slices; empty if there is a problem.
         problem: what makes the file no part of a volume, such as "localizer"; "" if nothing does.
-        hidden: words of the patient's name in lower case, which go into no message and no name.
+        hidden: words of the patient's name, as `holds_name` compares them, which go into no message
+            and no name.
     """
 
     path: Path
@@ -78,16 +88,16 @@ class DicomFile:
 
 
 def read_header(path: Path) -> DicomFile | None:
-    """Read the header of a DICOM file; None if it is no scan, such as a report or a segmentation.
+    """Read the header of a DICOM file; None if it is no scan, such as a report or raw data.
 
     Raises:
         ValueError: The header is cut short; pydicom raises other exceptions for other damage.
     """
-    pydicom = load_pydicom(path)
-    header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_TAGS)
+    header = read_dataset(path, path, stop_before_pixels=True, specific_tags=_TAGS)
     modality = _text(header, "Modality")
     if "Rows" not in header or "Columns" not in header:
-        if modality in ("", "CT"):
+        storage_class = _text(header.file_meta, "MediaStorageSOPClassUID")
+        if modality in ("", "CT") and storage_class in _CT_CLASSES:
             raise ValueError("the header ends before it says how large the image is")
         return None
     if modality == "SEG":
@@ -100,6 +110,8 @@ def read_header(path: Path) -> DicomFile | None:
             images = tuple(_read_images(path, header))
         except (AttributeError, KeyError, IndexError, TypeError, ValueError):
             problem = "without usable position, orientation, pixel spacing or scaling"
+        else:
+            problem = "" if images else "without frames"
     hidden = _hidden_words(header)
     return DicomFile(
         path, _text(header, "StudyInstanceUID"), _text(header, "SeriesInstanceUID"),
@@ -115,16 +127,40 @@ def hide(text: str, hidden: Iterable[str]) -> str:
 
 
 def holds_name(text: str, hidden: Iterable[str]) -> bool:
-    """Tell whether a text holds a word of the patient's name, in any case."""
-    return any(word in text.lower() for word in hidden)
+    """Tell whether a text holds a word of the patient's name, in any case.
+
+    A word of two letters, or of one East Asian letter, must be a whole word of the text: Liver does
+    not hold Li.
+    """
+    folded, words = _fold(text), _split_words(text)
+    return any(word in (folded if _letters(word) > 2 else words) for word in hidden)
 
 
 def _hidden_words(header: Any) -> frozenset[str]:
-    """Return the words of the patient's name; a name that is also the ID is a pseudonym."""
+    """Return the words of the patient's name, and each two of them joined, in both orders.
+
+    There are none if the name is also the ID, as a pseudonym is. Initials are left out.
+    """
     name = _text(header, "PatientName")
     if not name or name == _text(header, "PatientID"):
         return frozenset()
-    return frozenset(word.lower() for word in re.findall(r"[^\W\d_]{3,}", name))
+    words = [word for word in _split_words(name) if _letters(word) > 1]
+    return frozenset([*words, *map("".join, permutations(words, 2))])
+
+
+def _split_words(text: str) -> list[str]:
+    """Split a text at everything that is no letter; words are folded by `_fold`."""
+    return re.findall(r"[^\W\d_]+", _fold(text))
+
+
+def _fold(text: str) -> str:
+    """Return a text in lower case, with a letter and its accent as one character."""
+    return unicodedata.normalize("NFC", text.casefold())
+
+
+def _letters(word: str) -> int:
+    """Count the letters of a word; an East Asian one, which may be a whole name, counts twice."""
+    return sum(1 + (letter >= _EAST_ASIAN) for letter in word)
 
 
 def _find_problem(header: Any, image_type: tuple[str, ...]) -> str:

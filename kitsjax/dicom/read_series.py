@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from kitsjax.dicom.image import Image
-from kitsjax.dicom.libraries import EXTRA, load_pydicom
+from kitsjax.dicom.libraries import EXTRA, load_pydicom, read_dataset
 from kitsjax.dicom.series import Series
 from kitsjax.errors import InputError, first_line
 from kitsjax.image.volume import Volume
@@ -64,7 +64,7 @@ class _Files:
         try:
             path, dataset = self._last
             if path != image.path:
-                dataset = self._pydicom.dcmread(image.path)
+                dataset = read_dataset(image.path, self._series)
                 self._last = image.path, dataset
             stored = self._pydicom.pixels.pixel_array(dataset, index=image.frame)
         except InputError:

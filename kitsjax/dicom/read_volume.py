@@ -8,6 +8,7 @@ from kitsjax.dicom.series import Series
 from kitsjax.errors import InputError
 from kitsjax.image import read_nifti
 from kitsjax.image.volume import Grid, Volume
+from kitsjax.input_file import reading
 
 Source = Path | Series
 """A NIfTI file, or a DICOM series."""
@@ -30,7 +31,8 @@ def read_volume(source: str | Path | Series, series: str | None = None) -> Volum
     """
     if isinstance(source, Series):
         return read_dicom(source)
-    cases = find_dicom(Path(source), series)
+    with reading(source):
+        cases = find_dicom(Path(source), series)
     if len(cases) > 1:
         raise InputError(f"{source}: holds {len(cases)} cases; give the folder of one")
     if cases:

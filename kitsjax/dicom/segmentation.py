@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 import kitsjax
-from kitsjax.dicom.libraries import load_highdicom, load_pydicom
+from kitsjax.dicom.libraries import load_highdicom, read_dataset
 from kitsjax.dicom.series import Series
 from kitsjax.errors import InputError, first_line
 from kitsjax.files import atomic_write
@@ -59,6 +59,11 @@ def check_referable(series: Series) -> None:
 def segmentation_path(mask: Path) -> Path:
     """Return the path of the DICOM SEG that is written beside a mask."""
     return mask.with_name(f"{nifti_stem(mask.name) or mask.name}{SUFFIX}")
+
+
+def is_made_of(path: Path, key: str) -> bool:
+    """Tell whether a file is the DICOM SEG of the mask with this key in its header."""
+    return _has_uid(path, _make_uid(key))
 
 
 def convert_mask(mask: Path, series: Series, scheme: LabelScheme) -> None:
@@ -126,7 +131,7 @@ def _has_uid(path: Path, uid: str) -> bool:
     try:
         if not path.is_file():
             return False
-        header = load_pydicom(path).dcmread(path, specific_tags=["SOPInstanceUID"])
+        header = read_dataset(path, path, specific_tags=["SOPInstanceUID"])
     except Exception:
         # Whatever is wrong with it, a new one is written.
         return False
@@ -203,7 +208,7 @@ def _source(series: Series, path: Path) -> Any:
 
 def _read(series: Series, path: Path, **options: Any) -> Any:
     with _naming(series):
-        return load_pydicom(series).dcmread(path, stop_before_pixels=True, **options)
+        return read_dataset(path, series, stop_before_pixels=True, **options)
 
 
 @contextmanager

@@ -1,9 +1,8 @@
 """DICOM series: the files of a folder that belong together, and the choice among several."""
 
 import logging
-import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +12,6 @@ from kitsjax.dicom.libraries import load_pydicom
 from kitsjax.dicom.stack import Stack, make_stack
 from kitsjax.errors import InputError
 from kitsjax.failures import catch
-from kitsjax.image.file_format import read_start, tell_format
 from kitsjax.image.volume import format_numbers
 
 _logger = logging.getLogger(__name__)
@@ -103,21 +101,6 @@ class Series:
             depth_mm = format_numbers([self.stack.step_mm])
             texts.append(f"{len(self.stack.slices)} slices of {depth_mm} mm")
         return ", ".join(texts)
-
-
-def list_files(path: Path) -> list[Path]:
-    """List the DICOM files at a path, sorted: itself, or all in it and in folders below it.
-
-    An empty file beside one counts, for it may be what is left of a slice, and so does one that
-    may not be read.
-    """
-    if not path.is_dir():
-        return [path] if _is_dicom(path) else []
-    files = list(_walk(path))
-    found = {file for file in files if _is_dicom(file)}
-    folders = {file.parent for file in found}
-    beside = (file for file in set(files) - found if file.parent in folders and file.is_file())
-    return sorted(found.union(file for file in beside if not read_start(file)))
 
 
 def read_series(paths: Sequence[Path], place: str) -> tuple[list[Series], list[Path]]:
@@ -222,14 +205,3 @@ def _is_sharp(file: DicomFile) -> bool:
 def _number(series: Series) -> int:
     number = series.first.number
     return int(number) if number.isdecimal() else 0
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    """Yield all visible files below a folder; a folder that may not be read has none."""
-    for parent, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from (Path(parent) / name for name in names if not name.startswith("."))
-
-
-def _is_dicom(path: Path) -> bool:
-    return path.name != "DICOMDIR" and tell_format(read_start(path)) == "DICOM"

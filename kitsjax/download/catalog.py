@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from kitsjax.data.kits import IMAGE_STEM, LABEL_STEMS
-from kitsjax.errors import InputError
+from kitsjax.errors import InputError, name_first
 
 IMAGING = (
     "https://huggingface.co/datasets/neheller/KiTS-Challenge-Imaging/resolve/main/images/"
@@ -141,10 +141,9 @@ def parse_cases(text: str | None, data_set: DataSet) -> list[int]:
         # A range may be absurdly long: it is cut off behind the last case, which no set has.
         asked = range(first, min(last, max(known) + 1) + 1) or range(first, first + 1)
         if missing := [case for case in asked if case not in known]:
-            more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
             raise InputError(
-                f"--cases {text}: {data_set.name} has no {case_name(missing[0])}{more}; its cases "
-                f"are {describe_cases(known)}"
+                f"--cases {text}: {data_set.name} has no {name_first(missing, 1, case_name)}; its "
+                f"cases are {describe_cases(known)}"
             )
         cases.update(asked)
     return sorted(cases)

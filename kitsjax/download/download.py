@@ -26,7 +26,7 @@ from kitsjax.download.wanted import (
     fetch_first,
     list_wanted,
 )
-from kitsjax.errors import InputError
+from kitsjax.errors import InputError, name_first
 from kitsjax.failures import catch, describe_failure
 from kitsjax.files import check_folder
 from kitsjax.run_lock import lock_folder
@@ -56,9 +56,9 @@ class Downloaded:
     def describe_failures(self) -> list[str]:
         """Write a line for each reason of a failure, with the first of its files."""
         lines = []
-        for reason, (name, *others) in self.failures.items():
-            more = f" and {len(others)} more" if others else ""
-            lines.append(reason if reason.startswith(name) else f"{name}{more}: {reason}")
+        for reason, names in self.failures.items():
+            told = reason.startswith(names[0])
+            lines.append(reason if told else f"{name_first(names, 1)}: {reason}")
         return lines
 
 
@@ -139,11 +139,10 @@ def _note_known(data_set: DataSet, cases: Sequence[int]) -> None:
         if problem := data_set.problems.get(case):
             _logger.warning("%s: %s", case_name(case), problem)
     if hidden := [case for case in cases if case in data_set.unlabelled]:
-        more = f" and {len(hidden) - 1} more" if len(hidden) > 1 else ""
         _logger.warning(
-            "%s%s: the labels of %s's test cases are not public; training needs labels, so keep "
+            "%s: the labels of %s's test cases are not public; training needs labels, so keep "
             "these cases in a folder of their own",
-            case_name(hidden[0]), more, data_set.name,
+            name_first(hidden, 1, case_name), data_set.name,
         )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-from kitsjax.errors import InputError
+from kitsjax.errors import InputError, first_line
 
 RANGE_REFUSED = 416
 """The status with which a server refuses the range of bytes that it was asked for."""
@@ -59,10 +59,10 @@ def network_faults(url: str) -> Iterator[None]:
                 f"{url}: the server's certificate is not trusted ({error.reason.verify_message}); "
                 "set SSL_CERT_FILE if a proxy stands between"
             ) from None
-        raise Transient(f"no connection ({_describe(error.reason)})", answered=False) from None
+        raise Transient(f"no connection ({first_line(error.reason)})", answered=False) from None
     # The connection itself is there, so the server has answered.
     except (OSError, http.client.HTTPException) as error:
-        raise Transient(f"the connection broke ({_describe(error)})") from None
+        raise Transient(f"the connection broke ({first_line(error)})") from None
 
 
 def read_retry_after(text: str | None) -> float:
@@ -77,8 +77,3 @@ def read_retry_after(text: str | None) -> float:
         return 0.0
     date = date if date.tzinfo else date.replace(tzinfo=UTC)
     return max(0.0, (date - datetime.now(UTC)).total_seconds())
-
-
-def _describe(error: object) -> str:
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return " ".join(str(text).split())

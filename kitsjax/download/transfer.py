@@ -4,7 +4,9 @@ The unfinished file is hidden and named after the version of the file on the ser
 of two versions never meet. It outlives an interruption: the next run goes on from its end.
 """
 
+import errno
 import hashlib
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,19 +15,22 @@ from kitsjax.download.client import Client
 from kitsjax.download.faults import DownloadError, Transient
 from kitsjax.download.manifest import MANIFEST_NAME, Entry
 from kitsjax.download.request import Remote, open_remote
-from kitsjax.errors import InputError
+from kitsjax.errors import InputError, first_line
 from kitsjax.image.file_format import ADVICE, GZIP, read_start, tell_format
 from kitsjax.image.read_nifti import check_whole
 
 WHOLE_TRIES = 2
 """How often a file is downloaded whole if it arrives damaged."""
 
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+"""Error numbers of a disk that is full or broken, which no other file can be written to either."""
+
 Report = Callable[[int], None]
 """Is told the number of bytes that arrived, or minus those that were thrown away."""
 
 
 class DiskError(InputError):
-    """The disk refuses to write: no other file can be downloaded either."""
+    """The disk is full or broken: no other file can be downloaded either."""
 
 
 def fetch(
@@ -46,7 +51,8 @@ def fetch(
 
     Raises:
         DownloadError: It cannot be had, or is damaged each time; nothing is at `path`.
-        DiskError: It cannot be written.
+        DiskError: The disk is full or broken.
+        InputError: It cannot be written, or another file is at `path` by now, which stays.
     """
     beside = partial_path(path, remote)
     for last in [False] * (WHOLE_TRIES - 1) + [True]:
@@ -61,9 +67,14 @@ def fetch(
                 raise
             continue
         with _writing(path):
-            beside.replace(path)
+            # Not `move_new`: where a disk has no links, it copies, and a kill would leave half.
+            appeared = os.path.lexists(path)
+            if not appeared:
+                beside.replace(path)
             for other in path.parent.glob(f".{path.name}.*.part"):
                 other.unlink()
+        if appeared:
+            raise InputError(f"{path}: appeared during the download and stays; run it again")
         return entry
     raise AssertionError
 
@@ -103,7 +114,7 @@ class _Transfer:
 
         Raises:
             Transient: Bytes are still missing, or the server contradicts itself.
-            DownloadError, DiskError: see `fetch`.
+            DownloadError, DiskError, InputError: see `fetch`.
         """
         done = size_of(self._beside)
         if self._resumable and 0 < done == self._remote.size:
@@ -177,7 +188,9 @@ def _writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise DiskError(
-            f"{path}: cannot write ({error.strerror or error}); free the disk or choose another "
-            "folder with --output"
-        ) from None
+        problem = f"{path}: cannot write ({first_line(error)})"
+        if error.errno in _DISK_ERRORS:
+            raise DiskError(
+                f"{problem}; free the disk or choose another folder with --output"
+            ) from None
+        raise InputError(f"{problem}; make its folder writable, or move it away") from None

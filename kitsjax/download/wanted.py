@@ -106,7 +106,8 @@ def fetch_first(
 
     Raises:
         DownloadError: No address gives it whole.
-        DiskError: It cannot be written.
+        DiskError: The disk is full or broken.
+        InputError: It cannot be written, or another file is in its place by now.
     """
     wanted, remote = item
     entry = known.get(wanted.name)

@@ -8,7 +8,7 @@ import numpy as np
 
 from kitsjax.data.annotation_samples import draw_samples, write_samples
 from kitsjax.data.case import Case
-from kitsjax.data.instances import Instance, count_instances, read_instances
+from kitsjax.data.instances import Instance, check_kinds, count_instances, read_instances
 from kitsjax.data.paint_instances import majority_label
 from kitsjax.errors import InputError
 from kitsjax.evaluate.ignored import remove_ignored
@@ -85,7 +85,7 @@ def read_case(
     """
     _check_truth(case, path, against)
     prediction = read_label(path, range(len(scheme.names)))
-    _check_straight(prediction.grid)
+    check_straight(prediction.grid)
     truth, instances = _read_truth(case, prediction, INDIVIDUAL in against, scheme)
     if scheme.ignore is not None and np.all(truth == scheme.ignore):
         raise InputError(
@@ -109,12 +109,17 @@ def _check_truth(case: Case, path: Path, against: Sequence[str]) -> None:
         )
 
 
-def _check_straight(grid: Grid) -> None:
-    """Refuse a grid whose axes are not perpendicular: distances between surfaces need them so."""
+def check_straight(grid: Grid) -> None:
+    """Check that a grid's axes are perpendicular, since distances between surfaces need them so.
+
+    Raises:
+        InputError: They are not.
+    """
     if grid.tilt_deg > LARGEST_TILT_DEG:
         raise InputError(
             f"{grid.name}: its axes are {grid.tilt_deg:.3g} degrees off perpendicular (a tilted "
-            "gantry), so surface Dice and HD95 are not computed; score it on a straightened grid"
+            "gantry), so surface Dice and HD95 are not computed; score it on a straightened grid "
+            "(dcm2niix writes a _Tilt file)"
         )
 
 
@@ -132,23 +137,10 @@ def _read_truth(
         instances = read_instances(case.annotations, prediction.grid)
     if truth is None:
         return majority_label(instances, prediction.shape), instances
-    if instances:
-        _check_complete(case, instances, truth, scheme)
+    if case.annotations and instances:
+        present = (scheme.names[v] for v in scheme.foreground if np.any(truth == v))
+        check_kinds(case.annotations, instances, present, case.label)
     return truth, instances
-
-
-def _check_complete(
-    case: Case, instances: Sequence[Instance], majority: np.ndarray, scheme: LabelScheme
-) -> None:
-    """Refuse annotations that have no instance of a class which the majority label has."""
-    kinds = {instance.kind for instance in instances}
-    names = scheme.names
-    lost = [v for v in scheme.foreground if names[v] not in kinds and np.any(majority == v)]
-    if lost:
-        raise InputError(
-            f"{case.annotations}: holds no {names[lost[0]]}, though {case.label.name} does; get "
-            "its files again"
-        )
 
 
 def _count_lesions(case: Case, lesions: Sequence[Lesion], scheme: LabelScheme) -> int:

@@ -17,7 +17,7 @@ import numpy as np
 
 from kitsjax.evaluate.results import FORMAT, Evaluation, Lesion, Score
 from kitsjax.evaluate.stored_scheme import scheme_to_json
-from kitsjax.files import remove_file, write_text
+from kitsjax.files import remove_file, remove_leftovers, write_text
 from kitsjax.labels import INDIVIDUAL, MAJORITY
 
 _OFFICIAL_FILES = {MAJORITY: "evaluation.csv", INDIVIDUAL: "evaluation_samples.csv"}
@@ -42,6 +42,7 @@ def write_evaluation(folder: str | Path, evaluation: Evaluation) -> None:
         InputError: The folder cannot be written.
     """
     folder = Path(folder)
+    remove_leftovers(folder)
     # It is written last: a folder without it, which was left half written, counts as none.
     remove_file(folder / "evaluation.json")
     for against, name in _OFFICIAL_FILES.items():

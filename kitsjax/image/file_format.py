@@ -6,12 +6,16 @@ from collections.abc import Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from kitsjax.errors import name_first
+
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
 """The suffixes of a NIfTI file, in any case. They find files in folders; the content decides how a
 file is read."""
 
 IMAGE_SUFFIXES = (*NIFTI_SUFFIXES, ".nrrd", ".nhdr", ".mha", ".mhd")
 """The suffixes of the image files that are read, in any case."""
+
+_DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 
 PROBABILITIES = "_probabilities"
 """The name of a mask with this added is that of its probabilities, where prediction writes them."""
@@ -96,6 +100,11 @@ def nifti_stem(name: str) -> str | None:
 def image_stem(name: str) -> str | None:
     """Return a file name without its suffix of `IMAGE_SUFFIXES`; None if it has none."""
     return _stem(name, IMAGE_SUFFIXES)
+
+
+def dicom_stem(name: str) -> str:
+    """Return a file name without .dcm, .dicom or .ima in any case; as it is if it has none."""
+    return _stem(name, _DICOM_SUFFIXES) or name
 
 
 def list_folder(folder: Path) -> list[Path]:
@@ -183,10 +192,12 @@ def _list_unused(folder: Path, used: set[Path], holders: set[Path]) -> list[Path
 
 def _count_files(folder: Path, paths: Sequence[Path]) -> str:
     """Count files and name the first of them from a folder, with their formats if known."""
-    named = [str(p.relative_to(folder)) + _known_format(p) for p in paths[:_MOST_NAMED]]
-    more = f" and {len(paths) - _MOST_NAMED} more" if len(paths) > _MOST_NAMED else ""
+
+    def describe(path: Path) -> str:
+        return str(path.relative_to(folder)) + _known_format(path)
+
     noun = "file" if len(paths) == 1 else "files"
-    return f"{len(paths)} {noun}: {', '.join(named)}{more}"
+    return f"{len(paths)} {noun}: {name_first(paths, _MOST_NAMED, describe)}"
 
 
 def advise_folder(folder: Path) -> str:

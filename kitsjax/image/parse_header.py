@@ -54,6 +54,8 @@ def parse_header(start: bytes, path: Path) -> NiftiHeader:
         raise InputError(f"{path}: not a readable NIfTI file ({name}); {advice}")
     try:
         kind = _HEADERS[name]
+        if len(start) < kind.sizeof_hdr:
+            raise InputError(f"{path}: not a readable NIfTI file (cut short); {ADVICE[UNKNOWN]}")
         header = kind(start[: kind.sizeof_hdr], check=False)
         _check_offset(header, path)
         pixdim = np.array(header["pixdim"][1:4], float)

@@ -11,13 +11,24 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from kitsjax.errors import InputError, LabelError, NotFiniteError
+from kitsjax.errors import InputError, LabelError, NotFiniteError, name_first
 from kitsjax.image.file_format import advise_folder
+from kitsjax.image.header import NiftiHeader
 from kitsjax.image.parse_header import make_grid
 from kitsjax.image.round_labels import describe_scaling, round_labels
 from kitsjax.image.stored_voxels import check_size, describe_claim, iterate_planes, read_header
 from kitsjax.image.volume import LARGEST_TILT_DEG, Grid, Volume, format_numbers
 from kitsjax.input_file import reading
+from kitsjax.types import Shape
+
+_MOST_VALUES = 5
+"""A message names at most so many values of a label map."""
+
+TILT_NOTE = (
+    "%s: its axes are %.3g degrees off perpendicular (a tilted gantry) and are taken for "
+    "perpendicular; give a straightened scan (dcm2niix writes a _Tilt file) if you can"
+)
+"""The note on a file with a tilted grid, by which a reader of the log tells it from others."""
 
 _logger = logging.getLogger(__name__)
 
@@ -33,26 +44,22 @@ def read_volume(path: str | Path) -> Volume:
             no usable affine, or holds complex or RGB voxels; or the extra is missing.
         NotFiniteError: Voxels are NaN or infinite.
     """
-    grid = _read_grid(Path(path))
-    array = _allocate(grid, np.float32)
+    header, grid = _read_header(Path(path))
+    array = _allocate(header, grid.shape, np.float32)
     not_finite = 0
-    for block, stored in _blocks(grid, array):
+    for block, stored in _blocks(header, array):
         with np.errstate(over="ignore"):
-            block[...] = _scaled(grid, stored)
+            block[...] = _scaled(header, stored)
         not_finite += block.size - int(np.isfinite(block).sum())
     if not_finite:
-        _check_scaling(grid)
+        _check_scaling(header)
         raise NotFiniteError(
             f"{path}: {not_finite} of {array.size} voxels are NaN or infinite; "
             "replace them, for example by air (-1024)"
         )
-    _note_orientation(grid)
+    _note_orientation(header)
     if grid.tilt_deg > LARGEST_TILT_DEG:
-        _logger.warning(
-            "%s: its axes are %.3g degrees off perpendicular (a tilted gantry) and are taken for "
-            "perpendicular; give a straightened scan (dcm2niix writes a _Tilt file) if you can",
-            path, grid.tilt_deg,
-        )  # fmt: skip
+        _logger.warning(TILT_NOTE, path, grid.tilt_deg)
     return Volume(array, grid)
 
 
@@ -67,32 +74,30 @@ def read_label(path: str | Path, labels: Sequence[int] = (0, 1, 2, 3)) -> Volume
         InputError: The file cannot be read (see `read_volume`).
         LabelError: It holds values other than `labels`, which lie between 0 and 255.
     """
-    grid = _read_grid(Path(path))
-    array = _allocate(grid, np.uint8)
-    header = grid.header
-    assert header is not None
+    header, grid = _read_header(Path(path))
+    array = _allocate(header, grid.shape, np.uint8)
     foreign = []
-    for block, stored in _blocks(grid, array):
-        values = _scaled(grid, stored)
+    for block, stored in _blocks(header, array):
+        values = _scaled(header, stored)
         good = round_labels(values, header, block)
         good &= np.logical_or.reduce([block == label for label in labels])
         if not good.all():
             foreign.append(np.unique(values[~good]))
     if foreign:
-        found = np.unique(np.concatenate(foreign))
-        more = f" and {len(found) - 5} more" if len(found) > 5 else ""
+        found = np.unique(np.concatenate(foreign)).tolist()
+        shown = name_first(found, _MOST_VALUES, lambda value: format_numbers([value]))
         raise LabelError(
-            f"{path}: label values {format_numbers(found[:5])}{more} are not among "
+            f"{path}: label values {shown} are not among "
             f"{format_numbers(labels)}{describe_scaling(header)}; give a label map with these "
             "values only"
         )
-    _note_orientation(grid)
+    _note_orientation(header)
     return Volume(array, grid)
 
 
 def read_grid(path: str | Path) -> Grid:
     """Read where a file's voxels lie from its header alone; raises as `read_volume`."""
-    return _read_grid(Path(path))
+    return _read_header(Path(path))[1]
 
 
 def check_whole(path: str | Path) -> None:
@@ -100,25 +105,23 @@ def check_whole(path: str | Path) -> None:
 
     Values are not looked at.
     """
-    header = _read_grid(Path(path)).header
-    assert header is not None
+    header = _read_header(Path(path))[0]
     for _ in iterate_planes(header):
         pass
 
 
-def _read_grid(path: Path) -> Grid:
-    """Read and check a file's header."""
+def _read_header(path: Path) -> tuple[NiftiHeader, Grid]:
+    """Read and check a file's header and its grid."""
     if os.path.isdir(path):
         with reading(path):
             advice = advise_folder(path) or "give a NIfTI file (.nii.gz)"
         raise InputError(f"{path}: is a folder; {advice}")
-    return make_grid(read_header(path))
+    header = read_header(path)
+    return header, make_grid(header)
 
 
-def _check_scaling(grid: Grid) -> None:
+def _check_scaling(header: NiftiHeader) -> None:
     """Refuse a scaling that makes integers infinite or NaN: it is wrong, not the voxels."""
-    header = grid.header
-    assert header is not None
     if header.dtype.kind in "iu":
         slope, inter = header.scaling
         raise InputError(
@@ -127,10 +130,8 @@ def _check_scaling(grid: Grid) -> None:
         )
 
 
-def _note_orientation(grid: Grid) -> None:
+def _note_orientation(header: NiftiHeader) -> None:
     """Log a note if the file does not say how the patient lies."""
-    header = grid.header
-    assert header is not None
     if not header.states_orientation:
         _logger.warning(
             "%s: does not say how the patient lies (qform and sform codes are 0); its axes are "
@@ -139,26 +140,23 @@ def _note_orientation(grid: Grid) -> None:
         )  # fmt: skip
 
 
-def _allocate(grid: Grid, dtype: type[np.generic]) -> np.ndarray:
-    """Allocate an array of the grid's shape; refuse one that the file or memory cannot hold."""
-    assert grid.header is not None
-    check_size(grid.header)
+def _allocate(header: NiftiHeader, shape: Shape, dtype: type[np.generic]) -> np.ndarray:
+    """Allocate an array (z, y, x); refuse one that the file or memory cannot hold."""
+    check_size(header)
     try:
-        return np.empty(grid.shape, dtype)
+        return np.empty(shape, dtype)
     except (MemoryError, ValueError):
         raise InputError(
-            f"{describe_claim(grid.header)}, more than memory can hold; correct the header"
+            f"{describe_claim(header)}, more than memory can hold; correct the header"
         ) from None
 
 
-def _blocks(grid: Grid, array: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _blocks(header: NiftiHeader, array: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield blocks of an array in canonical orientation, each with a view of its stored voxels.
 
     File and array may run along different axes. A block fits the processor's cache, so that
     copying it is fast whichever axes are contiguous.
     """
-    header = grid.header
-    assert header is not None
     in_file_order = header.to_file(array)
     for planes, stored in iterate_planes(header):
         target = header.to_canonical(in_file_order[:, :, planes])
@@ -169,10 +167,9 @@ def _blocks(grid: Grid, array: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndar
                 yield target[block], voxels[block]
 
 
-def _scaled(grid: Grid, stored: np.ndarray) -> np.ndarray:
+def _scaled(header: NiftiHeader, stored: np.ndarray) -> np.ndarray:
     """Apply the file's slope and intercept, if it has them, to voxels as stored."""
-    assert grid.header is not None
-    slope, inter = grid.header.scaling
+    slope, inter = header.scaling
     if (slope, inter) == (1.0, 0.0):
         return stored
     with np.errstate(over="ignore", invalid="ignore"):

@@ -4,6 +4,9 @@ from typing import Any
 
 import numpy as np
 
+BFLOAT16 = "bfloat16"
+"""The name of JAX's type, whose kind is V, as that of types that are no numbers."""
+
 _INTEGERS = ("uint8", "int8", "int16", "uint16", "int32", "uint32", "int64", "uint64")
 
 _TYPES = tuple(map(np.dtype, (*_INTEGERS, "float32", "float64")))
@@ -23,6 +26,8 @@ def to_stored(array: np.ndarray, dtype: Any = None) -> np.ndarray:
     Raises:
         ValueError: The voxels are no real numbers, NIfTI has no such type, or it cannot hold them.
     """
+    if array.dtype.name == BFLOAT16:
+        array = array.astype(np.float32)
     if array.dtype.kind not in "biuf":
         raise ValueError(f"voxels are {array.dtype}; give real numbers")
     stored = (_choose_type(array) if dtype is None else np.dtype(dtype)).newbyteorder("=")

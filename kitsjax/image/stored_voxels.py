@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from kitsjax.errors import InputError
+from kitsjax.errors import InputError, first_line
 from kitsjax.image.byte_stream import (
     UNPACKING_ERRORS,
     largest_size,
@@ -42,7 +42,7 @@ def read_header(path: Path) -> NiftiHeader:
             start = read_first(stream, HEADER_BYTES)
     except (OSError, *UNPACKING_ERRORS) as error:
         raise InputError(
-            f"{path}: not a readable NIfTI file ({_reason(error)}); give a complete .nii.gz"
+            f"{path}: not a readable NIfTI file ({first_line(error)}); give a complete .nii.gz"
         ) from None
     return parse_header(start, path)
 
@@ -93,7 +93,7 @@ def iterate_planes(header: NiftiHeader) -> Iterator[tuple[slice, np.ndarray]]:
                 pass
     except (OSError, MemoryError, *UNPACKING_ERRORS) as error:
         raise InputError(
-            f"{header.path}: damaged or cut short ({_reason(error)}); get the file again"
+            f"{header.path}: damaged or cut short ({first_line(error)}); get the file again"
         ) from None
 
 
@@ -105,9 +105,3 @@ def _fill(buffer: np.ndarray, stream: BinaryIO) -> None:
         if not count:
             raise EOFError("it holds fewer voxels than its header says")
         rest = rest[count:]
-
-
-def _reason(error: BaseException) -> str:
-    """Put an exception's message in one line."""
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return " ".join(text.split())

@@ -11,6 +11,7 @@ import numpy as np
 
 from kitsjax.errors import GridError
 from kitsjax.image.header import NiftiHeader, kits_header
+from kitsjax.image.stored_type import BFLOAT16
 from kitsjax.types import Shape, Spacing
 
 GRID_TOLERANCE = 0.1
@@ -141,9 +142,9 @@ def check_real(array: object) -> None:
     kind = getattr(getattr(array, "dtype", None), "kind", None)
     if kind is None:
         raise TypeError(f"voxels come as an array (z, y, x), not as {type(array).__name__}")
-    # JAX's bfloat16 has the kind V.
-    if kind not in "biufV":
-        raise TypeError(f"voxels are real numbers, not {getattr(array, 'dtype', None)}")
+    dtype = getattr(array, "dtype", None)
+    if kind not in "biuf" and getattr(dtype, "name", None) != BFLOAT16:
+        raise TypeError(f"voxels are real numbers, not {dtype}")
 
 
 def check_spacing(spacing_mm: Sequence[float]) -> None:

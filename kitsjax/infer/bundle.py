@@ -9,7 +9,7 @@ the file; in memory the parameters are always float32.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,13 +21,13 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from kitsjax.config import choose_scheme, parse_stored_settings, to_toml
+from kitsjax.config import choose_scheme, override_settings, parse_stored_settings, to_toml
 from kitsjax.errors import InputError
 from kitsjax.files import atomic_write
 from kitsjax.infer.half_precision import halve_tensors, widen_tensors
 from kitsjax.infer.packaged_models import locate_model
 from kitsjax.infer.parameter_shapes import describe_difference, network_parameters
-from kitsjax.infer.trained_model import Model
+from kitsjax.infer.trained_model import Model, find_not_finite
 from kitsjax.input_file import open_file
 from kitsjax.model.arrays import Params
 from kitsjax.model.unet import build_network
@@ -68,7 +68,7 @@ def save_bundle(
     provenance: Mapping[str, Any],
     dtype: Literal["float32", "float16"] = "float32",
 ) -> None:
-    """Write a model file in an atomic write.
+    """Write a model file in an atomic write, and to the disk itself.
 
     Args:
         path: the file; its folder is made if it does not exist.
@@ -80,12 +80,13 @@ def save_bundle(
             values, or by 3e-8 if that is more, and the file has half the size.
 
     Raises:
-        InputError: the folder cannot be written, the disk is full, or a parameter is too large for
-            float16.
+        InputError: the folder cannot be written, the disk is full, or a parameter is not finite or
+            too large for float16.
     """
     tensors = {
         name: np.asarray(leaf, order="C") for name, leaf in flatten_dict(params, sep="/").items()
     }
+    _check_finite(path, tensors)
     if dtype == "float16":
         tensors = halve_tensors(path, tensors)
     metadata = {
@@ -95,7 +96,7 @@ def save_bundle(
         "provenance": json.dumps(dict(provenance)),
     }
     metadata["sha256"] = _checksum(tensors, metadata)
-    with atomic_write(path) as temporary:
+    with atomic_write(path, sync=True) as temporary:
         # save_file would write a file that only its owner can read.
         temporary.write_bytes(save(tensors, metadata))
 
@@ -116,7 +117,8 @@ def load_model(path: str | Path) -> Model:
 
     Raises:
         InputError: no model there, a file that is damaged or no model file, one written by another
-            version of kitsjax, or parameters that do not fit the network of its settings.
+            version of kitsjax, or parameters that are not finite or do not fit the network of its
+            settings.
     """
     bundle = read_bundle(path)
     return make_model(bundle.params, bundle.settings)
@@ -131,11 +133,15 @@ def make_model(params: Params, settings: Settings) -> Model:
     return Model(on_device, network, shape, settings.preprocess, settings.predict, scheme)
 
 
-def read_bundle(path: str | Path) -> Bundle:
+def read_bundle(path: str | Path, overrides: Iterable[str] = ()) -> Bundle:
     """Read a model file, or the one in a run folder, and check that it fits its network.
 
+    Args:
+        path: see `load_model`.
+        overrides: changes of its settings, such as "predict.mirror=true".
+
     Raises:
-        InputError: see `load_model`.
+        InputError: see `load_model`; or an override is not valid.
     """
     path = locate_model(path)
     if path.is_dir():
@@ -150,8 +156,10 @@ def read_bundle(path: str | Path) -> Bundle:
     _check_labels(path, metadata, settings)
     tensors = widen_tensors(tensors)
     _check_network(path, settings, tensors)
+    _check_finite(path, tensors)
     params, provenance = unflatten_dict(tensors, sep="/"), json.loads(metadata["provenance"])
-    return Bundle(params, settings, provenance, metadata["sha256"])
+    changed = override_settings(settings, overrides)
+    return Bundle(params, changed, provenance, metadata["sha256"])
 
 
 def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
@@ -223,6 +231,11 @@ def _check_network(path: Path, settings: Settings, tensors: Mapping[str, np.ndar
             f"{path}: a model of another network: {difference} by its settings; save it again with "
             "the settings it was trained with"
         )
+
+
+def _check_finite(path: str | Path, tensors: Mapping[str, np.ndarray]) -> None:
+    if name := find_not_finite(tensors):
+        raise InputError(f"{path}: {name} holds NaN or infinite values; train the model again")
 
 
 def _checksum(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> str:

@@ -19,21 +19,27 @@ from kitsjax.dicom.read_volume import Source, files_of, read_grid
 from kitsjax.dicom.series import Series
 from kitsjax.image.read_nifti import read_label
 from kitsjax.image.volume import check_same_grid
-from kitsjax.infer.trained_model import Ensemble
+from kitsjax.infer.trained_model import FREE_PREDICT, Ensemble, strip_how
 from kitsjax.input_file import reading
-from kitsjax.labels import KITS, LabelScheme
+from kitsjax.labels import LabelScheme
 from kitsjax.settings import PredictSettings
+
+FORMAT = 1
+"""The version of how voxels are made of all that the key holds. It goes up when another version of
+kitsjax makes other voxels of the same, so that masks of older ones are predicted again."""
 
 
 def identify_models(ensemble: Ensemble, settings: PredictSettings) -> str:
-    """Hash the parameters and settings of all models, and the settings of prediction."""
+    """Hash the parameters and settings of all models, and the settings of prediction.
+
+    What only says how they are computed is left out, such as the batch size.
+    """
     model = ensemble.model
-    about = [*ensemble.images, settings]
-    text = [repr(model.network), model.patch_shape, *(s.model_dump(mode="json") for s in about)]
-    text.append(ensemble.image_of)
-    if model.scheme != KITS:
-        # So masks of KiTS have the key from before there were other schemes.
-        text.append(repr(model.scheme))
+    text = [
+        FORMAT, repr(strip_how(model.network)), model.patch_shape, repr(model.scheme),
+        [image.model_dump(mode="json") for image in ensemble.images], ensemble.image_of,
+        settings.model_dump(mode="json", exclude=set(FREE_PREDICT)),
+    ]  # fmt: skip
     digest = hashlib.sha256(json.dumps(text).encode())
     for path, leaf in jax.tree_util.tree_leaves_with_path(ensemble.params):
         array = np.asarray(leaf, order="C")
@@ -57,7 +63,13 @@ def mask_key(models: str, source: Source) -> str:
     text: list[str | int] = [models]
     for file in files_of(source):
         with reading(file):
-            found = file.stat()
+            try:
+                found = file.stat()
+            except OSError as error:
+                if isinstance(source, Series):
+                    # The path may hold the patient's name.
+                    error.filename = f"{source}: {source.name(file)}"
+                raise
         text += [file.name, found.st_size, found.st_mtime_ns]
     if isinstance(source, Series):
         text.append(source.first.series)
@@ -78,15 +90,21 @@ def is_current_mask(mask: Path, source: Source, key: str, scheme: LabelScheme) -
     return True
 
 
-def is_current_probabilities(path: Path, key: str) -> bool:
-    """Check that a probability file has this key, and unpacks to the size that its header says."""
+def has_key(path: Path, key: str) -> bool:
+    """Tell whether a NIfTI file has this key; one that cannot be read has none."""
     try:
         # Opening a pipe would wait forever.
-        if not path.is_file():
-            return False
+        return path.is_file() and _has_key(nib.load(path).header, key)
+    except Exception:
+        return False
+
+
+def is_current_probabilities(path: Path, key: str) -> bool:
+    """Check that a probability file has this key, and unpacks to the size that its header says."""
+    if not has_key(path, key):
+        return False
+    try:
         image: Any = nib.load(path)
-        if not _has_key(image.header, key):
-            return False
         proxy = image.dataobj
         size = proxy.offset + math.prod(proxy.shape) * proxy.dtype.itemsize
         with igzip.open(path) as stream:

@@ -5,18 +5,19 @@ from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 
-from kitsjax.data.kits import IMAGE_NAME, IMAGE_STEM, is_case_name
+from kitsjax.data.kits import IMAGE_NAME, IMAGE_STEM, LABEL_STEMS, is_case_name
 from kitsjax.data.nnunet import TEST_IMAGES
 from kitsjax.dicom.cases import find_dicom
 from kitsjax.dicom.libraries import load_highdicom
+from kitsjax.dicom.list_files import list_files
 from kitsjax.dicom.read_volume import Source, files_of
 from kitsjax.dicom.segmentation import segmentation_path
-from kitsjax.dicom.series import list_files
 from kitsjax.errors import InputError
 from kitsjax.image.case_names import name_cases
 from kitsjax.image.file_format import (
     PROBABILITIES,
     advise_folder,
+    image_stem,
     list_folder,
     list_images,
     list_spellings,
@@ -25,6 +26,9 @@ from kitsjax.image.file_format import (
     same_stem,
 )
 from kitsjax.input_file import reading
+
+_LABELS = {stem.lower() for stem in (*LABEL_STEMS, "aggregated_AND_seg", "aggregated_OR_seg")}
+"""File names of the labels of KiTS cases, without suffix and in lower case."""
 
 
 def find_inputs(
@@ -38,11 +42,12 @@ def find_inputs(
 
     Args:
         path: a NIfTI, NRRD or MetaImage file of any name; a KiTS case (a folder with imaging.nii.gz
-            or imaging.nii, whose mask is named after the folder); a folder of these; a data set of
-            nnU-Net's, whose imagesTs is taken; or, where there is none, DICOM (see
-            `cases.find_dicom`). The mask of nnU-Net's X_0000 is X. The case of names is ignored,
-            and a note names what is passed over in a folder, or counts it beside DICOM. A
-            case_XXXXX folder that may not be read counts, so that reading it tells.
+            or imaging.nii, which beside cases or other images is one CT more; its mask is named
+            after the folder); a folder of these; a data set of nnU-Net's, whose imagesTs is taken;
+            or, where there is none, DICOM (see `cases.find_dicom`). The mask of nnU-Net's X_0000 is
+            X. The case of names is ignored, and a note names what is passed over in a folder, or
+            counts it beside DICOM. A case_XXXXX folder that may not be read counts, so that reading
+            it tells.
         folder: where the masks go; it need not exist.
         probabilities: the probabilities will be written beside the masks.
         series: the number or UID of the DICOM series to take; None: the most plausible one.
@@ -88,7 +93,7 @@ def probabilities_path(target: Path) -> Path:
 
 def _check_no_dicom(path: Path, images: Sequence[Path]) -> None:
     """Refuse a folder whose DICOM was not looked for, since images of other formats lie there."""
-    if path.is_dir() and list_files(path):
+    if path.is_dir() and list_files(path)[0]:
         raise InputError(
             f"{path}: holds image files ({images[0].relative_to(path)}), which are taken before "
             "DICOM; move them away or give the DICOM folder"
@@ -137,12 +142,18 @@ def _find_images(path: Path) -> list[Path]:
 
 
 def _list_folder(folder: Path) -> list[Path]:
-    """List the CTs of a KiTS case, or of a folder of CTs and KiTS cases."""
-    inside = list_folder(folder)
-    if images := list_spellings(folder, IMAGE_STEM):
-        return images
-    cases = {path: images for path in inside if (images := _list_case(path))}
+    """List the CTs of a KiTS case, or of a folder of CTs and KiTS cases.
+
+    Unless it is named like a case, a folder is one if it holds neither cases nor other images.
+    """
     files = list_images(folder)
+    if own := list_spellings(folder, IMAGE_STEM):
+        if is_case_name(_folder_name(folder)):
+            return own
+        files = [file for file in files if not _is_label(file)]
+    cases = {path: images for path in list_folder(folder) if (images := _list_case(path))}
+    if own and not cases and len(files) == len(own):
+        return own
     if files or cases:
         note_passed_over(folder, [*files, *cases])
     return sorted([*files, *chain.from_iterable(cases.values())])
@@ -159,13 +170,26 @@ def _list_case(folder: Path) -> list[Path]:
         return [folder / IMAGE_NAME] if is_case_name(folder.name) else []
 
 
+def _is_label(file: Path) -> bool:
+    """Tell whether a file beside the CT of a KiTS case is named like its label or its mask."""
+    stem = (image_stem(file.name) or "").lower().removesuffix(PROBABILITIES)
+    return stem in (*_LABELS, _folder_name(file.parent).lower())
+
+
+def _folder_name(folder: Path) -> str:
+    """Return the name that a folder has where it lies, which "." does not tell; "" for the root.
+
+    Links are not resolved, for a file itself may be a link to a file of another name.
+    """
+    return Path(os.path.abspath(folder)).name
+
+
 def _name_outputs(files: Sequence[Path]) -> list[tuple[Source, str]]:
     """Pair each CT with the name of its mask, without a suffix."""
     kits = [same_stem(file.name, IMAGE_STEM) for file in files]
     others = [file for file, is_kits in zip(files, kits, strict=True) if not is_kits]
     names = iter(name_cases(others))
-    # Links are not resolved, for the file itself may be a link to a file of another name.
     return [
-        (file, Path(os.path.abspath(file)).parent.name if is_kits else next(names))
+        (file, _folder_name(file.parent) or IMAGE_STEM if is_kits else next(names))
         for file, is_kits in zip(files, kits, strict=True)
     ]

@@ -1,5 +1,6 @@
 """The outputs of a predicted CT: its mask, and its class probabilities if they are asked for."""
 
+import logging
 import math
 import os
 from dataclasses import dataclass
@@ -7,10 +8,16 @@ from pathlib import Path
 
 import numpy as np
 
+from kitsjax.dicom.read_volume import Source
+from kitsjax.dicom.segmentation import is_made_of, segmentation_path
+from kitsjax.dicom.series import Series
 from kitsjax.files import temporary_beside
 from kitsjax.image.header import NiftiHeader
 from kitsjax.image.write_nifti import write_label, write_volume
+from kitsjax.infer.current_masks import has_key
 from kitsjax.infer.find_inputs import probabilities_path
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -41,6 +48,28 @@ class Outputs:
             classes_last = np.moveaxis(self.by_class, 0, -1)
             path = probabilities_path(mask)
             write_volume(path, classes_last, self.header, description=self.key)
+
+
+def note_older(source: Source, mask: Path, key: str) -> None:
+    """Note the probabilities and the DICOM SEG beside a new mask that are not of it.
+
+    An earlier prediction with another model, for example, has left them.
+
+    Args:
+        source: the CT. Only of a DICOM series is the DICOM SEG looked at.
+        mask: the mask.
+        key: the mask's, see `current_masks`.
+    """
+    probabilities, segmentation = probabilities_path(mask), segmentation_path(mask)
+    older = []
+    if probabilities.exists() and not has_key(probabilities, key):
+        older.append((probabilities, "--probabilities"))
+    if isinstance(source, Series) and segmentation.exists() and not is_made_of(segmentation, key):
+        older.append((segmentation, "--dicom-seg"))
+    for path, option in older:
+        _logger.warning(
+            "%s: is not of the new mask beside it; remove it, or predict with %s", path, option
+        )
 
 
 def make_on_disk(shape: tuple[int, ...], beside: Path) -> np.ndarray:

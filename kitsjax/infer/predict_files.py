@@ -32,9 +32,9 @@ from kitsjax.infer.current_masks import (
     mask_key,
 )
 from kitsjax.infer.find_inputs import probabilities_path
-from kitsjax.infer.outputs import Outputs, make_on_disk
+from kitsjax.infer.outputs import Outputs, make_on_disk, note_older
 from kitsjax.infer.predict import SLABS_AHEAD, needs_probabilities, to_native
-from kitsjax.infer.predict_slabs import predict_slabs
+from kitsjax.infer.predict_slabs import explain_memory, predict_slabs
 from kitsjax.infer.run_ahead import iterate_ahead, map_ahead
 from kitsjax.infer.slab_sums import Slab, take_image
 from kitsjax.infer.trained_model import Ensemble, Models, stack_models
@@ -229,7 +229,10 @@ class _Work:
         by_class, scheme = None, self.ensemble.model.scheme
         if self.probabilities:
             by_class = make_on_disk((len(scheme.names), *case.like.shape), case.file[1])
-        label = to_native(slabs, case.shape, case.like, case.grid, self.settings, scheme, by_class)
+        with explain_memory(case.file[0]):
+            label = to_native(
+                slabs, case.shape, case.like, case.grid, self.settings, scheme, by_class
+            )
         assert case.grid.header is not None
         return Outputs(label, by_class, case.grid.header, case.key)
 
@@ -237,7 +240,7 @@ class _Work:
         """Write the outputs of a case; note how it ended."""
         case, outputs = predicted
         failure = catch(outputs.write, case.file[1]) or catch(self._convert, case.file)
-        self._note(case.file, failure or "")
+        self._note(case.file, failure or catch(note_older, *case.file, case.key) or "")
 
     def _convert(self, file: _File) -> None:
         """Write the DICOM SEG of a mask if it is asked for and not current."""

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from kitsjax.errors import InputError
 from kitsjax.labels import KITS, LabelScheme
@@ -52,6 +53,9 @@ class Model:
         return f"Model({count:,} parameters, windows {self.patch_shape}, {self.preprocess!r})"
 
 
+FREE_PREDICT = ("batch_size", "bucket")
+"""Settings of [predict] that only say how it is computed: they change last digits at most."""
+
 Models = Model | Sequence[Model]
 """A model, or several whose probabilities are averaged: an ensemble."""
 
@@ -80,8 +84,8 @@ def stack_models(models: Models) -> Ensemble:
 
     Raises:
         TypeError: one of them is not a model.
-        InputError: no model, or they differ in labels, network, patch shape or preprocessing other
-            than the normalization.
+        InputError: no model, they differ in labels, network, patch shape or preprocessing other
+            than the normalization, or a parameter is not finite (which tracers do not tell).
     """
     members = list(models) if isinstance(models, Iterable) else [models]
     for member in members:
@@ -89,6 +93,12 @@ def stack_models(models: Models) -> Ensemble:
             raise TypeError(f"a model is what load_model returns, not {type(member).__name__}")
     if not members:
         raise InputError("no model given; give at least one")
+    for number, member in enumerate(members, start=1):
+        if name := find_not_finite(member.params):
+            raise InputError(
+                f"model {number}: its parameter {name} holds NaN or infinite values, so it finds "
+                "nothing; load or train it again"
+            )
     first = members[0]
     for number, member in enumerate(members[1:], start=2):
         if difference := _find_difference(first, member):
@@ -104,6 +114,18 @@ def stack_models(models: Models) -> Ensemble:
     different = list(dict.fromkeys(numbers))
     images = tuple(members[numbers.index(number)].preprocess for number in different)
     return Ensemble(first, stacked, images, tuple(map(different.index, numbers)))
+
+
+def find_not_finite(params: Params) -> str:
+    """Name the first parameter that holds NaN or infinite values; empty if none does.
+
+    Args:
+        params: arrays; tracers, whose values are not known, are passed over.
+    """
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        if not isinstance(leaf, jax.core.Tracer) and not np.isfinite(np.asarray(leaf)).all():
+            return jax.tree_util.keystr(path, simple=True, separator="/")
+    return ""
 
 
 def require_one_image(ensemble: Ensemble) -> None:
@@ -127,7 +149,7 @@ def _find_difference(first: Model, other: Model) -> str | None:
         same = getattr(other.scheme, field.name) == getattr(first.scheme, field.name)
         if not same and field.name != "colors":
             return f"label scheme (labels.{field.name})"
-    if _strip_how(other.network) != _strip_how(first.network):
+    if strip_how(other.network) != strip_how(first.network):
         return "network"
     if other.patch_shape != first.patch_shape:
         return "patch shape"
@@ -137,7 +159,7 @@ def _find_difference(first: Model, other: Model) -> str | None:
     return None
 
 
-def _strip_how(network: nn.Module) -> nn.Module:
+def strip_how(network: nn.Module) -> nn.Module:
     """Return the network with one value for the fields that only say how it is computed."""
     how: dict[str, Any] = {"implementation": "direct", "remat": False}
     return network.clone(**{name: value for name, value in how.items() if hasattr(network, name)})

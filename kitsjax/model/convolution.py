@@ -1,7 +1,7 @@
 """The network's convolutions, each in several implementations that give the same numbers."""
 
 from functools import partial
-from typing import Literal, get_args
+from typing import Literal
 
 from jax import lax
 from jaxtyping import Array, Float
@@ -12,7 +12,6 @@ from kitsjax.model.planar import convolve_planar
 from kitsjax.model.stacked import convolve_stacked
 
 Implementation = Literal["direct", "packed", "merged", "planar", "stacked", "portable"]
-IMPLEMENTATIONS: tuple[Implementation, ...] = get_args(Implementation)
 
 FASTEST_IMPLEMENTATION: dict[str, Implementation] = {
     "cpu": "planar", "gpu": "merged", "tpu": "stacked",

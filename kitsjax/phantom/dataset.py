@@ -13,6 +13,7 @@ from kitsjax.data.instances import Instance
 from kitsjax.errors import InputError, UnforeseenError
 from kitsjax.failures import describe_failure
 from kitsjax.files import move_new, remove_leftovers, temporary_beside, write_text
+from kitsjax.input_file import advise_reading
 from kitsjax.labels import KITS
 from kitsjax.phantom.annotators import ANNOTATORS
 from kitsjax.phantom.case import VERSION, PhantomCase, make_case
@@ -142,6 +143,11 @@ def _claim(root: Path, parameters: dict[str, int | str]) -> None:
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot read the record ({error.strerror}); "
+            + advise_reading(error, "remove the folder that should hold it")
+        ) from None
     except ValueError:
         content = None
     if not isinstance(content, dict):

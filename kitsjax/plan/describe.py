@@ -8,7 +8,7 @@ import jax
 
 from kitsjax.plan.chips import GIB, Chip
 from kitsjax.plan.cost import Cost, count_parameters, count_work
-from kitsjax.plan.forecast import Forecast
+from kitsjax.plan.forecast import SHARE_VARIABLES, Forecast
 from kitsjax.settings import Settings
 
 Rows = list[tuple[str, str]]
@@ -176,10 +176,8 @@ def _ways_to_fit(found: Forecast, settings: Settings, share: int) -> list[str]:
         ways.append(f"{2 * found.device_count} such devices: {share // 2} patch(es) each")
     if settings.network.max_features > 320:
         ways.append("--set network.max_features=320: nnU-Net's cap on the channels")
-    if found.chip and found.chip.gpu:
-        ways.append(
-            "XLA_PYTHON_CLIENT_MEM_FRACTION=0.95 in the environment: more of the GPU's memory"
-        )
+    if found.chip and found.chip.gpu and found.device_memory_bytes < 0.9 * found.chip.memory_bytes:
+        ways.append(f"{SHARE_VARIABLES[0]}=0.95 in the environment: more of the GPU's memory")
     ways.append("a device with more memory")
     return ways
 

@@ -16,7 +16,6 @@ from kitsjax.config import choose_scheme
 from kitsjax.data.open_dataset import open_dataset, resolve_scheme
 from kitsjax.devices import start_devices
 from kitsjax.errors import InputError
-from kitsjax.failures import catch
 from kitsjax.infer.slab_sums import sums_shape
 from kitsjax.infer.sliding_window import bucket_shape, window_positions, windows_at_a_time
 from kitsjax.infer.trained_model import Ensemble, Model
@@ -35,8 +34,11 @@ CT_SHAPE = (256, 256, 256)
 """Shape of the preprocessed CT that is predicted, by default: 51 cm along each axis at 1.99 mm."""
 
 GPU_SHARE = 0.75
-"""Share of a GPU's memory that JAX takes at its start, unless XLA_PYTHON_CLIENT_MEM_FRACTION says
-another (JAX's documentation, "GPU memory allocation")."""
+"""Share of a GPU's memory that JAX takes at its start, unless one of `SHARE_VARIABLES` says another
+(JAX's documentation, "GPU memory allocation")."""
+
+SHARE_VARIABLES = ("XLA_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_MEM_FRACTION")
+"""The variable of the environment that JAX reads, and its older name."""
 
 
 @dataclass(frozen=True)
@@ -90,8 +92,8 @@ def forecast(settings: Settings, target: str | None = None, ct_shape: Shape = CT
 
     Raises:
         InputError: the target is unknown or its compiler is not installed, the batch cannot be
-            divided over the devices, or [labels] and the data set, if it is here, name other
-            labels.
+            divided over the devices, the data set is here and cannot be opened, or [labels] and it
+            name other labels; or a variable of the environment is no share of the memory.
     """
     settings = _complete_labels(settings)
     devices = _find_devices(settings, target)
@@ -126,9 +128,10 @@ def forecast(settings: Settings, target: str | None = None, ct_shape: Shape = CT
 def _complete_labels(settings: Settings) -> Settings:
     """Complete [labels] by the data set's own, if it is here, for the network's outputs."""
     data = settings.data
-    found = catch(open_dataset, data.root, data.layout, complete=False)
-    if isinstance(found, InputError):
+    # A phantom has KiTS's labels, and its folder may be there before it.
+    if data.make_phantom or not os.path.lexists(data.root):
         return settings
+    found = open_dataset(data.root, data.layout, complete=False)
     labels = describe_scheme(resolve_scheme(settings.labels, found))
     return settings.model_copy(update={"labels": labels})
 
@@ -192,7 +195,24 @@ def _find_memory(device: jax.Device, chip: Chip | None, *, is_here: bool) -> flo
     known = _device_memory(device) if is_here else math.nan
     if chip is None or not math.isnan(known):
         return known
-    return chip.memory_bytes * (GPU_SHARE if chip.gpu else 1)
+    return chip.memory_bytes * (_gpu_share() if chip.gpu else 1)
+
+
+def _gpu_share() -> float:
+    """Return the share of a GPU's memory that JAX takes in this environment.
+
+    It is above 1 where arrays may spill over to the memory of the host.
+    """
+    for variable in SHARE_VARIABLES:
+        if text := os.environ.get(variable):
+            try:
+                share = float(text)
+            except ValueError:
+                share = 0.0
+            if not 0 < share < math.inf:
+                raise InputError(f"{variable}={text}: give a share of the GPU's memory, as in 0.95")
+            return share
+    return GPU_SHARE
 
 
 def _device_memory(device: jax.Device) -> float:

@@ -6,7 +6,7 @@ from typing import Any
 
 from kitsjax.errors import InputError
 from kitsjax.evaluate.results import Evaluation
-from kitsjax.files import remove_file, write_text
+from kitsjax.files import remove_file, remove_leftovers, write_text
 from kitsjax.report.absent_table import absent_table
 from kitsjax.report.charts import plot_boxes, plot_sensitivity, plot_volume
 from kitsjax.report.drawing import Drawing, save_drawing
@@ -66,6 +66,7 @@ def write_report(
             "no case was scored, so there is nothing to report; see the evaluation's failures"
         )
     folder = Path(folder)
+    remove_leftovers(folder)
     tables = make_tables(evaluation, compare)
     drawings = draw_figures(evaluation, epochs, predictions, dataset, kept)
     written = []

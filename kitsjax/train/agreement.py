@@ -1,6 +1,7 @@
 """What the hosts of a run compare before they work: a difference is told, where it would hang."""
 
 import hashlib
+import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,17 +10,18 @@ from typing import Any
 from kitsjax.data.cache import annotations_stamp, case_stamp
 from kitsjax.data.open_dataset import RawDataset
 from kitsjax.data.split import Split, split_text
-from kitsjax.errors import InputError
+from kitsjax.errors import InputError, RetryError
 from kitsjax.failures import catch
-from kitsjax.hosts import agree, exchange, host_count, is_main
+from kitsjax.host_end import AGAIN
+from kitsjax.hosts import agree, barrier, host_count, tell_all
 from kitsjax.run_lock import LOCK_NAME
 from kitsjax.run_record import RECORD_NAME
 from kitsjax.settings import Settings
 from kitsjax.train.checkpoint_record import Progress
 from kitsjax.train.run_folder import CHECKPOINTS, package_versions
 
-STALE_SECONDS = 45.0
-"""A network disk may show an older state of a folder for so long."""
+STALE_SECONDS = 75.0
+"""A network disk may show an older state of a folder for so long; NFS does by default for 60 s."""
 
 _OWN_SETTINGS = {
     "data.root", "data.cache", "data.split", "data.workers", "sampling.threads",
@@ -47,28 +49,31 @@ def agree_on_settings(settings: Settings) -> None:
 
 
 def agree_on_folder(folder: Path) -> None:
-    """Check that all hosts see the run folder of the main process, as it is now.
+    """Wait until all hosts see the run folder of the main process, as it is now.
 
     The main process has just written its lock there.
 
     Raises:
-        InputError: another host does not see the lock, or another record or other checkpoints.
+        InputError: another host does not see the lock, so its folder is another one.
+        RetryError: another host sees the lock, but another record or other checkpoints.
     """
     if host_count() == 1:
         return
-    ours = exchange("locking the run folder", _hash_file(folder / LOCK_NAME), 600.0)[0]
-    if not (is_main() or comes_true(lambda: _hash_file(folder / LOCK_NAME) == ours)):
+    main_view = json.loads(tell_all("locking the run folder", json.dumps(_look_at(folder))))
+    comes_true(lambda: _look_at(folder) == main_view)
+    own_view = _look_at(folder)
+    different = next((name for name in main_view if own_view[name] != main_view[name]), "")
+    if different == LOCK_NAME:
         raise InputError(
             f"{folder.resolve()}: is not the run folder that host 0 writes to; put run.folder on a "
             "disk that all hosts share, mounted on each"
         )
-    checkpoints = sorted(path.name for path in (folder / CHECKPOINTS).glob("[0-9]*"))
-    facts = {
-        f"the hash of {RECORD_NAME}": _hash_file(folder / RECORD_NAME),
-        "the checkpoints that they see": checkpoints,
-    }
-    advice = f"wait until the disk shows {folder} alike on all hosts, and start again"
-    agree("comparing the run folder", facts, advice)
+    if different:
+        raise RetryError(
+            f"{folder.resolve() / different}: the disk shows another state than on host 0, still "
+            f"after {STALE_SECONDS:.0f} s; {AGAIN}"
+        )
+    barrier("comparing the run folder", 600.0)
 
 
 def agree_on_data(found: RawDataset, annotations: bool = False) -> None:
@@ -84,6 +89,7 @@ def agree_on_data(found: RawDataset, annotations: bool = False) -> None:
     facts: dict[str, Any] = {
         "the number of cases": len(found.cases),
         "the labels": list(found.scheme.names) if found.scheme else [],
+        "the value to ignore": found.scheme.ignore if found.scheme else None,
     }
     for case in found.cases:
         stamps = [catch(case_stamp, case)]
@@ -117,14 +123,13 @@ def agree_on_progress(progress: Progress, initial: str) -> None:
     """Compare the step that each host resumes at, or the model that it starts from.
 
     Raises:
-        InputError: it differs.
+        RetryError: the step differs: the disk shows other checkpoints on some host.
+        InputError: the model differs.
     """
-    facts = {
-        "the step that they resume at": progress.step,
-        "the epochs done": progress.epoch,
-        "the checksum of the model train.init_from": initial,
-    }
-    agree("comparing checkpoints", facts, "start again when the disk shows all of them the same")
+    facts = {"the step that they resume at": progress.step, "the epochs done": progress.epoch}
+    agree("comparing checkpoints", facts, AGAIN, RetryError)
+    model = {"the checksum of the model train.init_from": initial}
+    agree("comparing the first parameters", model, "give all of them the same model")
 
 
 def comes_true(true: Callable[[], bool]) -> bool:
@@ -135,6 +140,15 @@ def comes_true(true: Callable[[], bool]) -> bool:
             return False
         time.sleep(0.2)
     return True
+
+
+def _look_at(folder: Path) -> dict[str, Any]:
+    """Return what this host sees in a run folder: hashes of two files, names of checkpoints."""
+    return {
+        LOCK_NAME: _hash_file(folder / LOCK_NAME),
+        RECORD_NAME: _hash_file(folder / RECORD_NAME),
+        CHECKPOINTS: sorted(path.name for path in (folder / CHECKPOINTS).glob("[0-9]*")),
+    }
 
 
 def _hash_file(path: Path) -> str:

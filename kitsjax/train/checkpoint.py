@@ -24,7 +24,7 @@ from kitsjax.train.checkpoint_record import (
     first_difference,
     flatten,
 )
-from kitsjax.train.damaged_checkpoints import set_aside
+from kitsjax.train.damaged_checkpoints import remove_unfinished, set_aside
 from kitsjax.train.state import TrainState
 
 Tree = TypeVar("Tree")
@@ -47,11 +47,14 @@ class Checkpoints:
         # one line. So its log is silenced.
         for name in ("absl", "asyncio", "concurrent.futures"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
+        remove_unfinished(self.folder)
         options = ocp.CheckpointManagerOptions(
             preservation_policy=self, **options_across_hosts(self.folder)
         )
-        handlers = make_handlers((_PARAMS, _OPTIMIZER, _AVERAGE), _RECORD)
-        self._manager = ocp.CheckpointManager(self.folder, options=options, item_handlers=handlers)
+        self._handlers = make_handlers((_PARAMS, _OPTIMIZER, _AVERAGE), _RECORD)
+        self._manager = ocp.CheckpointManager(
+            self.folder, options=options, item_handlers=self._handlers
+        )
         self._last_save = time.monotonic()
         self._scores: dict[int, float] = {}
         # Nobody knows how good these are: one of them may have been the best.
@@ -206,9 +209,8 @@ class Checkpoints:
             self._scores[progress.number] = progress.pseudo_dice_average
 
     def _read_record(self, number: int) -> Record:
-        args = ocp.args.Composite(**{_RECORD: RecordRestore()})
         with explain_restore(self.folder / str(number)):
-            return self._manager.restore(number, args=args)[_RECORD]
+            return self._read_item(number, _RECORD, RecordRestore())
 
     def _restore_tree(self, name: str, like: Tree, number: int, record: Record) -> Tree:
         expected, stored = flatten(like), record.leaves.get(name, {})
@@ -218,12 +220,18 @@ class Checkpoints:
                 f"{self.folder}/{number}: a checkpoint of another network ({different}); use the "
                 "settings that it was trained with"
             )
-        args = ocp.args.Composite(**{name: ocp.args.PyTreeRestore(expected)})
         with explain_restore(self.folder / str(number)):
-            leaves = dict(self._manager.restore(number, args=args)[name])
+            leaves = dict(self._read_item(number, name, ocp.args.PyTreeRestore(expected)))
             if describe_leaves(leaves, hashed=True) != stored:
                 raise ValueError("its content has changed on disk")
         return jax.tree.unflatten(jax.tree.structure(like), [leaves[k] for k in expected])
+
+    def _read_item(self, number: int, name: str, args: ocp.args.CheckpointArgs) -> Any:
+        """Read an item of a checkpoint, on this host alone: the manager would wait for the others.
+
+        They may read another one, or none.
+        """
+        return self._handlers[name].restore(self._manager.directory / str(number) / name, args=args)
 
 
 def _trees(state: TrainState) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import orbax.checkpoint as ocp
 
+from kitsjax.files import sync_file
 from kitsjax.hosts import is_main
 from kitsjax.train.checkpoint_record import Record, record_from_json, record_to_json
 
@@ -73,4 +74,7 @@ def make_handlers(trees: tuple[str, ...], record: str) -> dict[str, Any]:
 
 async def _write_record(directory: Any, make: Callable[[], Record]) -> None:
     if is_main():
-        (directory / "metadata").write_text(json.dumps(record_to_json(make())))
+        path = directory / "metadata"
+        path.write_text(json.dumps(record_to_json(make())))
+        # As TensorStore does with the arrays: Orbax then renames the folder.
+        sync_file(path)

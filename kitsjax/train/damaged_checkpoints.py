@@ -1,6 +1,10 @@
-"""Damaged checkpoints are moved away, since the run will use their numbers again."""
+"""Damaged checkpoints are moved away, since the run will use their numbers again.
+
+Unfinished ones, which a killed save left, are removed.
+"""
 
 import logging
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,6 +13,22 @@ from kitsjax.hosts import barrier, is_main
 from kitsjax.train.checkpoint_record import Progress
 
 _logger = logging.getLogger(__name__)
+
+_UNFINISHED = ".orbax-checkpoint-tmp"
+"""Orbax writes a checkpoint to a folder with this behind its number, and renames that at the end.
+
+Its own option `cleanup_tmp_directories` fails every later save if one of them cannot be removed.
+"""
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove the checkpoints that killed saves left unfinished, as far as the system lets it.
+
+    All processes of the run may call it before their first save, which waits for the main process;
+    that one removes. Nobody else writes there: the run folder's lock belongs to the run.
+    """
+    for path in folder.glob(f"*{_UNFINISHED}*") if is_main() else ():
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def set_aside(folder: Path, damaged: Mapping[int, InputError], used: int, good: Progress) -> None:

@@ -42,8 +42,8 @@ class EventFile:
         except OSError as error:
             self._give_up(error)
         self._write(Event(file_version="brain.Event:2"))
-        if step:
-            self._write(Event(step=step + 1, session_log=SessionLog(status=SessionLog.START)))
+        # Also at step 0: an earlier start may have ended before its first checkpoint.
+        self._write(Event(step=step + 1, session_log=SessionLog(status=SessionLog.START)))
 
     def add(self, row: Row) -> None:
         """Append the floats of a row as `<kind>/<name>` at its step."""

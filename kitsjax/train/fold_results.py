@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +10,7 @@ from pathlib import Path
 from kitsjax.data.folds import fold_folder
 from kitsjax.evaluate.read_results import read_evaluation
 from kitsjax.evaluate.results import Evaluation
-from kitsjax.evaluate.write_results import write_evaluation
+from kitsjax.evaluate.write_results import FILE_NAMES, write_evaluation
 from kitsjax.files import atomic_write, remove_file
 from kitsjax.report.report import PAGE_NAME, remove_report, write_report
 from kitsjax.report.result_tables import score_table
@@ -23,8 +23,8 @@ from kitsjax.train.summary import CHOSEN_EPOCH
 def write_fold_results(folder: Path, records: Sequence[RunRecord]) -> list[str]:
     """Write `predictions/`, `scores/` and `report/` of all cases from those of the folds' runs.
 
-    Nothing is scored again. The predictions are links to those of the folds, or copies on a disk
-    that has no links.
+    Nothing is scored again. The predictions are links to those of the folds that have a score, or
+    copies on a disk that has no links. A case that failed may have the mask of an earlier model.
 
     Args:
         folder: the folder of the folds' runs.
@@ -37,8 +37,9 @@ def write_fold_results(folder: Path, records: Sequence[RunRecord]) -> list[str]:
         InputError: the scores of a fold cannot be read, or the folder cannot be written.
     """
     folds = [(fold_folder(folder, k), record) for k, record in enumerate(records)]
-    _link_predictions(folder / "predictions", folds)
-    parts = [_read_fold(path, record) for path, record in folds if record.held_out]
+    scores = {path: _read_fold(path, record) for path, record in folds if record.held_out}
+    _link_predictions(folder / "predictions", scores)
+    parts = list(scores.values())
     # The first one's data set and labels stand for all; a fold without any score knows none.
     parts.sort(key=lambda part: not part.scores)
     found = replace(
@@ -61,6 +62,20 @@ def write_fold_results(folder: Path, records: Sequence[RunRecord]) -> list[str]:
     return [message for _, message in found.failures] + lost
 
 
+def remove_fold_results(folder: Path) -> None:
+    """Remove the scores and the report of all cases that were written before; say so if any were.
+
+    Raises:
+        InputError: one of the files cannot be removed.
+    """
+    files = [folder / "scores" / name for name in FILE_NAMES]
+    if any(path.exists() for path in files):
+        print(f"earlier scores and report of all cases are removed: {folder.resolve()}")
+    for path in files:
+        remove_file(path)
+    remove_report(folder / "report")
+
+
 def _read_fold(folder: Path, record: RunRecord) -> Evaluation:
     """Read the scores of a fold; where no case could be scored, all of its cases are missing."""
     if not (folder / "scores").exists():
@@ -68,16 +83,21 @@ def _read_fold(folder: Path, record: RunRecord) -> Evaluation:
     return read_evaluation(folder / "scores")
 
 
-def _link_predictions(folder: Path, folds: Sequence[tuple[Path, RunRecord]]) -> None:
-    """Link the held-out predictions of all folds into one folder, and remove other links there."""
-    wanted = {}
-    for run, record in folds:
-        for case_id in record.held_out:
+def _link_predictions(folder: Path, scores: Mapping[Path, Evaluation]) -> None:
+    """Link the scored predictions of all folds into one folder.
+
+    Other links there are removed, and copies of predictions that have no score any more.
+    """
+    wanted, unscored = {}, set()
+    for run, found in scores.items():
+        lost = *(failure.case_id for failure in found.failures), *found.missing
+        unscored |= {f"{case_id}.nii.gz" for case_id in lost}
+        for case_id in found.case_ids:
             name = f"{case_id}.nii.gz"
             if (run / "predictions" / name).exists():
                 wanted[name] = Path("..", run.name, "predictions", name)
     for path in folder.glob("*"):
-        if path.name not in wanted and path.is_symlink():
+        if path.name not in wanted and (path.is_symlink() or path.name in unscored):
             remove_file(path)
     for name, target in wanted.items():
         with atomic_write(folder / name) as temporary:

@@ -11,11 +11,13 @@ from kitsjax.errors import RETRY_STATUS, USAGE_STATUS, InputError
 from kitsjax.failures import catch, describe_failure
 from kitsjax.host_watch import HostWatch, end_together
 from kitsjax.hosts import host_count, is_main, tell_all
+from kitsjax.infer.bundle import read_bundle
+from kitsjax.infer.trained_model import FREE_PREDICT
 from kitsjax.prepare import find_data
 from kitsjax.run_record import RunRecord, read_record
 from kitsjax.settings import Settings
 from kitsjax.signals import Stopped
-from kitsjax.train.fold_results import write_fold_results
+from kitsjax.train.fold_results import remove_fold_results, write_fold_results
 from kitsjax.train.make_loop import DescribeRun
 from kitsjax.train.run import describe_stop, run_together
 from kitsjax.train.run_folder import find_differences, open_run
@@ -25,8 +27,8 @@ ALL = "all"
 """What --fold takes for all folds."""
 
 _MAY_DIFFER = {
-    "data.fold", "data.held_out", "train.init_from", "train.seed", "predict.batch_size",
-    "predict.bucket",
+    "data.fold", "data.held_out", "train.init_from", "train.seed",
+    *(f"predict.{name}" for name in FREE_PREDICT),
 }  # fmt: skip
 """Settings in which folds may differ whose scores are put together."""
 
@@ -137,6 +139,8 @@ def _go_on(
 def _is_finished(settings: Settings) -> bool:
     """Tell whether a fold's run is finished by these settings of prediction and the present files.
 
+    Its model file must be whole; masks, scores and true labels must be those of its record.
+
     Raises:
         InputError: the run was begun with other settings.
     """
@@ -145,6 +149,8 @@ def _is_finished(settings: Settings) -> bool:
         return False
     stored = parse_stored_settings(record.settings, f"{settings.run.folder}, its settings")
     if stored.predict != settings.predict:
+        return False
+    if isinstance(catch(read_bundle, settings.run.folder), InputError):
         return False
     if not record.held_out:
         return True
@@ -155,15 +161,20 @@ def _is_finished(settings: Settings) -> bool:
 
 
 def _write_results(settings: Settings) -> int:
-    """Write the scores of all cases if all folds are finished; return the exit status."""
+    """Write the scores of all cases if all folds are finished; return the exit status.
+
+    Otherwise those of an earlier time are removed, since they may not be of the present masks.
+    """
     folder, count = Path(settings.run.folder), count_folds(settings.data)
     records = [read_record(fold_folder(folder, fold)) for fold in range(count)]
     finished = [record for record in records if record and record.stage == "finished"]
     print(f"\n{len(finished)} of {count} folds are finished: {folder.resolve()}", flush=True)
     if len(finished) < count:
+        remove_fold_results(folder)
         return 0
     if difference := _find_difference(finished):
         print(f"their scores are not put together: {difference}")
+        remove_fold_results(folder)
         return 0
     failures = write_fold_results(folder, finished)
     for message in failures:

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -63,6 +64,7 @@ class TrainingLoop:
         self.validation_cases = validation_cases
         self.program = build_program(settings)
         self.steps = settings.train.epochs * settings.train.batches
+        self._rate = partial(learning_rate_at, settings.optimizer, self.steps)
         self._checkpoints = Checkpoints(folder / CHECKPOINTS)
         start = choose_start(settings, self.program, self._checkpoints)
         self.state, self.progress, self.initial, self.resumed = start
@@ -84,7 +86,7 @@ class TrainingLoop:
         open_streams: OpenStreams | None = None,
         began: float | None = None,
         stepped: Callable[[], None] = lambda: None,
-    ) -> tuple[Params, Progress]:
+    ) -> tuple[Params, Progress] | None:
         """Train until all epochs are done.
 
         Args:
@@ -93,8 +95,8 @@ class TrainingLoop:
             stepped: is called after every step, of training and of validation.
 
         Returns:
-            The best parameters (of `TrainState.kept`), and where the run stood when they were
-            saved.
+            The best parameters (of `TrainState.kept`) and where the run stood when they were saved;
+            None on the other hosts, whose disks may not show the last checkpoint yet.
 
         Raises:
             InputError: a checkpoint is damaged, the disk is full, the loss is no longer finite, or
@@ -103,25 +105,26 @@ class TrainingLoop:
                 was saved.
         """
         if not self.finished:
-            progress = self.progress
+            start = self.progress
             self._began = began or time.time()
-            self._account = TimeAccount(progress.productive_seconds)
-            tracker = Tracker(
-                self.folder, progress.step, progress.epoch, self.steps, active=is_main()
-            )
+            self._account = TimeAccount(start.productive_seconds)
+            tracker = Tracker(self.folder, start.step, start.epoch, self.steps, active=is_main())
             with tracker, explain_memory(), watch_signals() as seen:
                 self._vote, self._stepped = StopVote(seen), stepped
                 self._training, self._validation = open_feeds(
-                    self.settings, self.train_cases, self.validation_cases, progress,
+                    self.settings, self.train_cases, self.validation_cases, start,
                     open_streams or open_pipelines,
                 )  # fmt: skip
-                self._run_epochs(tracker, self._vote.signals)
-        best = self._checkpoints.restore_best(self.state.params)
+                stop = self._run_epochs(tracker, self._vote.signals)
+            # A signal that came after the vote is this host's alone; the others end with it.
+            if stop or seen:
+                raise Stopped(stop or seen[0], "all epochs are done; --resume predicts and scores")
+        best = self._checkpoints.restore_best(self.state.params) if is_main() else None
         self._checkpoints.close()
         return best
 
-    def _run_epochs(self, tracker: Tracker, signals: list[int]) -> None:
-        """Train, validate, log and save, epoch by epoch."""
+    def _run_epochs(self, tracker: Tracker, signals: list[int]) -> int:
+        """Train, validate, log and save, epoch by epoch; return what `StopVote.close` finds."""
         train, progress = self.settings.train, self.progress
         # Else the first device would hold the first state beside the one that is trained.
         state, self.state = replicate(self.state), jax.device_get(self.state)
@@ -153,8 +156,7 @@ class TrainingLoop:
             if self.finished or progress.epoch % train.checkpoint_epochs == 0:
                 self._save(state, tracker, scored=True)
         self._checkpoints.wait()
-        if number := self._vote.close():
-            raise Stopped(number, "all epochs are done; --resume predicts and scores")
+        return self._vote.close()
 
     def _train_epoch(
         self, state: TrainState, tracker: Tracker, signals: list[int]
@@ -173,6 +175,7 @@ class TrainingLoop:
             batch, arrays = next(self._training)
             account.mark("data")
             state, metrics = self.program.train_step(state, arrays)
+            account.mark_first("train step")
             due = self._vote.cast(self._checkpoints.is_due(self.settings.train.checkpoint_minutes))
             self._stepped()
             account.follow(metrics["loss"])
@@ -209,27 +212,24 @@ class TrainingLoop:
         rate = self._rate(step - 1)
         tracker.step({"step": step, "loss": loss, "grad_norm": norm, "learning_rate": rate})
 
-    def _rate(self, step: int) -> float:
-        return learning_rate_at(self.settings.optimizer, self.steps, step)
-
     def _validate(self, params: Params, signals: list[int]) -> Row:
         """Compute the loss and the pseudo-Dice over an epoch's validation patches.
 
         At a signal it breaks off and returns nothing.
         """
         self._account.mark("host")
-        found, pending = [], None
+        found, pending = list[Row](), list[Metrics]()
         for _ in range(self.settings.train.validation_batches):
             if signals:
                 return {}
             metrics = self.program.eval_step(params, next(self._validation)[1])
+            self._account.mark_first("eval step")
             self._stepped()
             self._validation.send_next()
             # One step late, as in training, so that no more than two batches wait.
-            if pending is not None:
-                found.append(jax.tree.map(local_value, pending))
-            pending = metrics
-        found.append(jax.tree.map(local_value, pending))
+            found += jax.tree.map(local_value, pending)
+            pending = [metrics]
+        found += jax.tree.map(local_value, pending)
         self._account.mark("validating")
         return score_validation(found, self.program.scheme)
 

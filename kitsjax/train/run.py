@@ -74,7 +74,10 @@ def run_together(
     agree_on_settings(settings)
     folder = Path(settings.run.folder)
     with _hold_folder(folder, watch) as release:
-        return _run(settings, folder, resume, describe_run, release)
+        # When this returns, nothing holds the memory of the training and its data any more.
+        trained = _prepare_and_train(settings, folder, resume, describe_run, release)
+        complete, train, held_out = trained
+        return _predict_and_score(complete, folder, train, held_out)
 
 
 @contextmanager
@@ -92,13 +95,14 @@ def _hold_folder(folder: Path, watch: HostWatch | None) -> Iterator[Callable[[],
         yield release
 
 
-def _run(
+def _prepare_and_train(
     settings: Settings,
     folder: Path,
     resume: bool,
     describe_run: DescribeRun | None,
     release: Callable[[], None],
-) -> int:
+) -> tuple[Settings, list[Case], list[Case]]:
+    """Do all work before the prediction; return its settings, training and held-out cases."""
     record = open_run(settings, resume)
     if is_main():
         if resume and record is None:
@@ -131,7 +135,7 @@ def _run(
         complete = complete.model_copy(update={"predict": predict})
         _save_model(complete, record, bundle.params, bundle.provenance, None)
     barrier("saving the model")
-    return _predict_and_score(complete, folder, train, held_out)
+    return complete, train, held_out
 
 
 def _train(
@@ -149,9 +153,11 @@ def _train(
     connect_devices()
     began = record.began if record else None
     with end_stalled(settings.run.stall_minutes, release) as stepped, trace_steps(loop):
-        params, progress = loop.fit(began=began, stepped=stepped)
-    kept = KeptEpoch.model_validate(progress, from_attributes=True)
-    _save_model(settings, record, params, {"versions": package_versions()}, kept)
+        best = loop.fit(began=began, stepped=stepped)
+    if best:
+        params, progress = best
+        kept = KeptEpoch.model_validate(progress, from_attributes=True)
+        _save_model(settings, record, params, {"versions": package_versions()}, kept)
 
 
 def _nothing() -> None:

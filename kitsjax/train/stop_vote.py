@@ -52,12 +52,11 @@ class StopVote:
     def close(self) -> int:
         """Count the votes since the last step; all hosts call it when training is done.
 
-        A host that ended alone would leave the others waiting within the reading of a checkpoint.
+        A host that ended alone would interrupt the others' work.
 
         Returns:
             The signal at which all hosts end; 0: none.
         """
         own = self.seen[0] if self.seen else 0
         numbers = [int(text) for text in exchange("ending the training", str(own))]
-        # One that came during the exchange is this host's alone; the others end with it.
-        return next(filter(None, [*numbers, *self.seen]), 0)
+        return next(filter(None, numbers), 0)

@@ -24,6 +24,7 @@ from kitsjax.hosts import barrier, is_main, tell_all
 from kitsjax.image.read_nifti import read_label, read_volume
 from kitsjax.image.volume import Volume, check_same_grid
 from kitsjax.labels import MAJORITY, LabelScheme
+from kitsjax.report.names import SCORE_NAMES
 from kitsjax.report.report import PAGE_NAME, remove_report, write_report
 from kitsjax.report.result_tables import Means, means_table, score_table
 from kitsjax.report.table_format import to_text
@@ -42,8 +43,6 @@ CHOSEN_EPOCH = (
 """The note beside the scores of a run's held-out cases."""
 
 _logger = logging.getLogger(__name__)
-
-_COLUMNS = ("dice", "surface_dice")
 
 
 def report_scores(
@@ -204,7 +203,7 @@ def _without_nan(values: Mapping[str, Any]) -> dict[str, Any]:
 def _network_means(found: Evaluation) -> Means:
     """Average each class's scores against the majority label over the cases."""
     return {
-        name: {c: mean(found.table(MAJORITY, c)[name].values()) for c in _COLUMNS}
+        name: {c: mean(found.table(MAJORITY, c)[name].values()) for c in SCORE_NAMES}
         for name in found.scheme.evaluation_keys
     }
 
@@ -226,7 +225,7 @@ def _threshold_means(
     if not rows:
         return {}
     return {
-        name: {c: mean(getattr(row[name], c) for row in rows) for c in _COLUMNS}
+        name: {c: mean(getattr(row[name], c) for row in rows) for c in SCORE_NAMES}
         for name in scheme.evaluation_keys
     }
 

@@ -37,6 +37,7 @@ class TimeAccount:
         self._last = clock()
         self._seconds = dict.fromkeys(PARTS, 0.0)
         self._running: jax.Array | None = None
+        self._called: set[str] = set()
 
     def follow(self, result: jax.Array) -> None:
         """Take note of a result of the step that was given to the devices last."""
@@ -55,6 +56,15 @@ class TimeAccount:
         if part in ("device", "validating"):
             self.productive_seconds += now - self._last
         self._last = now
+
+    def mark_first(self, step: str) -> None:
+        """Count the time since the last mark as the host's if this is the first call of a step.
+
+        That call compiles the step, unless it was compiled before. Later calls mark nothing.
+        """
+        if step not in self._called:
+            self._called.add(step)
+            self.mark("host")
 
     def take_shares(self) -> dict[str, float]:
         """Return the share of each part since the last call, which sum to 1, and begin anew."""

@@ -11,7 +11,9 @@ from kitsjax.training_log import Row
 
 
 def score_validation(metrics: Sequence[Mapping[str, np.ndarray]], scheme: LabelScheme) -> Row:
-    """Compute the log's numbers of a validation.
+    """Compute the log's numbers of a validation: its loss and its pseudo-Dice, also by class.
+
+    A class that no true and no predicted voxel has is None, and is left out of the mean.
 
     Args:
         metrics: of each batch `loss`, its mean loss, and `counts` (class, 3), voxels that are true
@@ -20,11 +22,11 @@ def score_validation(metrics: Sequence[Mapping[str, np.ndarray]], scheme: LabelS
     """
     # Floats of 64 bits hold such sums exactly.
     total = np.asarray([each["counts"] for each in metrics], np.float64).sum(0)
-    by_class = {
-        f"pseudo_dice_{scheme.names[c]}": float(2 * hit / max(2 * hit + wrong + missed, 1))
-        for c, (hit, wrong, missed) in enumerate(total)
-        if c in scheme.foreground
-    }
+    by_class = {}
+    for c in scheme.foreground:
+        hit, wrong, missed = total[c]
+        size = 2 * hit + wrong + missed
+        by_class[f"pseudo_dice_{scheme.names[c]}"] = float(2 * hit / size) if size else None
     loss = float(np.mean([float(each["loss"]) for each in metrics]))
     dice = float(pseudo_dice(jnp.asarray(total, jnp.float32)))
     return {"validation_loss": loss, "pseudo_dice": dice, **by_class}

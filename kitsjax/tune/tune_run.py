@@ -14,6 +14,7 @@ from kitsjax.data.case import Case
 from kitsjax.data.folds import find_fold_folders
 from kitsjax.data.open_dataset import open_dataset
 from kitsjax.errors import InputError
+from kitsjax.evaluate.read_results import read_evaluation
 from kitsjax.failures import describe_failure
 from kitsjax.files import temporary_beside
 from kitsjax.infer.bundle import BUNDLE_NAME, read_bundle, save_bundle
@@ -55,8 +56,9 @@ class Tuned(NamedTuple):
 def tune_run(folder: str | Path, dataset: str = "", workers: int = 0) -> Tuned:
     """Choose the steps of post-processing for the models of a run, or of all its folds.
 
-    Each case is predicted by the model that did not see it. The steps that the models have already
-    stay, since the predictions have them behind them.
+    Each case is predicted by the model that did not see it. One without a score fails, since its
+    mask may be of an earlier model. The steps that the models have already stay, since the
+    predictions have them behind them.
 
     Args:
         folder: a run folder, or the folder of the folds' runs.
@@ -64,17 +66,19 @@ def tune_run(folder: str | Path, dataset: str = "", workers: int = 0) -> Tuned:
         workers: number of processes; 0: one a core.
 
     Raises:
-        InputError: there is no such run, a run is not finished, the models differ in their
-            post-processing, or no held-out case can be scored.
+        InputError: there is no such run, a run is not finished, its scores cannot be read, the
+            models differ in their post-processing, or no held-out case can be scored.
     """
     folder = Path(folder)
     records = _read_records(folder)
     present, scheme = _read_models(list(records))
-    jobs = [job for run, record in records.items() for job in _list_jobs(run, record, dataset)]
+    lists = [_list_jobs(run, record, dataset) for run, record in records.items()]
+    jobs = [job for jobs, _ in lists for job in jobs]
+    failures = [line for _, lines in lists for line in lines]
     choices = list_choices(present)
-    if not jobs:
+    if not jobs and not failures:
         raise InputError(f"{folder}: holds out no case, so there is nothing to choose by")
-    scored, failures = {}, []
+    scored = {}
     score = partial(score_choices, present, scheme)
     for (_, path), found in map_cases(score, jobs, workers, "post-processing"):
         if isinstance(found, InputError):
@@ -170,8 +174,15 @@ def _describe(settings: PredictSettings) -> str:
     return ", ".join(f"{name} = {value}" for name, value in steps.items()) or "none"
 
 
-def _list_jobs(run: Path, record: RunRecord, dataset: str) -> list[tuple[Case, Path]]:
-    """Pair the held-out cases of a run with their predictions."""
+def _list_jobs(
+    run: Path, record: RunRecord, dataset: str
+) -> tuple[list[tuple[Case, Path]], list[str]]:
+    """Pair the held-out cases of a run that have a score with their predictions.
+
+    Returns:
+        The pairs, and one line for each case without a score: if its prediction failed, its mask is
+        of an earlier model.
+    """
     settings = parse_stored_settings(record.settings, f"{run / RECORD_NAME}, its settings")
     root = dataset or settings.data.root
     found = open_dataset(root, settings.data.layout, complete=False).cases
@@ -180,4 +191,15 @@ def _list_jobs(run: Path, record: RunRecord, dataset: str) -> list[tuple[Case, P
         raise InputError(
             f"{root}: has no {min(lost)}, which {run} holds out; give the data set with --dataset"
         )
-    return [(cases[i], run / "predictions" / f"{i}.nii.gz") for i in record.held_out]
+    folder = run / "scores"
+    scored = read_evaluation(folder).case_ids if folder.exists() else []
+    jobs, unscored = [], []
+    for name in record.held_out:
+        if name in scored:
+            jobs.append((cases[name], run / "predictions" / f"{name}.nii.gz"))
+        else:
+            unscored.append(
+                f"{name}: has no score in {folder}, and is left out, since its mask may be of an "
+                "earlier model; mend what failed, and go on with the run: bin/train.py --resume"
+            )
+    return jobs, unscored

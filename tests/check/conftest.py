@@ -38,6 +38,6 @@ def examine(root, case_folder, tmp_path):
 
     def run():
         found = {case.folder: case for case in find_cases(root, images=False)}
-        return examine_case(found[case_folder], tmp_path / "output", KITS)
+        return examine_case(found[case_folder], tmp_path / "output", KITS, 1.99)
 
     return run

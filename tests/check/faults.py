@@ -77,6 +77,24 @@ def forget_orientation(folder):
     nib.save(plain, folder / LABEL)
 
 
+def move_voxels(folder, change):
+    """Change the affines of all files of a case alike."""
+    for path in folder.rglob("*.nii.gz"):
+        image = nib.load(path)
+        nib.save(nib.Nifti1Image(np.asarray(image.dataobj), change @ image.affine), path)
+
+
+def tilt_gantry(folder):
+    tilt = np.eye(4)
+    tilt[2, 1] = np.tan(np.radians(18.5))
+    move_voxels(folder, tilt)
+
+
+def remove_tumors(folder):
+    for path in (folder / ANNOTATIONS).glob("tumor_*"):
+        path.unlink()
+
+
 def copy_image(folder):
     shutil.copy(folder.with_name("case_00002") / IMAGE, folder / IMAGE)
 
@@ -90,7 +108,11 @@ FAULTS = {
         folder / LABEL, lambda label: set_voxel(label, (1, 2, 3), 7)
     ),
     "NaN": add_nan,
+    # Meters, without a unit.
+    "wrong spacing": lambda folder: move_voxels(folder, np.diag([1e-3, 1e-3, 1e-3, 1])),
+    "tilted axes": tilt_gantry,
     "empty label": lambda folder: edit(folder / LABEL, np.zeros_like),
+    "incomplete annotations": remove_tumors,
     "unsigned HU": lambda folder: edit(folder / IMAGE, lambda hu: (hu + 1024).astype(np.uint16)),
     "second phase": append_phase,
     "shifted HU": lambda folder: edit(folder / IMAGE, lambda hu: hu + np.int16(200)),

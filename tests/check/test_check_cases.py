@@ -82,10 +82,10 @@ def test_a_case_that_fails_ends_no_other(check, monkeypatch, tmp_path):
 
     examine = module.examine_case
 
-    def fail(case, folder, scheme):
+    def fail(case, **more):
         if case.seed == 2:
             raise MemoryError("no room")
-        return examine(case, folder, scheme)
+        return examine(case, **more)
 
     monkeypatch.setattr(module, "examine_case", fail)
     first, *rest = check()

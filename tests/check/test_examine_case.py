@@ -9,7 +9,8 @@ from kitsjax.labels import KITS
 
 ERRORS = {
     "unreadable case", "unreadable file", "missing file", "grid mismatch", "foreign labels", "NaN",
-    "empty label", "duplicated image", "unsigned HU",
+    "wrong spacing", "tilted axes", "empty label", "incomplete annotations", "duplicated image",
+    "unsigned HU",
 }  # fmt: skip
 
 
@@ -45,6 +46,9 @@ def test_a_fault_is_found_alone(examine, case_folder, name):
         ("grid mismatch", "imaging.nii.gz and aggregated_MAJ_seg.nii.gz: voxels lie up to"),
         ("foreign labels", "aggregated_MAJ_seg.nii.gz: label values 7 are not among 0, 1, 2, 3"),
         ("NaN", "imaging.nii.gz: 1 of"),
+        ("wrong spacing", "imaging.nii.gz: its spacing of 0.00"),
+        ("tilted axes", "imaging.nii.gz: its axes are 18.5 degrees off perpendicular"),
+        ("incomplete annotations", "segmentations: holds no tumor, though aggregated_MAJ_seg"),
         ("empty label", "aggregated_MAJ_seg.nii.gz: no voxel is labeled"),
         ("annotators disagree", "two annotations of tumor 1 is 0.3"),
         ("note on a file", "does not say how the patient lies"),
@@ -149,7 +153,7 @@ def test_a_folder_that_cannot_be_read(case_folder, root, tmp_path):
     from kitsjax.data.case import Case
 
     case = Case("case_00001", case_folder / IMAGE, case_folder / LABEL, problem="it is locked")
-    checked = examine_case(case, tmp_path, KITS)
+    checked = examine_case(case, tmp_path, KITS, 1.99)
     assert checked.findings == (("unreadable case", "it is locked"),)
     assert checked.grid is None
 
@@ -179,6 +183,6 @@ def test_missing_files_are_named_in_any_layout(tmp_path):
     from kitsjax.data.case import Case
 
     image, label = tmp_path / "images" / "a_0000.nii.gz", tmp_path / "labels" / "a.nii.gz"
-    checked = examine_case(Case("a", image, label, dataset=tmp_path), tmp_path, KITS)
+    checked = examine_case(Case("a", image, label, dataset=tmp_path), tmp_path, KITS, 1.99)
     texts = {found.text for found in checked.findings}
     assert texts == {"no a_0000.nii.gz; add it", "no a.nii.gz; add it"}

@@ -10,7 +10,7 @@ AFFINE = np.array([[0, 0, -1.5, 0], [0, -1.5, 0, 0], [-4.0, 0, 0, 0], [0, 0, 0, 
 
 
 def write_case(root, number, shape=(10, 24, 24), edit=None, annotations=0):
-    """Write noise with a box of kidney and tumor, after `edit`, and annotations of the kidney."""
+    """Write noise with a box of kidney and tumor, after `edit`, and annotations of both."""
     rng = np.random.default_rng(number)
     image = rng.normal(40, 100, shape).astype(np.float32)
     label = np.zeros(shape, np.uint8)
@@ -23,8 +23,9 @@ def write_case(root, number, shape=(10, 24, 24), edit=None, annotations=0):
     nib.save(nib.Nifti1Image(label, AFFINE), folder / "aggregated_MAJ_seg.nii.gz")
     for annotation in range(1, annotations + 1):
         (folder / "segmentations").mkdir(exist_ok=True)
-        name = f"segmentations/kidney_instance-1_annotation-{annotation}.nii.gz"
-        nib.save(nib.Nifti1Image((label > 0).astype(np.uint8), AFFINE), folder / name)
+        for kind, mask in (("kidney", label > 0), ("tumor", label == 2)):
+            name = f"segmentations/{kind}_instance-1_annotation-{annotation}.nii.gz"
+            nib.save(nib.Nifti1Image(mask.astype(np.uint8), AFFINE), folder / name)
     return folder
 
 

@@ -47,7 +47,7 @@ def test_stamp_is_that_of_the_cases_own_files(tmp_path):
         assert after.case_id == "case_00000"
         shutil.copystat(copy.folder / path.name, path)
         assert locate_case(case, tmp_path).folder == before.folder
-    (annotation,) = case.annotations.iterdir()
+    annotation = next(case.annotations.iterdir())
     os.utime(annotation)
     after = locate_case(case, tmp_path, annotations=True)
     assert after.folder == before.folder

@@ -8,6 +8,7 @@ from typing import get_args
 import pytest
 from layouts import (
     CONVERT,
+    NAMES,
     put,
     to_decathlon,
     to_kits,
@@ -428,7 +429,11 @@ def test_settings_and_data_set_agree_on_labels(converted):
     assert resolve_scheme(LabelSettings(), found) == found.scheme
     same = LabelSettings(names=("liver",), ignore=True, lesions=("liver",))
     assert resolve_scheme(same, found).lesions == (1,)
-    for other in (LabelSettings(names=("liver",)), LabelSettings(names=("spleen",), ignore=True)):
+    for other in (
+        LabelSettings(names=("liver",)), LabelSettings(names=("spleen",), ignore=True),
+        # A text of all names would be the same.
+        LabelSettings(names=("liver, ignore",)),
+    ):  # fmt: skip
         message = refusal(resolve_scheme, other, found)
         assert message.startswith(f"{root}: its dataset.json names the labels liver, ignore, and ")
         assert f"[labels] names {', '.join(other.names)}" in message

@@ -1,6 +1,7 @@
 """The stream of batches: the same whatever the threads, hosts and resumes, and its labels."""
 
 import math
+import threading
 from itertools import islice, product
 
 import numpy as np
@@ -42,6 +43,25 @@ def test_shapes_types_and_indices(cases):
 
 def test_threads_do_not_change_the_batches(cases):
     assert same(take(cases, 6, threads=1), take(cases, 6, threads=8))
+
+
+def test_a_batch_may_be_one_patch(cases):
+    single = take(cases, 8, batch_size=1)
+    assert [batch["index"].tolist() for batch in single] == [[n] for n in range(8)]
+
+
+def test_all_threads_read_at_once(cases, monkeypatch):
+    """Also with fewer batches in advance: each waits for all others at its first patch."""
+    settings = SamplingSettings(patch_shape=PATCH, batch_size=1, threads=6, prefetch=1)
+    own, others = threading.local(), threading.Barrier(settings.threads, timeout=30)
+
+    def read(*arguments):
+        if not hasattr(own, "met"):
+            own.met = others.wait()
+        return read_patch(*arguments)
+
+    monkeypatch.setattr("kitsjax.data.pipeline.read_patch", read)
+    next(batches(cases, settings, OVERSIZED, preprocess=AS_THEY_ARE, seed=7))
 
 
 NUMBERS = (3000.0, 9000.0, 5000.0, 700.0)

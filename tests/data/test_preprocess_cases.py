@@ -62,10 +62,10 @@ def test_annotations_follow_their_files(tmp_path):
     ours = fewer.cases["case_00001"]
     new = set(made_at(folder)) - set(added)
     assert {name.parent for name in new} == {ours.annotations.relative_to(folder)}
-    (kidney,) = load_instances(ours.annotations)
+    kidney, _ = load_instances(ours.annotations)
     assert kidney.annotations == (1,)
     # A run that reads the annotations as they were goes on reading them.
-    (kidney,) = load_instances(report.cases["case_00001"].annotations)
+    kidney, _ = load_instances(report.cases["case_00001"].annotations)
     assert kidney.annotations == (1, 2)
 
 
@@ -211,6 +211,20 @@ def test_case_without_annotations_fails_early(tmp_path):
     assert message.startswith(f"{cases[0].folder}: has no individual annotations")
     assert "data.label_source=majority" in message
     assert [p.name[:10] for p in folder.iterdir()] == ["case_00001"]
+
+
+@pytest.mark.usefixtures("in_process")
+def test_annotations_without_a_class_fail(tmp_path):
+    """Half a copy would teach tumors as kidney; the majority label is there all the same."""
+    folder = write_case(tmp_path / "raw", 0, annotations=2)
+    for path in folder.glob("segmentations/tumor_*"):
+        path.unlink()
+    cases, out = find_cases(tmp_path / "raw"), tmp_path / "out"
+    ((case_id, message),) = preprocess_cases(cases, out, SETTINGS, annotations=True).failures
+    assert case_id == "case_00000"
+    words = "holds no tumor, though aggregated_MAJ_seg.nii.gz does; get its files again"
+    assert message == f"{folder / 'segmentations'}: {words}"
+    assert preprocess_cases(cases, out, SETTINGS).failures == []
 
 
 def shrink(image, label):

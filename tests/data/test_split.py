@@ -31,6 +31,12 @@ def test_split_file_round_trip(tmp_path):
     assert read_split(path, IDS) == split
 
 
+def test_a_byte_order_mark_is_no_split(tmp_path):
+    path = tmp_path / "split.json"
+    path.write_text('{"train": ["case_00001"], "held_out": []}', encoding="utf-8-sig")
+    assert read_split(path).train == ("case_00001",)
+
+
 @pytest.mark.parametrize(
     ("tree", "problem"),
     [

@@ -51,6 +51,15 @@ def test_stored_instances_come_back_memory_mapped(tmp_path, count):
     assert len(load_instances(tmp_path / "annotations")) == count
 
 
-def test_missing_annotations_are_named(tmp_path):
-    with pytest.raises(InputError, match="none: no such annotations"):
-        load_instances(tmp_path / "none")
+@pytest.mark.parametrize("content", ["", "[", "[]", "{}", '{"instances": null}', None])
+def test_damaged_instances_are_named(tmp_path, content):
+    """Also while a run trains, where the record or the whole folder may vanish."""
+    folder = tmp_path / "annotations"
+    with pytest.raises(InputError, match=r"annotations/masks.npy: cannot be read .*makes it again"):
+        load_instances(folder)
+    write_instances(folder, random_instances(np.random.default_rng(1), (9, 8, 7)))
+    load_instances(folder)
+    record = folder / "instances.json"
+    record.unlink() if content is None else record.write_text(content)
+    with pytest.raises(InputError, match=r"instances.json: cannot be read .*makes it again"):
+        load_instances(folder)

@@ -7,7 +7,7 @@ import pytest
 from dicom_files import new_dataset, positions, random_hu, write_enhanced, write_series
 from nifti_files import refusal
 from pydicom import dcmread
-from pydicom.uid import EncapsulatedPDFStorage
+from pydicom.uid import CTImageStorage, EncapsulatedPDFStorage, RawDataStorage
 
 from kitsjax import read_volume
 from kitsjax.dicom.cases import find_dicom
@@ -112,6 +112,46 @@ def test_other_objects_are_no_series(tmp_path):
     (tmp_path / "ct" / "report").rename(only / "report")
     assert refusal(find_dicom, only).endswith("no images in its 1 DICOM files; give a CT series")
     assert find_dicom(tmp_path / "absent") == []
+
+
+def test_raw_data_beside_a_ct_is_passed_over(tmp_path, caplog):
+    """It has modality CT and no pixels; a CT whose header is cut short is damaged."""
+    for name in ("A", "B"):
+        write_series(tmp_path / name, uid=name, StudyInstanceUID=f"1.{ord(name)}")
+    raw = new_dataset(RawDataStorage, "raw", "raw")
+    raw.preamble, raw.file_meta.MediaStorageSOPClassUID = bytes(128), RawDataStorage
+    raw.save_as(tmp_path / "raw.dcm")
+    for name in ("dicomdir", "DICOMDIR"):
+        (tmp_path / name).write_bytes(bytes(128) + b"DICM")
+    assert [name for _, name in find_dicom(tmp_path)] == ["A", "B"]
+    assert not caplog.messages
+    for storage in (CTImageStorage, ""):
+        raw.file_meta.MediaStorageSOPClassUID = raw.SOPClassUID = storage
+        raw.save_as(tmp_path / "raw.dcm")
+        assert len(find_dicom(tmp_path)) == 3
+
+
+def test_a_file_keeps_what_is_no_suffix(tmp_path):
+    """Names are often UIDs, of which the last number tells one image from another."""
+    names = {"1.2.840.5": "1.2.840.5", "1.2.840.6": "1.2.840.6", "ct.1.IMA": "ct.1",
+             "b.Dicom": "b", ".dcm": ".dcm"}  # fmt: skip
+    for name, expected in names.items():
+        path = write_enhanced(tmp_path / name)
+        assert [case for _, case in find_dicom(path)] == [expected]
+
+
+def test_a_file_without_frames_is_left_out(tmp_path, caplog):
+    """The list of its frames is there, but empty."""
+    path = write_enhanced(tmp_path / "in" / "ct.dcm")
+    dataset = dcmread(path)
+    dataset.PerFrameFunctionalGroupsSequence = []
+    dataset.save_as(path)
+    assert "its images are without frames; give a CT" in refusal(read_volume, path)
+    write_series(path.parent, SeriesNumber=3)
+    assert chosen(path.parent, "3") == [("Abdomen", "in")]
+    assert f'{path.parent}: series 2: "Abdomen", kernel Br38f, 1 image, without frames' in (
+        caplog.messages
+    )
 
 
 def test_one_slice_is_no_volume(tmp_path):

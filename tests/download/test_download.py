@@ -228,6 +228,15 @@ def test_unreadable_case_ends_no_other(mode, user_folder, kits21, client):
     assert done.new == 4
 
 
+def test_a_case_not_to_be_written_ends_no_other(user_folder, kits21, client):
+    (user_folder / "case_00001").mkdir(mode=0o500)
+    done = get(user_folder, kits21, client)
+    lines = done.describe_failures()
+    assert len(lines) == 2
+    assert all("(Permission denied); make its folder writable" in line for line in lines)
+    assert done.new == 4
+
+
 def test_unreachable_host_makes_one_line(tmp_path, server, kits21):
     address = server.server_address
     server.shutdown()

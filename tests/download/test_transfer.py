@@ -1,11 +1,14 @@
 """One file over a server that fails in every way: what arrives is whole, or nothing is there."""
 
+import errno
 import hashlib
+import os
 
 import nibabel as nib
 import numpy as np
 import pytest
 import served
+from nifti_files import refusal
 from served import cut, hang, hang_within, other_bytes, other_range, page, redirect, status
 
 from kitsjax.download.client import Client
@@ -308,14 +311,40 @@ def test_host_that_has_answered_gets_all_tries(server, waits):
     assert len(waits) == 5
 
 
-def test_full_disk_is_told_as_such(client, server, path):
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
+def test_full_disk_is_told_as_such(number, client, server, path, waits):
     """A refusal of the disk is no fault of the network: it is not tried again."""
+    server.add("/a", BODY)
+
+    def fill(count):
+        raise OSError(number, os.strerror(number))
+
+    with pytest.raises(DiskError, match=r"cannot write \(.*; free the disk"):
+        get(client, server, path, report=fill)
+    assert waits == []
+
+
+def test_what_is_in_the_way_is_told(client, server, path, waits):
+    """It is no fault of the disk, so other files can be written."""
     server.add("/a", BODY)
     remote = client.describe(f"{server.url}/a")
     path.parent.mkdir()
     partial_path(path, remote).mkdir()
-    with pytest.raises(DiskError, match="cannot write"):
-        fetch(client, remote, path)
+    message = refusal(fetch, client, remote, path)
+    assert message.endswith("(Is a directory); make its folder writable, or move it away")
+    assert waits == []
+
+
+def test_a_file_that_appears_meanwhile_stays(client, server, path):
+    server.add("/a", BODY)
+
+    def put(count):
+        path.write_bytes(b"the user's")
+
+    message = refusal(get, client, server, path, report=put)
+    assert message == f"{path}: appeared during the download and stays; run it again"
+    assert path.read_bytes() == b"the user's"
+    assert list(path.parent.iterdir()) == [path]
 
 
 def test_stopped_client_asks_no_more(client, server):

@@ -17,9 +17,9 @@ def dataset(tmp_path):
 
 @pytest.fixture
 def check(run_here, dataset, tmp_path):
-    def run():
+    def run(*more):
         return run_here(
-            "check", "--dataset", dataset, "--output", tmp_path / "check", "--workers", 1
+            "check", "--dataset", dataset, "--output", tmp_path / "check", "--workers", 1, *more
         )
 
     return run
@@ -55,6 +55,14 @@ def test_a_warning_gives_status_0(check, dataset):
     assert done.returncode == 0
     assert "\ncase_00001  -       note on a file\n" in done.stdout
     assert "passed over" not in done.stderr
+
+
+def test_a_spacing_that_training_refuses(check, tmp_path):
+    """It depends on the configuration: at 0.1 mm the phantom would fill all memory."""
+    (tmp_path / "fine.toml").write_text("[preprocess]\nspacing_mm = 0.1\n")
+    done = check("--config", tmp_path / "fine.toml")
+    assert done.returncode == 1
+    assert done.stdout.count("  wrong spacing  -\n") == 3
 
 
 def test_nothing_to_check_gives_status_2(run_here, tmp_path):

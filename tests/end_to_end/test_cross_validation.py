@@ -1,8 +1,5 @@
 """Cross-validation as a user runs it: two folds of the tiny run, their results and their models."""
 
-import json
-import os
-
 import nibabel
 import numpy as np
 import pytest
@@ -117,10 +114,14 @@ def test_the_folds_predict_together(folder, tmp_path):
     np.testing.assert_allclose(both, np.mean(alone, 0), atol=1e-5)
 
 
-def test_post_processing_by_all_folds(folder):
-    done = run("postprocess", "--run", folder / "run", "--workers", "1")
+def test_too_few_cases_choose_no_step(folder):
+    """Nothing is stored then, though it is asked for."""
+    models = sorted((folder / "run").glob("fold_*/model.safetensors"))
+    before = [path.read_bytes() for path in models]
+    assert len(before) == 2
+    done = run("postprocess", "--run", folder / "run", "--workers", "1", "--apply")
     assert done.returncode == 0, done.stderr
     assert "tried on 3 held-out cases" in done.stdout
-    assert os.listdir(folder / "run" / "fold_0")
-    settings = json.dumps((folder / "run" / "fold_0" / "settings.toml").read_text())
-    assert "fold = 0" in settings
+    assert "no step is chosen: 3 cases are too few to tell from chance" in done.stdout
+    assert [path.read_bytes() for path in models] == before
+    assert [read_record(path.parent).stage for path in models] == ["finished"] * 2

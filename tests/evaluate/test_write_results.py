@@ -1,5 +1,7 @@
 """The files of an evaluation: KiTS21's own tables, and what stands in the way of writing."""
 
+import os
+
 import pytest
 
 from kitsjax.errors import InputError
@@ -43,6 +45,14 @@ def test_two_evaluations_are_not_mixed(tmp_path, evaluation):
         write_evaluation(tmp_path, evaluation)
     with pytest.raises(InputError, match=r"holds no evaluation\.json"):
         read_evaluation(tmp_path)
+
+
+def test_half_files_of_killed_processes_go(tmp_path, evaluation):
+    leftover = tmp_path / ".host-0-1-01234567.partial.scores.csv"
+    leftover.touch()
+    os.utime(leftover, (1, 1))
+    write_evaluation(tmp_path, evaluation)
+    assert not leftover.exists()
 
 
 def test_nothing_is_half_written(tmp_path, evaluation):

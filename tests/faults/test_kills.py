@@ -57,8 +57,6 @@ def finish(folder, cache, processes):
     for process, _ in started:
         process.join(60)
     assert [process.exitcode for process, _ in started] == [0] * processes
-    # Every host has the same parameters.
-    assert len({each[-1] for each in messages}) == 1
     return messages[0]
 
 

@@ -71,8 +71,9 @@ def _train_together(folder, cache, run, pipe):
     def work(_):
         connect_devices()
         loop = TrainingLoop(make_settings(), Path(folder), [], [])
-        best, _ = loop.fit(lambda settings, *_: open_streams(loop, pipe))
-        leaves = jax.tree.leaves(best)
+        best = loop.fit(lambda settings, *_: open_streams(loop, pipe))
+        # The first process alone has them.
+        leaves = jax.tree.leaves(best[0] if best else ())
         digest = hashlib.sha256(b"".join(np.asarray(leaf).tobytes() for leaf in leaves))
         pipe.send(("done", digest.hexdigest()))
 

@@ -83,6 +83,16 @@ def test_offsets_within_the_header_are_refused(tmp_path, value):
     assert message.startswith(f"{path}: vox_offset {value:g} is not a byte after the header")
 
 
+@pytest.mark.parametrize(("kind", "size"), [(nib.Nifti1Image, 347), (nib.Nifti2Image, 539)])
+def test_a_header_cut_short_is_refused(tmp_path, kind, size):
+    path = save(tmp_path / "image.nii", canonical_array(), kind=kind)
+    path.write_bytes(path.read_bytes()[:size])
+    for read in (read_volume, read_grid, read_label):
+        assert refusal(read, path) == (
+            f"{path}: not a readable NIfTI file (cut short); give a complete .nii.gz"
+        )
+
+
 def test_voxels_may_begin_later(tmp_path):
     path = save(tmp_path / "image.nii", canonical_array())
     content = path.read_bytes()

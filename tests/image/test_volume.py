@@ -4,6 +4,7 @@ import itertools
 import math
 import re
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from nifti_files import (
@@ -147,6 +148,8 @@ def test_a_straight_voxel_is_the_product_of_edges():
         (None, (1, 1, 1), "not as NoneType"),
         (np.zeros(SHAPE, complex), (1, 1, 1), "real numbers, not complex128"),
         (np.zeros(SHAPE, object), (1, 1, 1), "real numbers, not object"),
+        (np.zeros(SHAPE, "u1,u1,u1"), (1, 1, 1), "real numbers, not .*u1"),
+        (np.zeros(SHAPE, jnp.float8_e4m3fn), (1, 1, 1), "real numbers, not float8_e4m3fn"),
         (np.zeros(SHAPE), None, "three positive lengths .* not None"),
         (np.zeros(SHAPE), 3.0, "three positive lengths .* not 3.0"),
         (np.zeros(SHAPE), (1, "a", 1), "three positive lengths"),

@@ -1,5 +1,6 @@
 """Writing NIfTI: the layout of the reference header, and nothing half written."""
 
+import jax.numpy as jnp
 import nibabel as nib
 import numpy as np
 import pytest
@@ -137,6 +138,7 @@ def test_types_that_are_not_written(tmp_path, dtype):
         (np.array([0, 2**64 - 1], np.uint64), "uint64"),
         (np.array([0, 0.1]), "float32"),
         (np.array([0, 0.1], ">f4"), "float32"),
+        (np.array([0, 0.1], jnp.bfloat16), "float32"),
     ],
 )
 def test_a_type_is_chosen_that_holds_the_values(tmp_path, values, stored):

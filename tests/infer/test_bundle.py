@@ -116,6 +116,24 @@ def test_a_model_is_a_pytree_of_its_parameters(bundle, params):
     )
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_is_not_finite_is_refused(params, small_settings, tmp_path, monkeypatch, value):
+    """Its masks would be empty, and look whole. It is neither written nor read."""
+    path = tmp_path / BUNDLE_NAME
+    broken = jax.tree.map(np.copy, params)
+    broken["head_0"]["bias"][1] = value
+    expected = f"{path}: head_0/bias holds NaN or infinite values; train the model again"
+    with pytest.raises(InputError) as refused:
+        save_bundle(path, broken, small_settings, {})
+    assert (str(refused.value), path.exists()) == (expected, False)
+    with monkeypatch.context() as patch:
+        patch.setattr(bundle_module, "find_not_finite", lambda tensors: "")
+        save_bundle(path, broken, small_settings, {})
+    with pytest.raises(InputError) as refused:
+        load_model(path)
+    assert str(refused.value) == expected
+
+
 def test_a_run_folder_needs_a_model_file(bundle, small_settings, tmp_path):
     assert read_bundle(bundle.parent).settings == small_settings
     (tmp_path / "empty").mkdir()

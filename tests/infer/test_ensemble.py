@@ -19,7 +19,7 @@ from kitsjax.errors import InputError
 from kitsjax.image.volume import make_volume
 from kitsjax.image.write_nifti import write_volume
 from kitsjax.infer.bundle import save_bundle
-from kitsjax.infer.ensemble import find_models, load_ensemble
+from kitsjax.infer.ensemble import find_models, load_ensemble, read_ensemble
 from kitsjax.infer.export import export_model
 from kitsjax.infer.predict import predict_label, probabilities, segment
 from kitsjax.infer.predict_files import predict_files
@@ -124,3 +124,23 @@ def test_the_models_of_folds_are_found(small_models, small_settings, tmp_path, c
     for missing in (folder / "fold_3", tmp_path / "none"):
         with pytest.raises(InputError, match=str(missing)):
             load_ensemble(missing)
+
+
+def test_other_settings_of_prediction_are_told(small_models, small_settings, tmp_path, caplog):
+    """Once, whatever else differs; what --set makes equal does not, nor how it is computed."""
+    updates = ({}, {"batch_size": 7, "bucket": 8}, {"mirror": True, "largest_components": 2}, {})
+    paths = [tmp_path / f"{n}.safetensors" for n in range(len(updates))]
+    for path, update in zip(paths, updates, strict=True):
+        predict = small_settings.predict.model_copy(update=update)
+        settings = small_settings.model_copy(update={"predict": predict})
+        save_bundle(path, small_models[0].params, settings, {})
+    load_ensemble(*paths[:2])
+    read = read_ensemble(paths, ["predict.mirror=false", "predict.largest_components=1"])
+    assert {bundle.settings.predict.largest_components for bundle in read} == {1}
+    assert caplog.messages == []
+    models = load_ensemble(*paths)
+    assert [model.predict.mirror for model in models] == [False, False, True, False]
+    assert caplog.messages == [
+        f"{paths[2]}: its predict.mirror is True, but False of the first model, {paths[0]}, holds "
+        "for all; give the model first whose [predict] is to hold"
+    ]

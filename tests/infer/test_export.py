@@ -1,8 +1,10 @@
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 from hashlib import sha256
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -12,6 +14,8 @@ from threshold_model import threshold_model
 from kitsjax.infer.export import PLATFORMS, export_model, save_exported_model
 from kitsjax.infer.predict import predict_label
 from kitsjax.infer.trained_model import stack_models
+
+ROOT = Path(__file__).parents[2]
 
 WITHOUT_KITSJAX = """
 import sys
@@ -77,3 +81,13 @@ def test_padding_is_cut_off_at_the_right_place():
     for shape in [(3, 15, 16), (17, 33, 1), (40, 16, 25)]:
         image = np.random.default_rng(3).normal(1.5, 1, shape).astype(np.float32)
         np.testing.assert_array_equal(exported.call(image), np.where(image > 1.5, 2, 0))
+
+
+def test_no_device_is_one_line(tmp_path):
+    command = [sys.executable, ROOT / "bin" / "export.py", "--model", "synthetic"]
+    command += ["--format", "stablehlo", "--output", tmp_path]
+    environment = os.environ | {"JAX_PLATFORMS": "nonsense"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    assert "JAX finds no device for JAX_PLATFORMS='nonsense'" in done.stderr
+    assert done.stderr.count("\n") == 1

@@ -183,6 +183,42 @@ def test_nrrd_and_metaimage_are_inputs(tmp_path):
     ]  # fmt: skip
 
 
+def test_a_stray_image_hides_no_case(tmp_path, caplog):
+    """It is one more CT, named after the folder; its label is none."""
+    root = tmp_path / "kits21"
+    for name in ("case_00000", "case_00001", "."):
+        (root / name).mkdir(parents=True, exist_ok=True)
+        for file in ("imaging.nii.gz", "Segmentation.nii.gz"):
+            (root / name / file).touch()
+    found = find_inputs(root, tmp_path / "out")
+    assert [target.name for _, target in found] == [
+        "case_00000.nii.gz", "case_00001.nii.gz", "kits21.nii.gz",
+    ]  # fmt: skip
+    assert caplog.messages == [f"{root}: passed over 1 file: Segmentation.nii.gz"]
+
+
+def test_a_stray_image_hides_no_other_image(tmp_path, monkeypatch):
+    """Unless its folder is named like a case, or holds only its label and its mask."""
+    for name in ("flat", "case_00001"):
+        (tmp_path / name).mkdir()
+        for file in ("imaging.nii.gz", "aggregated_AND_seg.nii.gz", f"{name}.nii.gz",
+                     f"{name}_probabilities.nii.gz"):  # fmt: skip
+            (tmp_path / name / file).touch()
+        assert len(find_inputs(tmp_path / name, tmp_path / "out")) == 1
+        (tmp_path / name / "b.nrrd").touch()
+    assert [target.name for _, target in find_inputs(tmp_path / "flat", tmp_path / "out")] == [
+        "b.nii.gz", "flat.nii.gz",
+    ]  # fmt: skip
+    monkeypatch.chdir(tmp_path / "case_00001")
+    assert len(find_inputs(".", tmp_path / "out")) == 1
+
+
+def test_an_image_at_the_root_has_a_name(tmp_path, monkeypatch):
+    monkeypatch.setattr(os.path, "lexists", lambda path: True)
+    ((_, target),) = find_inputs("/imaging.nii.gz", tmp_path)
+    assert target == tmp_path / "imaging.nii.gz"
+
+
 @pytest.mark.parametrize("given", ["case_00001", "."])
 def test_two_images_of_a_case_are_told(tmp_path, given):
     """One may be the corrected scan; which one is the user's to say."""

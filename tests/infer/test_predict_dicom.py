@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -150,6 +151,28 @@ def test_continue_keeps_masks_of_dicom(studies, tmp_path, caplog):
     dataset.save_as(path)
     assert predict_files(threshold_model(), files, keep_current=True) == []
     assert mask.stat().st_ino != before
+
+
+def test_what_is_of_an_older_mask_is_told(studies, tmp_path, caplog):
+    """Probabilities and DICOM SEG of another model stay, and a note names them."""
+    files, out = find_inputs(studies / "a", tmp_path / "out"), tmp_path / "out"
+    model, both = threshold_model(), {"probabilities": True, "dicom_seg": True}
+    other = replace(model, params={"cut": model.params["cut"] + 1})
+    assert predict_files(model, files, **both) == []
+    # The same mask once more.
+    assert predict_files(model, files) == []
+    assert not [message for message in caplog.messages if "is not of the new" in message]
+    assert predict_files(other, files) == []
+    notes = [message for message in caplog.messages if "is not of the new" in message]
+    assert notes == [
+        f"{out / name}: is not of the new mask beside it; remove it, or predict with {option}"
+        for name, option in (
+            ("a_probabilities.nii.gz", "--probabilities"), ("a.seg.dcm", "--dicom-seg"),
+        )
+    ]  # fmt: skip
+    caplog.clear()
+    assert predict_files(other, files, **both) == []
+    assert not [message for message in caplog.messages if "is not of the new" in message]
 
 
 def test_continue_sees_another_series(tmp_path):

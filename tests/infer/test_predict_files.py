@@ -6,6 +6,8 @@ import sys
 import time
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import nibabel
 import numpy as np
 import pytest
@@ -121,6 +123,30 @@ def test_no_exception_takes_other_files_along(cts, tmp_path, monkeypatch, where)
     assert line == f"{path}: KeyError: 'no such unit'; the full traceback is in {log}"
     assert {p.name for p in out.iterdir()} == {"a.nii.gz", "c.nii.gz", "errors.log"}
     assert "in failing" in log.read_text()
+
+
+def test_lack_of_memory_names_what_needs_less(cts, tmp_path, monkeypatch):
+    """It is no error of the program; another error of JAX still is one."""
+    message = "RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.\nBFC arena"
+
+    def failing(*args, **kwargs):
+        raise jax.errors.JaxRuntimeError(message)
+
+    monkeypatch.setattr("kitsjax.infer.window_program.predict_windows", failing)
+    files, log = find_inputs(cts, tmp_path / "out"), tmp_path / "out" / "errors.log"
+    for path, line in predict_files(threshold_model(), files):
+        assert line == (
+            f"{path}: the device is out of memory (RESOURCE_EXHAUSTED: Out of memory allocating 9 "
+            "bytes.); set predict.batch_size=1, a smaller predict.bucket or, on a CPU, "
+            "run.cpu_devices=1"
+        )
+    assert not log.exists()
+    message = "INTERNAL: broken"
+    failures = predict_files(threshold_model(), files)
+    assert len(failures) == 3
+    assert all(
+        line.endswith(f"INTERNAL: broken; the full traceback is in {log}") for _, line in failures
+    )
 
 
 def test_destinations_are_tested_before_reading(cts, tmp_path, monkeypatch):
@@ -251,6 +277,33 @@ def test_continue_sees_another_model(cts, tmp_path, predicted, make_model, updat
     predict_files(make_model(), files, settings, keep_current=True)
     assert sorted(predicted) == ["a", "b", "c"]
     predict_files(make_model(), files, settings, keep_current=True)
+    assert sorted(predicted) == ["a", "b", "c"]
+
+
+def test_a_new_format_is_predicted_again(cts, tmp_path, predicted, monkeypatch):
+    """A version of kitsjax that makes other voxels keeps no mask of an older one."""
+    model, files = threshold_model(), find_inputs(cts, tmp_path / "out")
+    predict_files(model, files)
+    predicted.clear()
+    monkeypatch.setattr("kitsjax.infer.current_masks.FORMAT", 2)
+    predict_files(model, files, keep_current=True)
+    assert sorted(predicted) == ["a", "b", "c"]
+
+
+def test_continue_overlooks_how_it_is_computed(cts, tmp_path, predicted):
+    model, files = threshold_model(), find_inputs(cts, tmp_path / "out")
+    predict_files(model, files)
+    predicted.clear()
+    for update in ({"batch_size": 3}, {"bucket": 32}):
+        settings = model.predict.model_copy(update=update)
+        predict_files(model, files, settings, keep_current=True)
+    portable, half = (
+        dataclasses.replace(model, network=model.network.clone(**change))
+        for change in ({"implementation": "portable"}, {"dtype": jnp.dtype("bfloat16")})
+    )
+    predict_files(portable, files, keep_current=True)
+    assert predicted == []
+    predict_files(half, files, keep_current=True)
     assert sorted(predicted) == ["a", "b", "c"]
 
 

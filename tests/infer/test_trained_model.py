@@ -35,6 +35,18 @@ def test_models_that_differ_make_no_ensemble(small_models):
         stack_models([model, "runs/phantom"])
 
 
+def test_parameters_that_are_not_finite(small_models):
+    """They would find nothing; under jit no value is known, and none is asked for."""
+    model = small_models[1]
+    params = {**model.params, "head_0": dict(model.params["head_0"])}
+    params["head_0"]["bias"] = params["head_0"]["bias"].at[1].set(np.nan)
+    broken = dataclasses.replace(model, params=params)
+    with pytest.raises(InputError, match="model 2: its parameter head_0/bias holds NaN"):
+        stack_models([small_models[0], broken])
+    stacked = jax.jit(lambda model: stack_models(model).params)(broken)
+    assert np.isnan(stacked["head_0"]["bias"]).sum() == 1
+
+
 def test_folds_of_other_machines_are_an_ensemble(small_models):
     """What may change when a run is resumed changes no number but in its last digits."""
     model = small_models[0]

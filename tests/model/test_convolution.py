@@ -1,15 +1,18 @@
 """Every implementation of the convolutions against the definition, and against each other."""
 
 from functools import cache
+from typing import get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kitsjax.model.convolution import IMPLEMENTATIONS, convolve
+from kitsjax.model.convolution import Implementation, convolve
 from kitsjax.model.planar import WINOGRAD_CHANNELS, XLA_GRADIENT_CHANNELS
 from kitsjax.model.planes import SMALL_DEPTH
+
+IMPLEMENTATIONS = get_args(Implementation)
 
 # The input's shape and the output's channels: odd and single planes, and channels on all sides of
 # the limits between methods.

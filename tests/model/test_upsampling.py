@@ -1,16 +1,18 @@
 """Upsampling in every implementation, and its merger with the convolution, against definitions."""
 
 from functools import cache, partial
+from typing import get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kitsjax.model.convolution import IMPLEMENTATIONS
+from kitsjax.model.convolution import Implementation
 from kitsjax.model.decoder import DecoderInput, convolve_decoder, convolve_merged
 from kitsjax.model.upsampling import upsample
 
+IMPLEMENTATIONS = get_args(Implementation)
 SHAPE, FEATURES = (2, 3, 2, 4, 5), 3
 
 

@@ -235,6 +235,14 @@ def test_another_phantom_or_other_data_is_refused(root, tmp_path):
         make_phantom(tmp_path / "photo.jpg" / "data", 1, MATRIX, progress=False)
 
 
+def test_a_case_without_its_record_is_named(root, tmp_path):
+    shutil.copytree(root, tmp_path / "data")
+    record = tmp_path / "data" / "case_00001" / "phantom.json"
+    record.unlink()
+    with pytest.raises(InputError, match=f"^{record}: cannot read the record .*; remove"):
+        make_phantom(tmp_path / "data", 3, MATRIX, seed=5, workers=1, progress=False)
+
+
 def test_records_without_a_domain_are_plain(root, tmp_path):
     """Earlier versions knew one domain and did not name it."""
     shutil.copytree(root, tmp_path / "data")

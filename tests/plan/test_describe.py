@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from kitsjax.plan.chips import GIB, Chip
+from kitsjax.plan.chips import CHIPS, GIB, Chip
 from kitsjax.plan.cost import Cost
 from kitsjax.plan.describe import describe_plan, describe_run
 from kitsjax.plan.forecast import CT_SHAPE, Forecast
@@ -89,6 +89,14 @@ def test_advice_can_be_followed():
     four = TINY.model_copy(update={"sampling": even, "train": twice})
     assert "such devices" not in describe_plan(replace(LARGE, device_count=2), four)
     assert "2 such devices" in describe_plan(replace(LARGE, device_count=1), four)
+
+
+@pytest.mark.parametrize(("share", "told"), [(0.75, True), (0.95, False)])
+def test_more_of_a_gpu_is_told_unless_taken(share, told):
+    chip = CHIPS["NVIDIA H100 80GB HBM3"]
+    needed = Cost(2e12, 1e9, {"activations and temporary": 1e12})
+    found = replace(make_forecast(needed), chip=chip, device_memory_bytes=share * chip.memory_bytes)
+    assert ("XLA_CLIENT_MEM_FRACTION=0.95 in the env" in describe_plan(found, TINY)) == told
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,20 @@ from types import SimpleNamespace
 import jax
 import pytest
 
+from kitsjax.errors import InputError
 from kitsjax.plan import cost
 from kitsjax.plan.chips import CHIPS
 from kitsjax.plan.cost import count_work
-from kitsjax.plan.forecast import Forecast, _find_memory, forecast
+from kitsjax.plan.forecast import (
+    SHARE_VARIABLES,
+    Forecast,
+    _complete_labels,
+    _find_memory,
+    forecast,
+)
 from kitsjax.settings import (
     AugmentSettings,
+    DataSettings,
     NetworkSettings,
     PredictSettings,
     RunSettings,
@@ -105,6 +113,33 @@ def test_operations_are_counted_where_xla_cannot(found, monkeypatch):
     assert math.isnan(counted.predict.bytes_moved)
 
 
+def test_a_data_set_that_cannot_be_opened(tmp_path):
+    """Its labels say how many outputs the network has. One that is not here is not needed."""
+    here = DataSettings(root=str(tmp_path))
+    with pytest.raises(InputError, match="holds no data set"):
+        forecast(TINY.model_copy(update={"data": here}))
+    for absent in ({"make_phantom": True}, {"root": str(tmp_path / "none")}):
+        settings = TINY.model_copy(update={"data": here.model_copy(update=absent)})
+        assert _complete_labels(settings) == settings
+
+
+H100 = CHIPS["NVIDIA H100 80GB HBM3"]
+
+
+@pytest.mark.parametrize("variable", SHARE_VARIABLES)
+def test_the_environments_share_of_a_gpu(variable, monkeypatch):
+    """Of a GPU that is not here; one that is here says itself what JAX has of it."""
+    monkeypatch.setenv(variable, "0.5")
+    device = SimpleNamespace(platform="gpu", memory_stats=lambda: {"bytes_limit": 7e9})
+    assert _find_memory(device, H100, is_here=False) == 40e9
+    assert _find_memory(device, H100, is_here=True) == 7e9
+    assert _find_memory(device, CHIPS["TPU v4"], is_here=False) == 32 * 2**30
+    for wrong in ("most", "-1", "nan"):
+        monkeypatch.setenv(variable, wrong)
+        with pytest.raises(InputError, match=f"^{variable}={wrong}: give a share of the GPU's"):
+            _find_memory(device, H100, is_here=False)
+
+
 @pytest.mark.parametrize(
     ("kind", "is_here", "limit", "expected"),
     [
@@ -115,7 +150,9 @@ def test_operations_are_counted_where_xla_cannot(found, monkeypatch):
         ("TPU v4", False, None, 32 * 2**30),
     ],
 )
-def test_memory_is_what_jax_has_of_it(kind, is_here, limit, expected):
+def test_memory_is_what_jax_has_of_it(kind, is_here, limit, expected, monkeypatch):
+    for variable in SHARE_VARIABLES:
+        monkeypatch.delenv(variable, raising=False)
     stats = None if limit is None else {"bytes_limit": limit}
     device = SimpleNamespace(platform="gpu", memory_stats=lambda: stats)
     assert _find_memory(device, CHIPS[kind], is_here=is_here) == expected

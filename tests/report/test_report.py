@@ -1,3 +1,4 @@
+import os
 import runpy
 import subprocess
 import sys
@@ -139,6 +140,9 @@ def test_files_of_an_earlier_report_do_not_stay(scored, tmp_path):
     for name in earlier:
         (tmp_path / name).write_text("stale")
     (tmp_path / "mine.png").write_text("kept")
+    leftover = tmp_path / ".host-0-1-01234567.partial.report.html"
+    leftover.touch()
+    os.utime(leftover, (1, 1))
     written = write_report(replace(scored, dataset="/nowhere/kits21"), tmp_path)
     assert {path.name for path in written} == TABLES | CHARTS | {"report.html"}
     assert names(tmp_path) == TABLES | CHARTS | {"report.html", "mine.png"}

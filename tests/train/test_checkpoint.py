@@ -1,5 +1,6 @@
 import errno
 import json
+import os
 import threading
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kitsjax.errors import InputError
+from kitsjax.errors import InputError, RetryError
 from kitsjax.settings import OptimizerSettings
 from kitsjax.train import checkpoint as checkpoint_module
 from kitsjax.train.checkpoint import Checkpoints
@@ -129,6 +130,40 @@ def test_a_failed_hash_leaves_the_last_checkpoint(checkpoints, monkeypatch):
     assert (again.latest, again.best) == (2, 2)
     assert same(again.restore_latest(LIKE)[0].params, scaled(1))
     again.close()
+
+
+def test_unfinished_checkpoints_are_removed(checkpoints):
+    """Such as a killed save leaves; the next start removes them, and what is whole stays."""
+    save(checkpoints, 1, 0.5)
+    checkpoints.close()
+    for name in ("7.orbax-checkpoint-tmp", "4.orbax-checkpoint-tmp"):
+        (checkpoints.folder / name).mkdir()
+        (checkpoints.folder / name / "x").write_text("x")
+    again = Checkpoints(checkpoints.folder)
+    assert again.numbers == [2]
+    save(again, 2, 0.6)
+    again.close()
+    assert {path.name for path in again.folder.iterdir()} == {"2", "4"}
+
+
+def test_a_record_is_synced_before_it_counts(checkpoints, monkeypatch):
+    """Else a power failure could leave a checkpoint of its full name with an empty record."""
+    events, sync, rename = [], os.fsync, os.rename
+
+    def note_sync(handle):
+        events.append(os.readlink(f"/proc/self/fd/{handle}"))
+        sync(handle)
+
+    def note_rename(old, new, **options):
+        events.append(str(new))
+        rename(old, new, **options)
+
+    monkeypatch.setattr(os, "fsync", note_sync)
+    monkeypatch.setattr(os, "rename", note_rename)
+    save(checkpoints, 1, 0.5)
+    (synced,) = [at for at, path in enumerate(events) if path.endswith("metadata")]
+    assert "record" in events[synced]
+    assert synced < events.index(str(checkpoints.folder / "2"))
 
 
 def test_a_save_is_due_after_some_minutes(checkpoints, monkeypatch):
@@ -332,6 +367,7 @@ def test_checkpoints_of_older_versions_are_read(checkpoints):
         (ValueError("RESOURCE_EXHAUSTED: Too many open files"), "Too many open files", "full"),
         (MemoryError("cannot allocate"), "MemoryError: cannot allocate", "full"),
         (PermissionError(errno.EACCES, "Permission denied"), "Permission denied", "full"),
+        (TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT)), "start again", "mend"),
     ],
 )
 def test_a_failed_save_tells_its_own_cause(checkpoints, monkeypatch, error, told, not_told):
@@ -346,18 +382,32 @@ def test_a_failed_save_tells_its_own_cause(checkpoints, monkeypatch, error, told
 
 
 @pytest.mark.parametrize(
-    "error",
-    [MemoryError(), PermissionError(errno.EACCES, "no"), ValueError("Too many open files [24]")],
+    ("error", "kind"),
+    [
+        (MemoryError(), InputError),
+        (PermissionError(errno.EACCES, "no"), InputError),
+        (ValueError("Too many open files [24]"), InputError),
+        *(
+            (OSError(code, os.strerror(code)), RetryError)
+            for code in (errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN)
+        ),
+        (ValueError("Error reading params [OS error 116: Stale file handle]"), RetryError),
+        (RuntimeError("DEADLINE_EXCEEDED: Barrier failed"), RetryError),
+    ],
 )
-def test_what_cannot_be_read_is_not_moved(checkpoints, monkeypatch, error):
-    """A lack of memory or of rights says nothing of the files."""
+def test_what_cannot_be_read_is_not_moved(checkpoints, monkeypatch, error, kind):
+    """A lack of memory or of rights says nothing of the files, nor does a disk that is away.
+
+    A RetryError tells a scheduler to start again, since that may help.
+    """
     for epoch in (1, 2):
         save(checkpoints, epoch, 0.5)
 
     def fail(*_, **__):
         raise error
 
-    monkeypatch.setattr(checkpoints._manager, "restore", fail)
-    with pytest.raises(InputError, match="cannot read the checkpoint"):
+    monkeypatch.setattr(checkpoints, "_read_item", fail)
+    with pytest.raises(InputError, match="cannot read the checkpoint") as raised:
         checkpoints.restore_latest(LIKE)
+    assert type(raised.value) is kind
     assert checkpoints.numbers == [2, 4]

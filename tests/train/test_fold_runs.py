@@ -1,9 +1,14 @@
 """Folds that are finished: which of them are skipped when all are resumed."""
 
+import shutil
+
 import pytest
 
 from kitsjax.config import load_settings, override_settings, to_toml
 from kitsjax.data.folds import fold_folder
+from kitsjax.evaluate.write_results import FILE_NAMES
+from kitsjax.infer.bundle import BUNDLE_NAME
+from kitsjax.infer.packaged_models import locate_model
 from kitsjax.run_record import RunRecord, write_record
 from kitsjax.train import fold_runs
 from kitsjax.train.fold_runs import run_folds
@@ -22,6 +27,7 @@ def resume(tmp_path, monkeypatch):
             stage="finished", settings=to_toml(own), versions={}, train=[], held_out=[]
         )
         write_record(fold_folder(tmp_path, fold), record)
+        shutil.copy(locate_model("synthetic"), fold_folder(tmp_path, fold) / BUNDLE_NAME)
     gone_on, written = [], []
     monkeypatch.setattr(fold_runs, "start_devices", lambda *_, **__: None)
     monkeypatch.setattr(
@@ -46,6 +52,42 @@ def test_finished_folds_are_skipped(resume, tmp_path):
     record = fold_runs.read_record(path)
     write_record(path, record.model_copy(update={"stage": "predicting"}))
     assert resume() == [1]
+
+
+def test_a_fold_without_its_model_goes_on(resume, tmp_path):
+    """The model is made again from the checkpoints, also one that is damaged."""
+    path = fold_folder(tmp_path, 1) / BUNDLE_NAME
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert resume() == [1]
+    path.unlink()
+    assert resume() == [1]
+    path.write_bytes(content)
+    assert resume() == []
+
+
+def test_results_of_earlier_masks_are_removed(resume, tmp_path, capsys):
+    """They would lie beside masks that they are not of, where a fold failed or was made anew."""
+    settings = load_settings(overrides=[f"run.folder={tmp_path}", "data.folds=2"])
+    path, names = fold_folder(tmp_path, 1), ("report.html", "table_1.csv", "figure_4_boxes.png")
+    record = fold_runs.read_record(path)
+    other = record.settings.replace("step_size = 0.5", "step_size = 1.0")
+    made = [tmp_path / "scores" / name for name in FILE_NAMES]
+    made += [tmp_path / "report" / name for name in names]
+    told = f"earlier scores and report of all cases are removed: {tmp_path}"
+    for changed in ({"stage": "predicting"}, {"settings": other}):
+        write_record(path, record)
+        for file in (*made, tmp_path / "scores" / "mine.txt"):
+            file.parent.mkdir(exist_ok=True)
+            file.touch()
+        fold_runs._write_results(settings)
+        assert all(file.exists() for file in made), "both folds are finished"
+        write_record(path, record.model_copy(update=changed))
+        for printed in (True, False):
+            fold_runs._write_results(settings)
+            assert (told in capsys.readouterr().out) == printed
+        assert list(tmp_path.glob("scores/*")) == [tmp_path / "scores" / "mine.txt"]
+        assert list(tmp_path.glob("report/*")) == []
 
 
 def test_other_settings_of_prediction_go_on(resume):

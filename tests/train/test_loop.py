@@ -137,6 +137,23 @@ def test_a_stop_at_any_moment_loses_nothing(unbroken, tmp_path, monkeypatch, mom
     assert TrainingLoop(SETTINGS, tmp_path, [], []).finished, "no epoch is validated again"
 
 
+def test_a_signal_after_the_last_vote_is_heeded(tmp_path, monkeypatch):
+    def close(_):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return 0
+
+    monkeypatch.setattr(loop_module.StopVote, "close", close)
+    with pytest.raises(Stopped, match="all epochs are done; --resume predicts and scores"):
+        train(tmp_path)
+
+
+def test_other_hosts_read_no_best(tmp_path, monkeypatch):
+    """Their disks may not show the last checkpoint yet, and only the main process needs it."""
+    monkeypatch.setattr(loop_module, "is_main", lambda: False)
+    monkeypatch.setattr(loop_module.Checkpoints, "restore_best", lambda *_: 1 / 0)
+    assert train(tmp_path) is None
+
+
 @pytest.mark.parametrize("moment", [("train", 1), ("validation", 1)], ids=str)
 def test_average_is_validated_kept_and_resumed(tmp_path, monkeypatch, moment):
     monkeypatch.setattr(loop_module, "build_program", build_program)

@@ -7,7 +7,7 @@ import os
 import signal
 from dataclasses import replace
 from functools import partial
-from itertools import islice
+from itertools import chain, islice, repeat
 from types import SimpleNamespace
 
 import jax
@@ -140,6 +140,33 @@ def test_what_a_step_does_on_the_host_is_no_data(make_loop, tmp_path, monkeypatc
     for row in read_rows(tmp_path / "metrics.jsonl"):
         if row["kind"] == "epoch":
             assert row["share_host"] > 0.9
+
+
+def test_compiling_is_not_productive(make_loop, tmp_path, monkeypatch):
+    """A step compiles in its first call, which takes as long as a thousand others here."""
+    seconds = [0.0]
+    monkeypatch.setattr(loop_module, "TimeAccount", partial(TimeAccount, clock=lambda: seconds[0]))
+    loop = make_loop([])
+
+    def compile_first(step):
+        waits = chain([1000.0], repeat(1.0))
+
+        def call(*arguments):
+            seconds[0] += next(waits)
+            return step(*arguments)
+
+        return call
+
+    loop.program = replace(
+        loop.program,
+        train_step=compile_first(loop.program.train_step),
+        eval_step=compile_first(loop.program.eval_step),
+    )
+    loop.fit(open_streams([]))
+    first, second = (r for r in read_rows(tmp_path / "metrics.jsonl") if r["kind"] == "epoch")
+    assert first["share_host"] > 0.99
+    assert second["share_validating"] == 0.5, "three calls of either step"
+    assert loop.progress.productive_seconds == 2 + 3
 
 
 def test_the_first_state_leaves_the_devices(make_loop):

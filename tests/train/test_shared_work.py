@@ -13,7 +13,8 @@ from kitsjax.data.kits import find_cases
 from kitsjax.evaluate.evaluation import evaluate
 from kitsjax.image.header import kits_header
 from kitsjax.image.write_nifti import write_label, write_volume
-from kitsjax.labels import KITS
+from kitsjax.labels import INDIVIDUAL, KITS, MAJORITY
+from kitsjax.train import shared_scoring
 from kitsjax.train.shared_scoring import evaluate_together, merge_evaluations, parse_evaluation
 
 PREPARE = """
@@ -152,3 +153,28 @@ def work(index, hosts, *_):
     assert alone.missing == ("case_00002",)
     assert repr(evaluate_together(cases, data / "run", 1, KITS)) == repr(alone)
     assert json.loads(printed[0])["scores"] == json.loads(json.dumps(asdict(alone)))["scores"]
+
+
+def test_a_case_is_scored_against_all_it_has(data, monkeypatch):
+    """One of three cases has annotations; that fails no other case, whichever host scores it."""
+    for case in find_cases(data / "data"):
+        path = data / "run" / "predictions" / f"{case.case_id}.nii.gz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(case.label, path)
+    folder = data / "data" / "case_00001"
+    (folder / "segmentations").mkdir()
+    for number in (1, 2, 3):
+        name = f"segmentations/kidney_instance-1_annotation-{number}.nii.gz"
+        shutil.copy(folder / "segmentation.nii.gz", folder / name)
+    cases = find_cases(data / "data")
+    found = evaluate_together(cases, data / "run", 1, KITS)
+    assert (found.failures, found.missing) == ((), ())
+    assert found.scored(MAJORITY) == {case.case_id for case in cases}
+    assert found.scored(INDIVIDUAL) == {"case_00001"}
+    parts = []
+    monkeypatch.setattr(shared_scoring, "host_count", lambda: 2)
+    monkeypatch.setattr(shared_scoring, "exchange", lambda _, text: [text])
+    for host in range(2):
+        monkeypatch.setattr(shared_scoring, "host_index", lambda host=host: host)
+        parts.append(evaluate_together(cases, data / "run", 1, KITS))
+    assert repr(merge_evaluations(parts)) == repr(found)

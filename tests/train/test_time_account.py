@@ -32,7 +32,11 @@ def account():
         clock.seconds += seconds
         made.mark(part)
 
-    made.spend = spend
+    def spend_first(seconds, step):
+        clock.seconds += seconds
+        made.mark_first(step)
+
+    made.spend, made.spend_first = spend, spend_first
     return made
 
 
@@ -74,6 +78,16 @@ def test_work_beside_a_running_step_costs_nothing(account):
     shares = account.take_shares()
     assert (shares["share_device"], shares["share_saving"]) == (0.4, 0.2)
     assert (shares["share_data"], shares["share_host"]) == (0.2, 0.2)
+
+
+def test_only_the_first_call_of_a_step_compiles(account):
+    """That is the host's time, and moves the run no further; what a later call takes is not."""
+    for step in ("train step", "eval step"):
+        account.spend_first(8, step)
+        account.spend_first(1, step)
+        account.spend(1, "validating")
+    assert account.productive_seconds == 50 + 4
+    assert account.take_shares()["share_host"] == 0.8
 
 
 def test_goodput_is_productive_time_of_all(account, monkeypatch):

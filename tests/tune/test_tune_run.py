@@ -10,13 +10,15 @@ import pytest
 
 from kitsjax.config import load_settings, to_toml
 from kitsjax.errors import InputError
+from kitsjax.evaluate.results import Evaluation, Score
 from kitsjax.evaluate.scoring import measure_label, score_case
+from kitsjax.evaluate.write_results import write_evaluation
 from kitsjax.image.header import kits_header
 from kitsjax.image.read_nifti import read_label
 from kitsjax.image.write_nifti import write_label
 from kitsjax.infer.bundle import BUNDLE_NAME, read_bundle, save_bundle
 from kitsjax.infer.postprocess import get_steps, postprocess
-from kitsjax.labels import CYST, KIDNEY, KITS, TUMOR
+from kitsjax.labels import CYST, KIDNEY, KITS, MAJORITY, TUMOR
 from kitsjax.run_lock import lock_folder
 from kitsjax.run_record import RunRecord, read_record, write_record
 from kitsjax.settings import PredictSettings
@@ -48,6 +50,16 @@ def with_hole(label, number):
     label[5 : 6 + number % 2, 8, 6] = 0
 
 
+def write_scores(run, names):
+    """Write perfect scores, of which only the cases count here."""
+    scores = [
+        Score(name, key, MAJORITY, 1, 1.0, 1.0, 0.0, 1.0, 1.0, 0)
+        for name in names
+        for key in KITS.evaluation_keys
+    ]
+    write_evaluation(run / "scores", Evaluation(scores=tuple(scores)))
+
+
 @pytest.fixture
 def make_run(tmp_path, monkeypatch):
     """Make a data set, and finished runs that hold out its cases with predictions so changed."""
@@ -72,6 +84,7 @@ def make_run(tmp_path, monkeypatch):
                 stage="finished", settings=settings, versions={}, train=[], held_out=own
             )
             write_record(run, record)
+            write_scores(run, own)
             shutil.copy(ROOT / "notebooks" / "phantom.safetensors", run / BUNDLE_NAME)
         return tmp_path / "run"
 
@@ -212,6 +225,22 @@ def test_a_run_that_cannot_be_tuned(make_run, tmp_path):
         tune_run(folder, workers=1)
     (folder / "fold_1" / "run.json").unlink()
     with pytest.raises(InputError, match="fold_1: its run is not finished"):
+        tune_run(folder, workers=1)
+
+
+def test_masks_of_an_earlier_model_do_not_choose(make_run):
+    """A case that could not be predicted again keeps its mask, and has no score."""
+    folder = make_run(far_off, folds=2)
+    write_scores(folder / "fold_1", ["case_00001", "case_00005"])
+    tuned = tune_run(folder, workers=1)
+    assert tuned.cases == CASES - 1
+    (line,) = tuned.failures
+    assert line.startswith(f"case_00003: has no score in {folder / 'fold_1' / 'scores'}, and is")
+    assert line.endswith("bin/train.py --resume")
+    shutil.rmtree(folder / "fold_1" / "scores")
+    assert len(tune_run(folder, workers=1).failures) == 3
+    shutil.rmtree(folder / "fold_0" / "scores")
+    with pytest.raises(InputError, match="no held-out case can be scored; case_00000: has no sc"):
         tune_run(folder, workers=1)
 
 
