@@ -5,7 +5,7 @@ The record alone decides whether a folder holds a run.
 
 import json
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -57,6 +57,8 @@ class RunRecord(BaseModel):
             it.
         kept: the epoch whose parameters are in the model file; None while training.
         scored: a hash of the masks and true labels that `scores/` was made from, empty without.
+        postprocess: what `bin/postprocess.py` chose for the run's model and where it comes from, so
+            that a model file that is made again has it, too; empty without.
     """
 
     model_config = ConfigDict(frozen=True, strict=True)
@@ -73,6 +75,7 @@ class RunRecord(BaseModel):
     began: float = 0.0
     kept: KeptEpoch | None = None
     scored: str = ""
+    postprocess: dict[str, Any] = {}
 
 
 def read_record(folder: str | Path) -> RunRecord | None:

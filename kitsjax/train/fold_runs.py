@@ -12,6 +12,7 @@ from kitsjax.failures import catch, describe_failure
 from kitsjax.host_watch import HostWatch, end_together
 from kitsjax.hosts import host_count, is_main, tell_all
 from kitsjax.infer.bundle import read_bundle
+from kitsjax.infer.postprocess import keep_choice
 from kitsjax.infer.trained_model import FREE_PREDICT
 from kitsjax.prepare import find_data
 from kitsjax.run_record import RunRecord, read_record
@@ -172,7 +173,7 @@ def _write_results(settings: Settings) -> int:
     if len(finished) < count:
         remove_fold_results(folder)
         return 0
-    if difference := _find_difference(finished):
+    if difference := catch(_find_difference, folder, finished):
         print(f"their scores are not put together: {difference}")
         remove_fold_results(folder)
         return 0
@@ -182,17 +183,28 @@ def _write_results(settings: Settings) -> int:
     return USAGE_STATUS if failures else 0
 
 
-def _find_difference(records: Sequence[RunRecord]) -> str:
-    """Say what differs in how the folds were trained or predict; empty if nothing does."""
+def _find_difference(folder: Path, records: Sequence[RunRecord]) -> str:
+    """Say what differs in how the folds were trained or predict; empty if nothing does.
+
+    Raises:
+        InputError: the model file of a fold cannot be read.
+    """
     first, *others = (
-        parse_stored_settings(record.settings, f"fold {fold}, its settings")
-        for fold, record in enumerate(records)
+        _read_settings(fold_folder(folder, fold), record) for fold, record in enumerate(records)
     )
     for fold, other in enumerate(others, start=1):
         for name, one, another in find_differences(first, other, ("run",)):
             if name not in _MAY_DIFFER:
                 return (
                     f"{name} is {one} in fold 0 and {another} in fold {fold}; --fold all --resume "
-                    "brings all to one [predict], and other settings need folds of their own"
+                    "brings all to one [predict], bin/postprocess.py --apply of all folds to one "
+                    "choice, and other settings need folds of their own"
                 )
     return ""
+
+
+def _read_settings(folder: Path, record: RunRecord) -> Settings:
+    """Return the settings of a finished fold, with what was chosen for its model."""
+    settings = parse_stored_settings(record.settings, f"{folder}, its settings")
+    predict = keep_choice(settings.predict, read_bundle(folder).provenance)
+    return settings.model_copy(update={"predict": predict})

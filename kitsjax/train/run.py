@@ -16,7 +16,6 @@ from kitsjax.files import check_folder
 from kitsjax.host_watch import HostWatch, end_together
 from kitsjax.hosts import barrier, is_main
 from kitsjax.infer.bundle import BUNDLE_NAME, save_bundle
-from kitsjax.infer.postprocess import keep_choice
 from kitsjax.make_scheme import describe_scheme
 from kitsjax.model.arrays import Params
 from kitsjax.prepare import DataSet, fill_intensities
@@ -30,11 +29,12 @@ from kitsjax.train.agreement import (
     agree_on_settings,
     agree_on_start,
 )
+from kitsjax.train.chosen_steps import describe_origin, take_choice
 from kitsjax.train.loop import TrainingLoop
 from kitsjax.train.make_loop import DescribeRun, compile_loop, make_loop, read_trained
 from kitsjax.train.preparation import prepare_together
 from kitsjax.train.run_files import check_files
-from kitsjax.train.run_folder import begin_run, choose_split, open_run, package_versions
+from kitsjax.train.run_folder import begin_run, choose_split, open_run
 from kitsjax.train.shared_prediction import predict_together
 from kitsjax.train.stall import end_stalled
 from kitsjax.train.summary import SUMMARY_NAME, report_scores
@@ -117,6 +117,8 @@ def _prepare_and_train(
         check_files(record, settings, [*train, *held_out])
     complete = _complete_settings(settings, data, split, record)
     bundle = read_trained(settings, record)
+    provenance = bundle.provenance if bundle else describe_origin(record)
+    complete = take_choice(complete, provenance)
     agree_on_start(split, complete.preprocess.intensities, bundle is not None)
     if bundle is None:
         loop = make_loop(complete, data, split, record)
@@ -129,17 +131,19 @@ def _prepare_and_train(
         facts = complete.preprocess.intensities, "" if bundle else loop.initial
         record = begin_run(settings, split, [*train, *held_out], record, *facts)
     if bundle is None:
-        _train(loop, complete, record, release)
+        _train(loop, complete, record, provenance, release)
     else:
-        predict = keep_choice(complete.predict, bundle.provenance)
-        complete = complete.model_copy(update={"predict": predict})
-        _save_model(complete, record, bundle.params, bundle.provenance, None)
+        _save_model(complete, record, bundle.params, provenance, None)
     barrier("saving the model")
     return complete, train, held_out
 
 
 def _train(
-    loop: TrainingLoop, settings: Settings, record: RunRecord | None, release: Callable[[], None]
+    loop: TrainingLoop,
+    settings: Settings,
+    record: RunRecord | None,
+    provenance: dict[str, Any],
+    release: Callable[[], None],
 ) -> None:
     """Train to the last epoch, and save the model.
 
@@ -147,6 +151,7 @@ def _train(
         loop: the training.
         settings: all settings of the run, with intensities.
         record: the run's record, on the main process.
+        provenance: see `save_bundle`.
         release: removes the run's lock if the process ends within.
     """
     barrier("beginning the run")
@@ -157,7 +162,7 @@ def _train(
     if best:
         params, progress = best
         kept = KeptEpoch.model_validate(progress, from_attributes=True)
-        _save_model(settings, record, params, {"versions": package_versions()}, kept)
+        _save_model(settings, record, params, provenance, kept)
 
 
 def _nothing() -> None:

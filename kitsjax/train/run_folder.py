@@ -180,6 +180,7 @@ def begin_run(
         began=(record.began if record else 0.0) or time.time(),
         kept=record.kept if record else None,
         scored=record.scored if record else "",
+        postprocess=record.postprocess if record else {},
     )
     write_record(folder, new)
     write_text(folder / _SETTINGS, new.settings)

@@ -115,26 +115,28 @@ def apply_steps(tuned: Tuned) -> None:
         for run in tuned.runs:
             stack.enter_context(lock_folder(run))
         new = {run: stack.enter_context(temporary_beside(run / BUNDLE_NAME)) for run in tuned.runs}
-        for run, path in new.items():
-            _write_bundle(run, path, choice)
+        chosen = {run: _write_bundle(run, path, choice) for run, path in new.items()}
         for run in tuned.runs:
             record = read_record(run)
             assert record is not None
             # First, so that predictions without the steps never count as made with them.
-            write_record(run, record.model_copy(update={"stage": "predicting"}))
+            news = {"stage": "predicting", "postprocess": chosen[run]}
+            write_record(run, record.model_copy(update=news))
         for run, path in new.items():
             path.replace(run / BUNDLE_NAME)
 
 
-def _write_bundle(run: Path, path: Path, choice: Mapping[str, Any]) -> None:
-    """Write the model file of a run with the chosen steps to another path."""
+def _write_bundle(run: Path, path: Path, choice: Mapping[str, Any]) -> dict[str, Any]:
+    """Write the model file of a run with the chosen steps to another path; return its choice."""
     bundle = read_bundle(run)
     # What was chosen before stays.
     earlier = bundle.provenance.get(CHOICE, {}).get("steps", {})
-    provenance = bundle.provenance | {CHOICE: {**choice, "steps": earlier | choice["steps"]}}
+    whole = {**choice, "steps": earlier | choice["steps"]}
+    provenance = bundle.provenance | {CHOICE: whole}
     predict = keep_choice(bundle.settings.predict, provenance)
     settings = bundle.settings.model_copy(update={"predict": predict})
     save_bundle(path, bundle.params, settings, provenance)
+    return whole
 
 
 def _read_records(folder: Path) -> dict[Path, RunRecord]:

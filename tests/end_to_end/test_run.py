@@ -21,7 +21,7 @@ from kitsjax.data.preprocessed_case import PreprocessedCase
 from kitsjax.infer.bundle import load_model, read_bundle
 from kitsjax.prepare import fill_intensities
 from kitsjax.run_lock import lock_folder
-from kitsjax.run_record import read_record
+from kitsjax.run_record import read_record, write_record
 from kitsjax.training_log import read_epochs, read_rows
 
 pytestmark = pytest.mark.slow
@@ -254,9 +254,14 @@ def test_a_stop_while_predicting_is_told(copied):
 
 
 def test_a_damaged_checkpoint_gives_way(copied, finished):
-    """Without its model file a finished run takes the last steps again from the one before."""
+    """Without its model file a finished run takes the last steps again from the one before.
+
+    The post-processing that was chosen for the model is in the record, too.
+    """
     (folder, _), (out, arguments) = finished, copied
     (out / "model.safetensors").unlink()
+    chosen = {"steps": {"largest_components": 2}, "cases": 9}
+    write_record(out, read_record(out).model_copy(update={"postprocess": chosen}))
     latest = max((out / "checkpoints").iterdir(), key=lambda path: int(path.name))
     for path in (latest / "params").rglob("*"):
         if path.is_file():
@@ -268,6 +273,11 @@ def test_a_damaged_checkpoint_gives_way(copied, finished):
     assert losses(out) == losses(folder / "run")
     models = [load_model(path).params for path in (out, folder / "run")]
     assert jax.tree.all(jax.tree.map(np.array_equal, *models))
+    bundle = read_bundle(out)
+    assert bundle.provenance["postprocess"] == read_record(out).postprocess == chosen
+    assert bundle.settings.predict.largest_components == 2
+    told = "post-processing as bin/postprocess.py chose it: predict.largest_components = 2"
+    assert told in done.stdout
 
 
 def interrupt(out, arguments, number):

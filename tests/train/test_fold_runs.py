@@ -7,8 +7,9 @@ import pytest
 from kitsjax.config import load_settings, override_settings, to_toml
 from kitsjax.data.folds import fold_folder
 from kitsjax.evaluate.write_results import FILE_NAMES
-from kitsjax.infer.bundle import BUNDLE_NAME
+from kitsjax.infer.bundle import BUNDLE_NAME, read_bundle, save_bundle
 from kitsjax.infer.packaged_models import locate_model
+from kitsjax.infer.postprocess import CHOICE
 from kitsjax.run_record import RunRecord, write_record
 from kitsjax.train import fold_runs
 from kitsjax.train.fold_runs import run_folds
@@ -88,6 +89,22 @@ def test_results_of_earlier_masks_are_removed(resume, tmp_path, capsys):
             assert (told in capsys.readouterr().out) == printed
         assert list(tmp_path.glob("scores/*")) == [tmp_path / "scores" / "mine.txt"]
         assert list(tmp_path.glob("report/*")) == []
+
+
+def test_folds_of_another_choice_are_kept_apart(resume, tmp_path, capsys):
+    """What bin/postprocess.py chose for one fold alone is in its model, not in its settings."""
+    settings = load_settings(overrides=[f"run.folder={tmp_path}", "data.folds=2"])
+    folder = fold_folder(tmp_path, 1)
+    bundle = read_bundle(folder)
+    origin = {CHOICE: {"steps": {"largest_components": 2}}}
+    save_bundle(folder / BUNDLE_NAME, bundle.params, bundle.settings, origin)
+    fold_runs._write_results(settings)
+    told = "not put together: predict.largest_components is 0 in fold 0 and 2 in fold 1;"
+    assert told in capsys.readouterr().out
+    (folder / BUNDLE_NAME).unlink()
+    fold_runs._write_results(settings)
+    assert f"not put together: {folder}: holds no {BUNDLE_NAME};" in capsys.readouterr().out
+    assert resume.written == []
 
 
 def test_other_settings_of_prediction_go_on(resume):

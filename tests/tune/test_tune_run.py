@@ -178,6 +178,7 @@ def test_the_choice_is_stored_in_all_folds(make_run):
         assert before.provenance.items() <= after.provenance.items()
         # The predictions are without the steps until the run goes on.
         assert read_record(run).stage == "predicting"
+        assert read_record(run).postprocess == stored
     with pytest.raises(InputError, match=r"fold_0: its run is not finished; go on with it: bin/tr"):
         tune_run(folder, workers=1)
     for run in tuned.runs:
