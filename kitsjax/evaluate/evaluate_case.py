@@ -34,7 +34,8 @@ def evaluate_case(
     """Score one case.
 
     Args:
-        against: MAJORITY, INDIVIDUAL or both.
+        against: MAJORITY, INDIVIDUAL, or both: then a case without annotations is scored against
+            its majority label alone.
         samples_folder: The annotation samples are written to a folder of the case in here; None
             writes none.
         scheme: The label scheme.
@@ -44,6 +45,8 @@ def evaluate_case(
         InputError: See `read_case`.
     """
     case, path = job
+    if MAJORITY in against and not case.annotations:
+        against = (MAJORITY,)
     prediction, truth, instances = read_case(case, path, against, scheme)
     spacing_mm = prediction.spacing_mm
     seen, truth, ignored = remove_ignored(prediction.array, truth, scheme)

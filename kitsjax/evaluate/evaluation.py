@@ -1,5 +1,6 @@
 """Score a folder of predictions against a data set, cases in parallel processes."""
 
+import logging
 import os
 from collections.abc import Collection, Sequence
 from dataclasses import replace
@@ -8,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from kitsjax.data.case import Case
-from kitsjax.errors import InputError
+from kitsjax.errors import InputError, name_first
 from kitsjax.evaluate.evaluate_case import CaseEvaluation, evaluate_case
 from kitsjax.evaluate.results import Evaluation, Failure
 from kitsjax.failures import describe_failure
@@ -18,7 +19,12 @@ from kitsjax.input_file import check_is_folder, reading
 from kitsjax.labels import INDIVIDUAL, KITS, MAJORITY, LabelScheme
 from kitsjax.process_pool import map_cases
 
+_logger = logging.getLogger(__name__)
+
 BOTH = (MAJORITY, INDIVIDUAL)
+
+_MOST_NAMED = 3
+"""A note names at most so many cases."""
 
 _Job = tuple[Case, Path]
 """A case and the file of its predicted label map."""
@@ -37,9 +43,10 @@ def evaluate(
     """Score native-space predictions of cases, with a progress bar.
 
     MAJORITY scores a case against its majority label, which is made from its annotations if the
-    file is missing; INDIVIDUAL against its official annotation samples. If no case has individual
-    annotations, as in KiTS23 and KiTS19, BOTH scores against the single labels as MAJORITY. So it
-    does with other labels than KiTS's, since annotation samples are KiTS21's alone.
+    file is missing; INDIVIDUAL against its official annotation samples. BOTH scores a case without
+    individual annotations, as all of KiTS23 and KiTS19 are, against its single label as MAJORITY;
+    a note names such cases among others. So it does with other labels than KiTS's, since
+    annotation samples are KiTS21's alone.
 
     Voxels whose true value is `scheme.ignore` count in no score; see `ignored`.
 
@@ -112,6 +119,12 @@ def _choose_truths(
         cases = [replace(case, annotations=None) for case in cases]
     if MAJORITY in against and not any(case.annotations for case in cases):
         return cases, (MAJORITY,)
+    plain = [case.case_id for case in cases if case.has_truth and not case.annotations]
+    if plain and MAJORITY in against and INDIVIDUAL in against:
+        _logger.warning(
+            "%s: no individual annotations, so scored against the majority alone",
+            name_first(plain, _MOST_NAMED),
+        )
     return cases, tuple(against)
 
 

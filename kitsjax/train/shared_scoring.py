@@ -13,7 +13,7 @@ from kitsjax.evaluate.evaluation import BOTH, evaluate
 from kitsjax.evaluate.results import Evaluation, Failure, Lesion, Score
 from kitsjax.evaluate.stored_scheme import scheme_from_json
 from kitsjax.hosts import exchange, host_count, host_index
-from kitsjax.labels import MAJORITY, LabelScheme
+from kitsjax.labels import LabelScheme
 from kitsjax.processes import take_shard
 
 _Row = TypeVar("_Row", Score, Lesion)
@@ -49,33 +49,18 @@ def evaluate_together(
             failures=tuple(sorted(unpredicted)), scheme=scheme, notes=tuple(notes), layout=layout
         )
     share = take_shard(predicted, (host_index(), host_count()))
-    own = _evaluate_share(share, held_out, folder, workers, scheme)
+    others = {case.case_id for case in held_out} - {case.case_id for case in share}
+    # Each case is scored against all truths that it has, whatever the other cases have.
+    own = evaluate(
+        share, folder / "predictions", BOTH, workers, others=others, log_folder=folder,
+        scheme=scheme,
+    )  # fmt: skip
     failures = tuple(sorted({*own.failures, *unpredicted}))
     own = replace(own, failures=failures, notes=tuple(notes), layout=layout)
     if host_count() == 1:
         return own
     texts = exchange("scoring", json.dumps(asdict(own)))
     return merge_evaluations([parse_evaluation(text) for text in texts])
-
-
-def _evaluate_share(
-    share: Sequence[Case], held_out: Sequence[Case], folder: Path, workers: int, scheme: LabelScheme
-) -> Evaluation:
-    """Score a host's share of the cases, each against all truths that it has.
-
-    So what a case is scored against does not depend on the other cases, nor on the share.
-    """
-    annotated = [case for case in share if case.annotations]
-    plain = [case for case in share if not case.annotations]
-    ids, predictions = {case.case_id for case in held_out}, folder / "predictions"
-    return merge_evaluations([
-        evaluate(
-            cases, predictions, against, workers, others=ids - {case.case_id for case in cases},
-            log_folder=folder, scheme=scheme,
-        )
-        for cases, against in ((annotated, BOTH), (plain, (MAJORITY,)))
-        if cases or not share
-    ])  # fmt: skip
 
 
 def merge_evaluations(parts: Sequence[Evaluation]) -> Evaluation:

@@ -99,11 +99,16 @@ def test_annotations_lacking_a_class_fail(folders, kind):
     assert run(folders, against=["majority"]).failures == ()
 
 
-def test_a_case_without_annotations_fails(folders):
-    """The other cases have annotations, so INDIVIDUAL is asked of this one too."""
+def test_a_case_without_annotations(folders, caplog):
+    """It is scored against its label alone, and fails only if nothing but samples is asked for."""
     write_case(folders.data, 3, annotated=False)
     write(folders.predictions / "case_00003.nii.gz", merge(draw(3)))
-    (failure,) = run(folders).failures
+    found = run(folders)
+    assert (found.failures, len(found.case_ids)) == ((), 4)
+    assert found.scored("individual") == set(found.case_ids) - {"case_00003"}
+    told = "case_00003: no individual annotations, so scored against the majority alone"
+    assert told in caplog.messages
+    (failure,) = run(folders, against=["individual"]).failures
     assert "case_00003: has no individual annotations; add them" in failure.message
     assert len(run(folders, against=["majority"]).case_ids) == 4
 
