@@ -105,9 +105,13 @@ def choose_local_devices(environment: Mapping[str, str]) -> list[int] | None:
     tasks = _count_local_tasks(environment)
     visible = environment.get("CUDA_VISIBLE_DEVICES", "")
     # srun --gpus-per-task and --gpu-bind show each process its own GPUs only.
-    count = len(visible.split(",")) if visible else 0
-    bound = count and (count < (tasks or 1) or count == _count_task_gpus(environment))
-    return [] if tasks == 1 or bound else [int(local)]
+    count, own = len(visible.split(",")) if visible else 0, _count_task_gpus(environment)
+    bound = count and (count < (tasks or 1) or count == own)
+    if tasks == 1 or bound:
+        return []
+    # With --gpu-bind=none a process sees those of the other tasks, too.
+    own = own if own and tasks and count == tasks * own else 1
+    return list(range(int(local) * own, (int(local) + 1) * own))
 
 
 def _count_task_gpus(environment: Mapping[str, str]) -> int:

@@ -35,6 +35,7 @@ STEP = {"SLURM_LOCALID": "0", "SLURM_NTASKS": "2", "SLURM_STEP_NUM_NODES": "2", 
                 ("a100:1,h100:2", "0,1,2", []),
                 ("1", "0,1", [0]),
                 ("1", "", [0]),
+                ("2", "0,1,2,3", [0, 1]),
             ]
         ],
         ({"JAX_LOCAL_DEVICE_IDS": "1"}, None),

@@ -63,7 +63,12 @@ def _walk(folder: Path, shut: list[Path]) -> Iterator[Path]:
                 folders[:] = [name for name in folders if name[0] != "." and name != _LEFT_OUT]
                 links += [Path(parent, name) for name in folders]
                 yield from (Path(parent, name) for name in names if name[0] != ".")
-        tops = [link for link in links if os.path.islink(link)]
+        tops = [link for link in links if os.path.islink(link) and not _leads_back(link)]
+
+
+def _leads_back(link: Path) -> bool:
+    """Tell whether a link leads to a folder that holds it, and other patients, too."""
+    return Path(os.path.realpath(link.parent)).is_relative_to(os.path.realpath(link))
 
 
 def _tell(file: Path) -> str:

@@ -4,6 +4,7 @@ The train step and the prediction are compiled for the devices, which need not b
 XLA's compilers work from the description of a TPU or GPU. What they would cost is then analyzed.
 """
 
+import logging
 import math
 import os
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from kitsjax.config import choose_scheme
 from kitsjax.data.open_dataset import open_dataset, resolve_scheme
 from kitsjax.devices import start_devices
 from kitsjax.errors import InputError
+from kitsjax.failures import catch
 from kitsjax.infer.slab_sums import sums_shape
 from kitsjax.infer.sliding_window import bucket_shape, window_positions, windows_at_a_time
 from kitsjax.infer.trained_model import Ensemble, Model
@@ -29,6 +31,8 @@ from kitsjax.settings import Settings
 from kitsjax.train.program import Program, build_program, first_state, lower_train_step
 from kitsjax.train.state import TrainState
 from kitsjax.types import Shape
+
+_logger = logging.getLogger(__name__)
 
 CT_SHAPE = (256, 256, 256)
 """Shape of the preprocessed CT that is predicted, by default: 51 cm along each axis at 1.99 mm."""
@@ -131,7 +135,10 @@ def _complete_labels(settings: Settings) -> Settings:
     # A phantom has KiTS's labels, and its folder may be there before it.
     if data.make_phantom or not os.path.lexists(data.root):
         return settings
-    found = open_dataset(data.root, data.layout, complete=False)
+    found = catch(open_dataset, data.root, data.layout, complete=False)
+    if isinstance(found, InputError):
+        _logger.warning("%s; the labels of the settings are taken", found)
+        return settings
     labels = describe_scheme(resolve_scheme(settings.labels, found))
     return settings.model_copy(update={"labels": labels})
 

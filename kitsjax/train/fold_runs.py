@@ -57,6 +57,11 @@ def run_folds(
             host, only what concerns all of them.
     """
     runs = [_choose_fold(settings, fold) for fold in _list_folds(settings, which)]
+    if read_record(settings.run.folder):
+        raise InputError(
+            f"{settings.run.folder}: holds a run without folds, whose scores those of all folds "
+            "would replace; choose another folder with --set run.folder=..."
+        )
     if not resume:
         for own in runs:
             open_run(own, resume)

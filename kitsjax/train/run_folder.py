@@ -14,7 +14,7 @@ import jax
 
 from kitsjax.config import parse_stored_settings, to_inline_toml, to_toml
 from kitsjax.data.case import Case
-from kitsjax.data.folds import choose_fold
+from kitsjax.data.folds import choose_fold, find_fold_folders
 from kitsjax.data.split import Split, check_split, read_split, split_cases, write_split
 from kitsjax.errors import InputError
 from kitsjax.failures import catch
@@ -44,6 +44,8 @@ _FREE_ON_RESUME = {
 """Settings that may change when a run is resumed, because they do not change what is computed. All
 settings of [predict] and [run] may change too."""
 
+_ELSEWHERE = "choose another folder with --set run.folder=..."
+
 _SETTINGS, _SPLIT, _VERSIONS = "settings.toml", "split.json", "versions.json"
 
 
@@ -55,17 +57,18 @@ def open_run(settings: Settings, resume: bool) -> RunRecord | None:
     training began, for instance because of a wrong path, holds no run yet. Nothing is written.
 
     Raises:
-        InputError: the folder holds a run and `resume` is off, the run's settings differ, the
-            folder holds parts of a run without its record, or the model that a new run is to start
-            from cannot be read or is of another network.
+        InputError: the folder holds a run and `resume` is off, the folds of a cross-validation, or
+            parts of a run without its record; the run's settings differ; or the model that a new
+            run is to start from cannot be read or is of another network.
     """
     folder = Path(settings.run.folder)
     record = load_record(folder)
     if record is not None and not resume:
         raise InputError(
-            f"{folder}: already holds a run; add --resume to go on with it, or choose another "
-            "folder with --set run.folder=..."
+            f"{folder}: already holds a run; add --resume to go on with it, or {_ELSEWHERE}"
         )
+    if record is None and any(map(read_record, find_fold_folders(folder))):
+        raise InputError(f"{folder}: holds a cross-validation; add --fold, or {_ELSEWHERE}")
     if record is not None:
         stored = parse_stored_settings(record.settings, f"{folder / RECORD_NAME}, its settings")
         _check_same(stored, settings, folder)
@@ -102,7 +105,7 @@ def load_record(folder: str | Path) -> RunRecord | None:
     except (OSError, UnicodeDecodeError, InputError):
         raise InputError(
             f"{folder}: holds {' and '.join(parts)} of a run, but not its {RECORD_NAME}; put that "
-            "file back, or choose another folder with --set run.folder=..."
+            f"file back, or {_ELSEWHERE}"
         ) from None
     return RunRecord(
         settings=settings,

@@ -34,6 +34,16 @@ def test_linked_folders_are_cases(tmp_path):
     assert count_slices(tmp_path / "in") == {"A": 6, "B": 6}
 
 
+def test_a_link_back_adds_no_patients(tmp_path):
+    """A link to the folder that holds the one that was given, or that a link leads to."""
+    write_patients(tmp_path / "archive", "p1", "p2")
+    (tmp_path / "archive" / "p1" / "up").symlink_to("..")
+    assert count_slices(tmp_path / "archive" / "p1") == {"p1": 6}
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "A").symlink_to(tmp_path / "archive" / "p1")
+    assert {file.parent.name for file in list_files(tmp_path / "in")[0]} == {"A"}
+
+
 def test_a_folder_goes_before_links_to_it(tmp_path):
     """Whatever their names; of several links the first by name counts."""
     write_patients(tmp_path / "in", "m")

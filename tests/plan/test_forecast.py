@@ -113,14 +113,19 @@ def test_operations_are_counted_where_xla_cannot(found, monkeypatch):
     assert math.isnan(counted.predict.bytes_moved)
 
 
-def test_a_data_set_that_cannot_be_opened(tmp_path):
+def test_a_data_set_that_cannot_be_opened(tmp_path, caplog):
     """Its labels say how many outputs the network has. One that is not here is not needed."""
     here = DataSettings(root=str(tmp_path))
-    with pytest.raises(InputError, match="holds no data set"):
-        forecast(TINY.model_copy(update={"data": here}))
+    settings = TINY.model_copy(update={"data": here})
+    assert _complete_labels(settings) == settings
+    (told,) = caplog.messages
+    assert told.startswith(f"{tmp_path}: holds no data set")
+    assert told.endswith("; the labels of the settings are taken")
+    caplog.clear()
     for absent in ({"make_phantom": True}, {"root": str(tmp_path / "none")}):
         settings = TINY.model_copy(update={"data": here.model_copy(update=absent)})
         assert _complete_labels(settings) == settings
+    assert not caplog.messages
 
 
 H100 = CHIPS["NVIDIA H100 80GB HBM3"]

@@ -6,6 +6,7 @@ import pytest
 
 from kitsjax.config import load_settings, override_settings, to_toml
 from kitsjax.data.folds import fold_folder
+from kitsjax.errors import InputError
 from kitsjax.evaluate.write_results import FILE_NAMES
 from kitsjax.infer.bundle import BUNDLE_NAME, read_bundle, save_bundle
 from kitsjax.infer.packaged_models import locate_model
@@ -53,6 +54,17 @@ def test_finished_folds_are_skipped(resume, tmp_path):
     record = fold_runs.read_record(path)
     write_record(path, record.model_copy(update={"stage": "predicting"}))
     assert resume() == [1]
+
+
+def test_a_folder_with_a_run_takes_no_folds(resume, tmp_path):
+    """Their scores would replace the run's, or the other way round."""
+    record = fold_runs.read_record(fold_folder(tmp_path, 0))
+    write_record(tmp_path, record)
+    (tmp_path / "scores").mkdir()
+    (tmp_path / "scores" / "scores.csv").touch()
+    with pytest.raises(InputError, match=r"holds a run without folds.*choose another folder"):
+        resume()
+    assert (tmp_path / "scores" / "scores.csv").exists()
 
 
 def test_a_fold_without_its_model_goes_on(resume, tmp_path):

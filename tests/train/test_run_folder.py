@@ -75,6 +75,15 @@ def test_run_that_is_there_is_not_overwritten(tmp_path):
         open_run(settings(tmp_path), resume=False)
 
 
+@pytest.mark.parametrize("resume", [False, True])
+def test_folds_are_not_replaced_by_a_run(tmp_path, resume):
+    begin(settings(tmp_path / "fold_1"))
+    with pytest.raises(InputError, match="holds a cross-validation; add --fold, or choose another"):
+        open_run(settings(tmp_path), resume=resume)
+    assert open_run(settings(tmp_path / "fold_1"), resume=True)
+    assert open_run(settings(tmp_path / "fold_0"), resume=True) is None
+
+
 def test_resume_without_a_run_begins_one(tmp_path):
     assert open_run(settings(tmp_path / "new"), resume=True) is None
 
