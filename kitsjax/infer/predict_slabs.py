@@ -7,7 +7,7 @@ same order whatever the number of devices is.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from functools import partial
 from itertools import count, islice
 from typing import Any, NamedTuple, TypeVar
@@ -15,12 +15,11 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 import numpy as np
 
-from kitsjax.errors import InputError, first_line
 from kitsjax.infer.slab_sums import Slab, SlabSums
 from kitsjax.infer.sliding_window import window_positions, windows_at_a_time
 from kitsjax.infer.trained_model import Ensemble
 from kitsjax.infer.window_program import put_on_devices
-from kitsjax.model.compiling import is_out_of_memory
+from kitsjax.model.compiling import explain_lack
 from kitsjax.settings import PredictSettings
 
 Key = TypeVar("Key")
@@ -70,25 +69,10 @@ def predict_slabs(
         before = found
 
 
-@contextmanager
-def explain_memory(source: object) -> Iterator[None]:
-    """Turn a device's lack of memory into one line that names the CT and what needs less.
-
-    Args:
-        source: the CT whose slabs are read.
-
-    Raises:
-        InputError: the device, or its compiler, lacks memory.
-    """
-    try:
-        yield
-    except jax.errors.JaxRuntimeError as error:
-        if not is_out_of_memory(error):
-            raise
-        raise InputError(
-            f"{source}: the device is out of memory ({first_line(error)}); set "
-            "predict.batch_size=1, a smaller predict.bucket or, on a CPU, run.cpu_devices=1"
-        ) from None
+def explain_memory(source: object) -> AbstractContextManager[None]:
+    """Name a CT, and the settings of prediction that need less, where a device lacks memory."""
+    advice = "predict.batch_size=1, a smaller predict.bucket or, on a CPU, run.cpu_devices=1"
+    return explain_lack(advice, f"{source}: ")
 
 
 class _Window(NamedTuple):

@@ -2,13 +2,14 @@
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 import jax
 
-from kitsjax.errors import first_line
+from kitsjax.errors import InputError, first_line
 
 _logger = logging.getLogger(__name__)
 
@@ -155,3 +156,24 @@ def use_options(mapped: Any, platform: str) -> Callable[..., Any]:
 def is_out_of_memory(error: Exception) -> bool:
     """Tell whether an error of JAX says that a device, or its compiler, lacks memory."""
     return "RESOURCE_EXHAUSTED" in str(error) or "out of memory" in str(error)
+
+
+@contextmanager
+def explain_lack(advice: str, source: str = "") -> Iterator[None]:
+    """Turn a device's lack of memory into one line that says what needs less.
+
+    Args:
+        advice: settings that need less memory.
+        source: what was computed, such as "scan.nii.gz: "; empty: the line does not name it.
+
+    Raises:
+        InputError: the device, or its compiler, lacks memory.
+    """
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise InputError(
+            f"{source}the device is out of memory ({first_line(error)}); set {advice}"
+        ) from None

@@ -1,14 +1,11 @@
 """Errors of the train step, as one line that says what to do."""
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 
-import jax
-
-from kitsjax.errors import InputError, first_line
 from kitsjax.hosts import exchange
-from kitsjax.model.compiling import is_out_of_memory
+from kitsjax.model.compiling import explain_lack
 from kitsjax.train.checkpoint import Checkpoints
 
 
@@ -37,20 +34,9 @@ def describe_divergence(
     )
 
 
-@contextmanager
-def explain_memory() -> Iterator[None]:
-    """Turn a device's lack of memory into one line that names the settings that need less.
-
-    Raises:
-        InputError: the device, or its compiler, lacks memory.
-    """
-    try:
-        yield
-    except jax.errors.JaxRuntimeError as error:
-        if not is_out_of_memory(error):
-            raise
-        raise InputError(
-            f"the device is out of memory ({first_line(error)}); set network.remat=true, a higher "
-            "train.accumulation_steps, or a smaller sampling.batch_size, sampling.patch_shape or "
-            "network.max_features; --plan says what fits"
-        ) from None
+def explain_memory() -> AbstractContextManager[None]:
+    """Name the settings of training that need less where a device lacks memory."""
+    return explain_lack(
+        "network.remat=true, a higher train.accumulation_steps, or a smaller sampling.batch_size, "
+        "sampling.patch_shape or network.max_features; --plan says what fits"
+    )
