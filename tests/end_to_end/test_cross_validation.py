@@ -85,7 +85,7 @@ def test_what_is_finished_is_not_made_again(folder):
         (["--fold", "2"], "--fold 2: give a fold from 0 to 1, or all"),
         (["--fold", ""], "--fold '': give a fold from 0 to 1, or all"),
         (["--fold", "1", "--resume", "--set", "data.split_seed=1"], "data.split_seed = 0, not 1"),
-        (["--resume"], "data.folds = 2: give --fold 0 to 1, or --fold all"),
+        (["--resume"], "run: holds a cross-validation; add --fold, or choose another folder"),
         (["--fold", "0", "--set", "data.folds=0"], "--fold: there are no folds"),
     ],
 )

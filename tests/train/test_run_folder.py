@@ -225,6 +225,11 @@ def test_split_has_a_seed_of_its_own(tmp_path):
     assert other == split_cases(IDS, 3, 5) != splits[0]
 
 
+def test_folds_need_a_choice(tmp_path):
+    with pytest.raises(InputError, match=r"data.folds = 2: give --fold 0 to 1, or --fold all"):
+        choose_split(settings(tmp_path, "data.folds=2"), IDS, None)
+
+
 def test_given_split_is_taken(tmp_path):
     given = split_cases(IDS, 5, seed=99)
     write_split(tmp_path / "mine.json", given)
