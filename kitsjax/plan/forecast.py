@@ -96,8 +96,8 @@ def forecast(settings: Settings, target: str | None = None, ct_shape: Shape = CT
 
     Raises:
         InputError: the target is unknown or its compiler is not installed, the batch cannot be
-            divided over the devices, the data set is here and cannot be opened, or [labels] and it
-            name other labels; or a variable of the environment is no share of the memory.
+            divided over the devices, [labels] and the data set, if it is here, name other labels,
+            or a variable of the environment is no share of the memory.
     """
     settings = _complete_labels(settings)
     devices = _find_devices(settings, target)

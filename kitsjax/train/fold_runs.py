@@ -21,7 +21,7 @@ from kitsjax.signals import Stopped
 from kitsjax.train.fold_results import remove_fold_results, write_fold_results
 from kitsjax.train.make_loop import DescribeRun
 from kitsjax.train.run import describe_stop, run_together
-from kitsjax.train.run_folder import find_differences, open_run
+from kitsjax.train.run_folder import ELSEWHERE, find_differences, open_run
 from kitsjax.train.summary import hash_scored
 
 ALL = "all"
@@ -60,7 +60,7 @@ def run_folds(
     if read_record(settings.run.folder):
         raise InputError(
             f"{settings.run.folder}: holds a run without folds, whose scores those of all folds "
-            "would replace; choose another folder with --set run.folder=..."
+            f"would replace; {ELSEWHERE}"
         )
     if not resume:
         for own in runs:

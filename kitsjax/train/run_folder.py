@@ -44,7 +44,8 @@ _FREE_ON_RESUME = {
 """Settings that may change when a run is resumed, because they do not change what is computed. All
 settings of [predict] and [run] may change too."""
 
-_ELSEWHERE = "choose another folder with --set run.folder=..."
+ELSEWHERE = "choose another folder with --set run.folder=..."
+"""What a message advises where a folder cannot be that of the run."""
 
 _SETTINGS, _SPLIT, _VERSIONS = "settings.toml", "split.json", "versions.json"
 
@@ -65,10 +66,10 @@ def open_run(settings: Settings, resume: bool) -> RunRecord | None:
     record = load_record(folder)
     if record is not None and not resume:
         raise InputError(
-            f"{folder}: already holds a run; add --resume to go on with it, or {_ELSEWHERE}"
+            f"{folder}: already holds a run; add --resume to go on with it, or {ELSEWHERE}"
         )
     if record is None and any(map(read_record, find_fold_folders(folder))):
-        raise InputError(f"{folder}: holds a cross-validation; add --fold, or {_ELSEWHERE}")
+        raise InputError(f"{folder}: holds a cross-validation; add --fold, or {ELSEWHERE}")
     if record is not None:
         stored = parse_stored_settings(record.settings, f"{folder / RECORD_NAME}, its settings")
         _check_same(stored, settings, folder)
@@ -105,7 +106,7 @@ def load_record(folder: str | Path) -> RunRecord | None:
     except (OSError, UnicodeDecodeError, InputError):
         raise InputError(
             f"{folder}: holds {' and '.join(parts)} of a run, but not its {RECORD_NAME}; put that "
-            f"file back, or {_ELSEWHERE}"
+            f"file back, or {ELSEWHERE}"
         ) from None
     return RunRecord(
         settings=settings,
