@@ -12,7 +12,7 @@ from kitsjax.image.volume import Grid, Volume, require_volume
 from kitsjax.infer.lesion_certainty import LesionCertainty
 from kitsjax.infer.native_grid import join_slabs, resample_label, resample_probabilities
 from kitsjax.infer.postprocess import postprocess
-from kitsjax.infer.predict_slabs import predict_slabs
+from kitsjax.infer.predict_slabs import explain_memory, predict_slabs
 from kitsjax.infer.run_ahead import iterate_ahead
 from kitsjax.infer.slab_sums import Slab
 from kitsjax.infer.sliding_window import (
@@ -113,22 +113,23 @@ def segment(model: Models, volume: Volume, *, mirror: bool | None = None) -> Vol
 
     Raises:
         TypeError: the CT is a bare array or a path or not of real numbers, or the model is none.
-        InputError: no model, or models that differ (`stack_models`); voxels that are not finite; or
-            a spacing so large that it cannot be in mm.
+        InputError: no model, or models that differ (`stack_models`); voxels that are not finite; a
+            spacing so large that it cannot be in mm; or a device that lacks memory.
     """
     require_volume(volume, "segment")
     ensemble = stack_models(model)
     images = preprocess_images(volume, ensemble.images)
     _, z, y, x = images.shape
     settings = _choose_settings(ensemble.model, mirror)
-    label = to_native(
-        _predict(ensemble, images, settings, needs_probabilities(settings)),
-        (z, y, x),
-        volume.array,
-        volume.grid,
-        settings,
-        ensemble.model.scheme,
-    )
+    with explain_memory("the CT"):
+        label = to_native(
+            _predict(ensemble, images, settings, needs_probabilities(settings)),
+            (z, y, x),
+            volume.array,
+            volume.grid,
+            settings,
+            ensemble.model.scheme,
+        )
     return Volume(label, volume.grid)
 
 

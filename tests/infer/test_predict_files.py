@@ -14,6 +14,7 @@ import pytest
 from threshold_model import bright_cube, threshold_model
 from voxel_models import Positional, random_image, voxel_model
 
+from kitsjax.errors import InputError
 from kitsjax.image.header import kits_header
 from kitsjax.image.read_nifti import read_volume
 from kitsjax.image.write_nifti import write_label, write_volume
@@ -141,6 +142,8 @@ def test_lack_of_memory_names_what_needs_less(cts, tmp_path, monkeypatch):
             "run.cpu_devices=1"
         )
     assert not log.exists()
+    with pytest.raises(InputError, match=r"the CT: the device is out of memory .*batch_size=1"):
+        segment(threshold_model(), read_volume(cts / "a.nii.gz"))
     message = "INTERNAL: broken"
     failures = predict_files(threshold_model(), files)
     assert len(failures) == 3

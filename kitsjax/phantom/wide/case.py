@@ -26,7 +26,7 @@ from kitsjax.phantom.wide.thorax import paint_thorax
 from kitsjax.phantom.wide.trunk import paint_trunk
 from kitsjax.phantom.wide.vessels import paint_vessels
 
-WIDE_VERSION = 3
+WIDE_VERSION = 4
 """Raise this number whenever the same seed gives other voxels than before."""
 
 

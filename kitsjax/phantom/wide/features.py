@@ -52,8 +52,9 @@ BODY_FEATURES = {
 
 KIDNEY_FEATURES = {
     "nephrectomy": 0.07, "no kidneys": 0.02, "horseshoe": 0.03, "pelvic kidney": 0.03,
-    "duplicated": 0.06, "atrophy": 0.08, "hydronephrosis": 0.09, "stones": 0.12, "stent": 0.05,
-    "sinus lipomatosis": 0.15, "stranding": 0.25, "polycystic": 0.02, "tumors": 0.5, "cysts": 0.45,
+    "duplicated": 0.06, "atrophy": 0.08, "hydronephrosis": 0.09, "extrarenal pelvis": 0.35,
+    "stones": 0.12, "stent": 0.05, "sinus lipomatosis": 0.15, "stranding": 0.25,
+    "polycystic": 0.02, "tumors": 0.5, "cysts": 0.45,
 }  # fmt: skip
 """These are drawn for scans whose region shows kidneys."""
 

@@ -11,7 +11,10 @@ from kitsjax.phantom.wide.patient import WidePatient
 HALF_MM = (55.0, 25.0, 28.0)
 """Half lengths of the mean adult kidney, from pole to pole, front to back, and across."""
 
-ONE_SIDED = ("atrophy", "hydronephrosis", "stones", "stent", "duplicated", "pelvic kidney")
+ONE_SIDED = (
+    "atrophy", "hydronephrosis", "extrarenal pelvis", "stones", "stent", "duplicated",
+    "pelvic kidney",
+)  # fmt: skip
 """Features that one kidney has, on a random side."""
 
 

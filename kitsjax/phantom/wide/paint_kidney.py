@@ -47,10 +47,17 @@ def _paint_one(body: Body, kidney: PlacedKidney) -> PaintedStructure | None:
     urine = _make_urine(body, kidney, local, hollows)
     if "hydronephrosis" not in kidney.traits:
         urine = np.maximum(urine, sinus + 0.5)
-    scene.paint(np.maximum(urine, bean + 2), region, hu["urine"])
+    urine = np.maximum(urine, bean + 2)
+    excluded = sinus + SINUS_MARGIN_MM
+    if "extrarenal pelvis" in kidney.traits:
+        # It displaces the fat at the hilum, and no parenchyma.
+        pelvis = np.maximum(_make_extrarenal_pelvis(body, kidney, local), -np.maximum(bean, -sinus))
+        pelvis = np.maximum(pelvis, wall + 1)
+        scene.paint(pelvis - u(0.4, 1.2), region, hu["muscle"])
+        urine, excluded = np.minimum(urine, pelvis), np.minimum(excluded, pelvis)
+    scene.paint(urine, region, hu["urine"])
     _paint_stones(body, kidney, hollows)
     _paint_ureter(body, kidney)
-    excluded = sinus + SINUS_MARGIN_MM
     if "hydronephrosis" in kidney.traits:
         excluded = np.minimum(excluded, urine)
     return PaintedStructure("kidney", np.maximum(outer, -excluded), region)
@@ -115,7 +122,8 @@ def _parenchyma_hu(
     if body.rng.random() < 0.12:
         wedge = np.clip(scene.noise(region, 16) - 1.2, 0, 1)
         value = value - 0.5 * wedge * (hu["cortex"] - hu["kidney"])
-    return value + 4 * scene.noise(region, 8)
+    # Real kidneys are more uneven than their noise: perfusion, and hardened beams.
+    return value + u(2, 8) * scene.noise(region, 8) + u(0, 6) * scene.noise(region, 22)
 
 
 def _make_urine(
@@ -133,6 +141,14 @@ def _make_urine(
             tip = hollow + half * np.array([share, u(-0.3, 0.3), u(0.35, 0.7)])
             parts.append(tube(local, np.stack([hollow, tip]), calyx))
     return np.minimum.reduce(parts)
+
+
+def _make_extrarenal_pelvis(body: Body, kidney: PlacedKidney, local: np.ndarray) -> np.ndarray:
+    """Return the level of a renal pelvis that lies in front of the hilum, outside of the kidney."""
+    u, half = body.rng.uniform, kidney.shape.half_mm
+    size = u([9, 7, 9], [24, 16, 22]) * (u(1.0, 1.3) if "hydronephrosis" in kidney.traits else 1)
+    middle = np.array([u(-4, 10), u(-4, 4), -half[2] * u(0.7, 1.0) - 0.3 * size[2]])
+    return ellipsoid(local, middle, size)
 
 
 def _paint_stones(body: Body, kidney: PlacedKidney, hollows: list[np.ndarray]) -> None:

@@ -61,9 +61,11 @@ def test_kidneys_out_of_a_region_are_out_of_view(patients):
         if patient.region in ends:
             scan = draw_scan(rng, patient, 64)
             top = scan.first_mm[0] - scan.spacing_mm[0] / 2
-            ends[patient.region].append((top, top + scan.spacing_mm[0] * scan.shape[0]))
+            bottom = top + scan.spacing_mm[0] * scan.shape[0]
+            ends[patient.region].append((top / patient.tall, bottom / patient.tall))
+    # Scans and kidneys both go with the patient's height.
     kidneys = [
-        (k.shape.center[0] - 1.1 * k.shape.half_mm[0], k.shape.center[0] + 1.1 * k.shape.half_mm[0])
+        (k.shape.center[0] + 1.1 * np.array([-1, 1]) * k.shape.half_mm[0]) / patient.tall
         for patient in patients[:1500]
         for k in place_kidneys(rng, patient)
         if not {"pelvic kidney", "horseshoe", "polycystic"} & patient.features

@@ -7,6 +7,7 @@ import pytest
 from scipy import ndimage
 
 from kitsjax.phantom.painting import Scene, ellipsoid
+from kitsjax.phantom.wide import paint_kidney
 from kitsjax.phantom.wide.body import Body
 from kitsjax.phantom.wide.case import make_wide_case
 from kitsjax.phantom.wide.features import REGIONS
@@ -153,6 +154,33 @@ def test_features_show_in_the_picture():
     parts, _ = ndimage.label(ndimage.binary_dilation(kidneys))
     sizes = np.bincount(parts.ravel())[1:]
     assert sizes.max() > 0.9 * sizes.sum()
+
+
+def test_an_extrarenal_pelvis_is_no_kidney(monkeypatch):
+    """It is urine before the hilum, takes nothing from the kidney, and has no label."""
+    (n,) = find_cases(
+        lambda p: (
+            p.phase == "excretory"
+            and p.region == "abdomen"
+            and "extrarenal pelvis" in p.features
+            and not {"zoomed", "tumors", "cysts", "hydronephrosis", "streaks"} & p.features
+        ),
+        1,
+    )
+    shown = make_wide_case(0, n, 96)
+    make = paint_kidney._make_extrarenal_pelvis
+    # The same draws with the pelvis far away: nothing else of the case differs.
+    monkeypatch.setattr(
+        paint_kidney, "_make_extrarenal_pelvis", lambda *args: abs(make(*args)) + 1000
+    )
+    hidden = make_wide_case(0, n, 96)
+    pelvis = shown.image - hidden.image.astype(float) > 100
+    ml = pelvis.sum() * np.prod(shown.spacing_mm) / 1000
+    assert 2 < ml < 60
+    kidney = shown.labels["MAJ"] == 1
+    assert (kidney & pelvis).sum() < 0.1 * pelvis.sum()
+    assert kidney.sum() > 0.97 * (hidden.labels["MAJ"] == 1).sum()
+    assert (ndimage.binary_dilation(kidney, iterations=3) & pelvis).any()
 
 
 @pytest.mark.parametrize(("draw", "sides"), [(0.1, 1), (0.9, 2)])
