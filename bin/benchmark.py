@@ -30,7 +30,8 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3, help=rounds)
     parser.add_argument(
         "--work", metavar="FOLDER",
-        help="folder of inputs and outputs, kept for another run; default: a temporary folder",
+        help="folder of inputs and outputs, kept for another run; learn needs it; default: a "
+        "temporary folder",
     )  # fmt: skip
     parser.add_argument("--config", metavar="FILE", help="learn, forms: settings of a run")
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""Export a trained model: a model file for kitsjax, or StableHLO that needs JAX and NumPy alone.
+"""Export a trained model: a model file for kitsjax, or StableHLO that needs no kitsjax.
 
 python bin/export.py --model runs/phantom --output phantom.safetensors --dtype float16
 python bin/export.py --model runs/phantom --format stablehlo --output exported/

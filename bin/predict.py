@@ -14,7 +14,8 @@ from kitsjax.errors import InputError
 def main() -> int:
     """Write a mask for every CT; return 2 if one of them failed."""
     parser, work = make_parser(__doc__), "--print-config" not in sys.argv
-    parser.add_argument("--model", default=["synthetic"], nargs="+", help="default: synthetic")
+    which = "runs, folders of folds or model files, averaged; default: synthetic"
+    parser.add_argument("--model", default=["synthetic"], nargs="+", metavar="PATH", help=which)
     parser.add_argument("--input", required=work, metavar="PATH", help="CT file, or folder of CTs")
     parser.add_argument("--output", required=work, metavar="FOLDER", help="folder for the masks")
     parser.add_argument("--probabilities", action="store_true", help="also write probabilities")
@@ -47,10 +48,9 @@ def main() -> int:
         print(to_toml(settings), end="")
         return 0
     found = find_inputs(args.input, args.output, args.probabilities, args.series, args.dicom_seg)
-    files = take_shard(found, args.shard)
-    models = [make_model(bundle.params, bundle.settings) for bundle in read]
-    wanted = args.probabilities, args.keep, True, args.dicom_seg
-    failures = predict_files(models, files, settings.predict, *wanted)
+    files, models = take_shard(found, args.shard), [make_model(o.params, o.settings) for o in read]
+    what = settings.predict, args.probabilities, args.keep, True, args.dicom_seg
+    failures = predict_files(models, files, *what)
     whole = f"{len(files) - len(failures)} of {len(files)} masks are whole"
     print(f"{whole}: {Path(args.output).resolve()}")
     return report_failures(message for _, message in failures)

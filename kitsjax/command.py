@@ -88,7 +88,8 @@ def make_dataset_parser(doc: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--layout", choices=get_args(Layout), default="auto", help=layout)
     parser.add_argument(
         "--config", metavar="FILE",
-        help="settings whose [labels] name the labels; default: as the data set does, or KiTS's",
+        help="settings whose [labels] name the labels, and whose spacing check.py tests; default: "
+        "the labels of the data set, or KiTS's, and 1.99 mm",
     )  # fmt: skip
     parser.add_argument("--workers", type=int, default=0, help="processes; 0: one for each core")
     return parser

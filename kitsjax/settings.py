@@ -58,7 +58,7 @@ class DataSettings(Section):
         description="folder of preprocessed cases; empty: preprocessed/<its name> beside root",
     )
     make_phantom: bool = Field(
-        False, description="write the synthetic data set of [phantom] to root if root is absent"
+        False, description="write the cases of the synthetic data set of [phantom] that root lacks"
     )
     held_out: int = Field(
         60, ge=0, description="number of cases held out at random; 0: train on every case"
@@ -388,7 +388,10 @@ class OptimizerSettings(Section):
     momentum: float = Field(0.99, ge=0, lt=1, description="momentum")
     nesterov: bool = Field(True, description="use Nesterov momentum")
     decay_power: float = Field(
-        0.9, gt=0, description="power of the decay: learning rate * (1 - step / steps) ** power"
+        0.9,
+        gt=0,
+        description="power of the decay: learning rate * (1 - step / steps) ** power, both counted "
+        "from the end of the warm-up",
     )
     warmup_steps: int = Field(0, ge=0, description="steps of linear warm-up")
     weight_decay: float = Field(3e-5, ge=0, description="L2 weight decay, added to the gradient")

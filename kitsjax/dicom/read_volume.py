@@ -11,11 +11,11 @@ from kitsjax.image.volume import Grid, Volume
 from kitsjax.input_file import reading
 
 Source = Path | Series
-"""A NIfTI file, or a DICOM series."""
+"""A NIfTI, NRRD or MetaImage file, or a DICOM series."""
 
 
 def read_volume(source: str | Path | Series, series: str | None = None) -> Volume:
-    """Read a CT as float32 in HU: a NIfTI file, or a DICOM file or folder.
+    """Read a CT as float32 in HU: a NIfTI, NRRD or MetaImage file, or a DICOM file or folder.
 
     Of a DICOM folder with several series one is read, and notes name all. Reading DICOM needs the
     extra: `pip install 'kitsjax[dicom]'`.

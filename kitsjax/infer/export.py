@@ -1,4 +1,4 @@
-"""Exported models: the whole prediction as StableHLO, which runs with JAX and NumPy alone."""
+"""Exported models: the whole prediction as StableHLO, which runs without kitsjax."""
 
 import hashlib
 import json

@@ -13,8 +13,10 @@ from kitsjax.phantom.wide.case import make_wide_case
 from kitsjax.phantom.wide.features import REGIONS
 from kitsjax.phantom.wide.masses import (
     CYST_RADIUS_MM,
+    CYST_SHARE,
     PAINTERS,
     TUMOR_RADIUS_MM,
+    TUMOR_SHARE,
     draw_radius,
 )
 from kitsjax.phantom.wide.patient import draw_patient
@@ -121,6 +123,12 @@ def test_masses_have_their_sizes(label):
     assert radii.min() == low == 2.5
     assert radii.max() <= high
     assert np.median(radii) == pytest.approx(median, rel=0.1)
+
+
+def test_each_kind_of_mass_has_a_painter():
+    assert {*TUMOR_SHARE, *CYST_SHARE} == set(PAINTERS)
+    for shares in (TUMOR_SHARE, CYST_SHARE):
+        assert sum(shares.values()) == pytest.approx(1)
 
 
 @pytest.mark.parametrize("kind", PAINTERS)
