@@ -185,9 +185,12 @@ def test_an_extrarenal_pelvis_is_no_kidney(monkeypatch):
     pelvis = shown.image - hidden.image.astype(float) > 100
     ml = pelvis.sum() * np.prod(shown.spacing_mm) / 1000
     assert 2 < ml < 60
+    inside = ndimage.binary_erosion(pelvis)
+    assert np.median(shown.image[inside]) == pytest.approx(patient_of(n).hu["urine"], rel=0.25)
     kidney = shown.labels["MAJ"] == 1
     assert (kidney & pelvis).sum() < 0.1 * pelvis.sum()
-    assert kidney.sum() > 0.97 * (hidden.labels["MAJ"] == 1).sum()
+    # Partial volume at the hilum is all that the kidney loses.
+    assert kidney.sum() > 0.993 * (hidden.labels["MAJ"] == 1).sum()
     assert (ndimage.binary_dilation(kidney, iterations=3) & pelvis).any()
 
 
