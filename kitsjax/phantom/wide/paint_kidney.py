@@ -49,17 +49,17 @@ def _paint_one(body: Body, kidney: PlacedKidney) -> PaintedStructure | None:
         urine = np.maximum(urine, sinus + 0.5)
     urine = np.maximum(urine, bean + 2)
     excluded = sinus + SINUS_MARGIN_MM
+    if "hydronephrosis" in kidney.traits:
+        excluded = np.minimum(excluded, urine)
     if "extrarenal pelvis" in kidney.traits:
         # It displaces the fat at the hilum, and no parenchyma.
-        pelvis = np.maximum(_make_extrarenal_pelvis(body, kidney, local), -np.maximum(bean, -sinus))
-        pelvis = np.maximum(pelvis, wall + 1)
+        wide = _make_extrarenal_pelvis(body, kidney, local)
+        pelvis = np.maximum.reduce([wide, -np.maximum(bean, -sinus), wall + 1])
         scene.paint(pelvis - u(0.4, 1.2), region, hu["muscle"])
         urine, excluded = np.minimum(urine, pelvis), np.minimum(excluded, pelvis)
     scene.paint(urine, region, hu["urine"])
     _paint_stones(body, kidney, hollows)
     _paint_ureter(body, kidney)
-    if "hydronephrosis" in kidney.traits:
-        excluded = np.minimum(excluded, urine)
     return PaintedStructure("kidney", np.maximum(outer, -excluded), region)
 
 
